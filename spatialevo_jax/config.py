@@ -1,0 +1,144 @@
+"""Every number of a run, as frozen dataclasses. A file in `configs/` fills them in and states only what differs.
+
+Lengths are in tokens, counts in items; rates are per step. Each class checks itself once, when it is built.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+RewardSource = Literal["geometry", "vote", "shuffled"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which rooms are seen, and how a room becomes rows of images."""
+
+    scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
+    image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
+    scene_frames: int = 4  # images of one scene row
+    single_rows: int = 6  # rows of one step with one image
+    pair_rows: int = 6  # rows of one step with two images
+    scene_rows: int = 4  # rows of one step with `scene_frames` images
+
+    def __post_init__(self) -> None:
+        _require(self.image_size % 28 == 0, f"data.image_size: expected a multiple of 28, got {self.image_size}.")
+        _require(self.scene_frames > 2, f"data.scene_frames: expected more than 2, got {self.scene_frames}.")
+
+    @property
+    def rows(self) -> int:
+        return self.single_rows + self.pair_rows + self.scene_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStartConfig:
+    """Supervised steps that stand for a pretrained base model.
+
+    Pointing (which object, where) is taught exactly; a share `answer_noise` of the answers is a coin flip among
+    the answers the task can have, and a share `question_noise` of the questions names labels at random, so that
+    self-evolution has both roles left to improve.
+    """
+
+    steps: int = 400
+    peak_lr: float = 2e-3
+    warmup_steps: int = 40
+    rows: int = 12  # image sets of one step, each with the conversations below
+    questions: int = 2  # Questioner conversations for one image set
+    answers: int = 6  # Solver conversations for one image set
+    invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
+    answer_noise: float = 0.9
+    question_noise: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("invalid_share", "answer_noise", "question_noise"):
+            value = getattr(self, name)
+            _require(0.0 <= value <= 1.0, f"warm_start.{name}: expected a share in [0, 1], got {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutConfig:
+    questioner_samples: int = 4  # questions sampled for one row (G of the Questioner)
+    solver_samples: int = 8  # answers sampled for one question (G of the Solver)
+    solver_prompts: int = 48  # distinct questions answered in one step; a fixed budget
+    max_invalid_share: float = 0.15  # of the budget that may go to explaining invalid questions
+    temperature: float = 1.0
+    questioner_tokens: int = 48  # longest Questioner response
+    solver_tokens: int = 40  # longest Solver response
+    prompt_bucket: int = 32  # prompt lengths are padded to a multiple of this
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.questioner_samples, self.solver_samples) >= 2,
+            "rollout: a group needs at least 2 samples, got "
+            f"questioner_samples={self.questioner_samples}, solver_samples={self.solver_samples}.",
+        )
+        _require(self.temperature > 0, f"rollout.temperature: expected > 0, got {self.temperature}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpoConfig:
+    """The policy loss. Without a KL term no reference copy of the policy is kept."""
+
+    steps: int = 200
+    lr: float = 4e-4
+    warmup_steps: int = 5
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.3
+    clip_dual: float = 3.0
+    questioner_weight: float = 0.5  # weight of the Questioner's tokens in the joint loss
+    normalise_std: bool = True  # False: advantages are centred only (Dr.GRPO)
+
+    def __post_init__(self) -> None:
+        _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class SchedulerConfig:
+    """The curriculum's prior and memory; see `spatialevo_jax.scheduler`."""
+
+    prior_accuracy: float = 0.35
+    prior_count: float = 2.0
+    floor: float = 0.05
+    decay: float = 0.9  # what an observation still weighs one step later
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    questions_per_task: int = 40  # on held-out rooms, the same at every evaluation
+    every: int = 25  # steps between evaluations during self-evolution
+    batch: int = 44  # prompts decoded together
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One run: rooms, policy, warm start, self-evolution."""
+
+    model: str = "tiny"
+    vocab_size: int = 768  # of the tokenizer that is trained when the model folder brings none
+    seed: int = 0
+    reward: RewardSource = "geometry"
+    alpha: float = 0.1  # share of the format in both rewards
+    data: DataConfig = DataConfig()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint_every: int = 20  # steps
+    checkpoints_kept: int = 2
+    mesh: tuple[int, int, int] = (1, 1, 1)  # devices along data, fsdp, tensor
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
+        _require(self.checkpoint_every > 0, f"checkpoint_every: expected > 0, got {self.checkpoint_every}.")
+
+    @property
+    def total_steps(self) -> int:
+        return self.warm_start.steps + self.grpo.steps

@@ -1,0 +1,149 @@
+"""Rooms and rows: which images are shown together. Host side.
+
+A row is a room and the frames of it that are shown: one (single_image), two (image_pair) or more (scene). Rows of a
+step are a function of (seed, step) alone: `grain` shuffles them by index, so nothing has to be remembered to resume.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+from PIL import Image
+
+from geometry_jax import scene_io
+from geometry_jax.scene_io import SceneRecord
+from spatialevo_jax.config import DataConfig
+from spatialevo_jax.environment import feasible_tasks
+from spatialevo_jax.roles.pointing import MIN_VISIBILITY
+
+ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    room: int  # index into RoomSet.records
+    frames: tuple[int, ...]  # indices into the room's frames, in the order shown
+
+
+@dataclasses.dataclass(frozen=True)
+class RoomSet:
+    records: tuple[SceneRecord, ...]
+    images: tuple[np.ndarray, ...]  # per room (F, H, W, 3) uint8, at the size the policy sees
+
+    def row_images(self, row: Row) -> list[np.ndarray]:
+        return [self.images[row.room][frame] for frame in row.frames]
+
+
+def load_rooms(config: DataConfig, split: str) -> RoomSet:
+    """Reads every scene of a split with its frames resized to the policy's image size.
+
+    Raises:
+        FileNotFoundError: no scene there.
+        ValueError: a scene file of the wrong form, or an image that does not decode.
+    """
+    names = scene_io.list_scenes(config.scenes, split)
+    if not names:
+        raise FileNotFoundError(
+            f"{config.scenes / split}: expected scenes, found none. Make some with: "
+            f"python -m launch.prepare --dataset=rooms --out={config.scenes}"
+        )
+    records = tuple(scene_io.load_scene(config.scenes, name) for name in names)
+    images = tuple(
+        np.stack([read_image(path, config.image_size) for path in record.image_paths])
+        for record in records
+    )
+    return RoomSet(records, images)
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 RGB."""
+    try:
+        with Image.open(path) as image:
+            rgb = image.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{path}: expected an image, but it does not decode ({error}).") from error
+    if rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(rgb, np.uint8)
+
+
+def _visible(record: SceneRecord) -> np.ndarray:
+    """(F, N) bool: objects seen well enough to be asked about."""
+    scene = record.scene
+    seen = np.asarray(scene.seen) & (np.asarray(scene.visibility) >= MIN_VISIBILITY)
+    return seen & np.asarray(scene.object_valid)[None]
+
+
+def _frame_sets(record: SceneRecord, images: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    """Frames to show together: pairs share an object, scene sets see every object of the room."""
+    visible = _visible(record)
+    frames = range(len(record.frame_ids))
+    if images == 1:
+        found = [(frame,) for frame in frames if visible[frame].sum() >= 2]
+    elif images == 2:
+        pairs = itertools.permutations(frames, 2)
+        found = [pair for pair in pairs if (visible[pair[0]] & visible[pair[1]]).any()]
+    else:
+        # Random subsets rather than all: with 32 frames there are 600 million sets of 16.
+        draws = [tuple(range(images))] if len(frames) >= images else []
+        draws += [
+            tuple(sorted(rng.choice(len(frames), images, replace=False).tolist()))
+            for _ in range(3 * ROWS_PER_ROOM if len(frames) >= images else 0)
+        ]
+        everything = visible.any(axis=0)
+        found = [
+            chosen
+            for chosen in dict.fromkeys(draws)
+            if (visible[list(chosen)].any(axis=0) == everything).all()
+        ]
+    order = rng.permutation(len(found))[:ROWS_PER_ROOM]
+    return [found[index] for index in order]
+
+
+def enumerate_rows(records: Sequence[SceneRecord], images: int, seed: int) -> list[Row]:
+    """Rows with the given number of images about which something can be asked.
+
+    Raises:
+        ValueError: no room offers such a row.
+    """
+    rows = []
+    for room, record in enumerate(records):
+        rng = np.random.default_rng((seed, images, room))
+        rows += [
+            Row(room, frames)
+            for frames in _frame_sets(record, images, rng)
+            if feasible_tasks(record, frames)
+        ]
+    if not rows:
+        raise ValueError(f"expected rooms with rows of {images} images to ask about, found none.")
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSource:
+    """Endless shuffled rows of the three modalities, by step."""
+
+    datasets: tuple[grain.MapDataset, ...]  # one per modality
+    counts: tuple[int, ...]  # rows of each in one step
+
+    def step_rows(self, step: int) -> list[Row]:
+        return [
+            dataset[step * count + offset]
+            for dataset, count in zip(self.datasets, self.counts, strict=True)
+            for offset in range(count)
+        ]
+
+
+def row_source(rooms: RoomSet, sizes: Sequence[int], counts: Sequence[int], seed: int) -> RowSource:
+    """`counts[i]` rows a step with `sizes[i]` images each."""
+    datasets = tuple(
+        grain.MapDataset.source(enumerate_rows(rooms.records, size, seed))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        for size in sizes
+    )
+    return RowSource(datasets, tuple(counts))

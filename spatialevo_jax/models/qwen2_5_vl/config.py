@@ -1,0 +1,146 @@
+"""Sizes of Qwen2.5-VL. Numbers as in the released checkpoints' config.json."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    depth: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    out_hidden_size: int  # the text decoder's width
+    fullatt_block_indexes: tuple[int, ...]  # layers that see the whole image; the others see windows
+    patch_size: int = 14  # pixels
+    temporal_patch_size: int = 2  # frames; a still image is doubled
+    spatial_merge_size: int = 2  # patches a side that become one visual token
+    window_size: int = 112  # pixels a side
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def patch_dim(self) -> int:
+        return 3 * self.temporal_patch_size * self.patch_size**2
+
+    @property
+    def window_patches(self) -> int:
+        """Patches in a full window: the padded size of every window."""
+        return (self.window_size // self.patch_size) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    mrope_section: tuple[int, int, int]  # rotary frequencies for time, height, width
+    rope_theta: float = 1_000_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(self.mrope_section) * 2 != self.head_dim:
+            raise ValueError(
+                f"mrope_section: expected a sum of {self.head_dim // 2} (half of head_dim), "
+                f"got {self.mrope_section}."
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads: expected a multiple of {self.num_kv_heads} key-value heads, got {self.num_heads}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    vision: VisionConfig
+    text: TextConfig
+    compute_dtype: str = "float32"  # "bfloat16" on accelerators; masters stay float32
+    remat: bool = False  # recompute each layer in the backward pass
+    unroll: int = 1  # layers unrolled in the scan
+
+
+def _released(
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    vocab: int,
+    *,
+    tied: bool = False,
+    vision_intermediate: int = 3420,
+) -> ModelConfig:
+    vision = VisionConfig(
+        depth=32,
+        hidden_size=1280,
+        intermediate_size=vision_intermediate,
+        num_heads=16,
+        out_hidden_size=hidden,
+        fullatt_block_indexes=(7, 15, 23, 31),
+    )
+    text = TextConfig(
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=128,
+        mrope_section=(16, 24, 24),
+        tie_word_embeddings=tied,
+    )
+    return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
+
+
+# The tiny size is for the demo and the tests. Its rotary base is small because its 8 frequencies must tell apart
+# a few dozen positions, not 32 thousand.
+TINY = ModelConfig(
+    vision=VisionConfig(
+        depth=2,
+        hidden_size=64,
+        intermediate_size=128,
+        num_heads=4,
+        out_hidden_size=64,
+        fullatt_block_indexes=(1,),
+    ),
+    text=TextConfig(
+        vocab_size=768,
+        hidden_size=64,
+        intermediate_size=192,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=16,
+        mrope_section=(2, 3, 3),
+        rope_theta=50.0,
+        tie_word_embeddings=True,
+    ),
+)
+
+SIZES: dict[str, ModelConfig] = {
+    "tiny": TINY,
+    "qwen2_5_vl_3b": _released(2048, 11008, 36, 16, 2, 151_936, tied=True),
+    "qwen2_5_vl_7b": _released(3584, 18944, 28, 28, 4, 152_064),
+    "qwen2_5_vl_32b": _released(5120, 27648, 64, 40, 8, 152_064, vision_intermediate=3456),
+    "qwen2_5_vl_72b": _released(8192, 29568, 80, 64, 8, 152_064, vision_intermediate=3456),
+}
+
+
+def sized(name: str, vocab_size: int | None = None) -> ModelConfig:
+    """The configuration of a size, optionally for another vocabulary.
+
+    Raises:
+        ValueError: unknown size.
+    """
+    if name not in SIZES:
+        raise ValueError(f"model: expected one of {', '.join(SIZES)}, got {name!r}.")
+    config = SIZES[name]
+    if vocab_size is None:
+        return config
+    return dataclasses.replace(config, text=dataclasses.replace(config.text, vocab_size=vocab_size))

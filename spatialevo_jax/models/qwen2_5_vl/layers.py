@@ -1,0 +1,73 @@
+"""Pieces that the vision tower and the decoder share."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+def linear(
+    inputs: int,
+    outputs: int,
+    dtype: jnp.dtype,
+    *,
+    rngs: nnx.Rngs,
+    bias: bool = True,
+    scale: float = 1.0,
+) -> nnx.Linear:
+    """A float32 kernel (inputs, outputs) of variance scale^2 / inputs, computing in `dtype`."""
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=bias,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        kernel_init=nnx.initializers.variance_scaling(scale**2, "fan_in", "normal"),
+        rngs=rngs,
+    )
+
+
+class Norm(nnx.Module):
+    """Root-mean-square norm, in float32 whatever comes in."""
+
+    def __init__(self, width: int, eps: float, *, rngs: nnx.Rngs):
+        self.norm = nnx.RMSNorm(width, epsilon=eps, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(x).astype(x.dtype)
+
+
+class GatedMlp(nnx.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        dtype: jnp.dtype,
+        *,
+        bias: bool,
+        out_scale: float,
+        rngs: nnx.Rngs,
+    ):
+        self.gate = linear(width, hidden, dtype, rngs=rngs, bias=bias)
+        self.up = linear(width, hidden, dtype, rngs=rngs, bias=bias)
+        self.down = linear(hidden, width, dtype, rngs=rngs, bias=bias, scale=out_scale)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+def stacked(layers: int, make: Callable[[nnx.Rngs], Module], rngs: nnx.Rngs) -> Module:
+    """One module whose parameters have a leading axis of `layers`, to be scanned over."""
+
+    @nnx.split_rngs(splits=layers)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def build(rngs: nnx.Rngs) -> Module:
+        return make(rngs)
+
+    return build(rngs)

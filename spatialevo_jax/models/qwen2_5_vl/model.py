@@ -1,0 +1,143 @@
+"""Qwen2.5-VL as functions over a parameter tree.
+
+The modules are built once with NNX and split into a graph and a plain nested dict of arrays. Everything above this file
+holds that dict (layers stacked on the first axis) and passes it in:
+
+    policy, params = build(sized("tiny"), seed=0)
+    features = encode_images(policy, params, vision_inputs)             (V, D)
+    x = embed(policy, params, tokens, feature_index, features)          (P, G, T, D)
+    hidden, cache = extend(policy, params, x, positions, valid)         (P, G, T, D)
+    scores = logits(policy, params, hidden)                             (P, G, T, vocabulary)
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
+from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
+from spatialevo_jax.models.qwen2_5_vl.text import KVCache, TextDecoder
+from spatialevo_jax.models.qwen2_5_vl.vision import VisionTower
+
+Params = Any  # nested dict of arrays
+
+__all__ = [
+    "KVCache",
+    "Params",
+    "Policy",
+    "VisionInputs",
+    "abstract_params",
+    "as_prefix",
+    "build",
+    "embed",
+    "empty_cache",
+    "encode_images",
+    "extend",
+    "logits",
+]
+
+
+class Qwen25VL(nnx.Module):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.compute_dtype)
+        self.vision = VisionTower(config.vision, dtype, config.unroll, rngs=rngs)
+        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Everything about the model that is not a number to learn. Hashable: a static argument of `jit`."""
+
+    config: ModelConfig
+
+    def bind(self, params: Params) -> Qwen25VL:
+        """The module with the given parameters in it."""
+        model = nnx.eval_shape(lambda: Qwen25VL(self.config, rngs=nnx.Rngs(0)))
+        graph, state = nnx.split(model)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)
+
+
+def build(config: ModelConfig, seed: int) -> tuple[Policy, Params]:
+    """A policy with random float32 parameters."""
+
+    @jax.jit
+    def init() -> Params:
+        return nnx.to_pure_dict(nnx.state(Qwen25VL(config, rngs=nnx.Rngs(seed))))
+
+    return Policy(config), init()
+
+
+def abstract_params(config: ModelConfig) -> Params:
+    """Shapes and types of the parameters, without any memory."""
+    return nnx.to_pure_dict(
+        nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0))))
+    )
+
+
+def encode_images(policy: Policy, params: Params, inputs: VisionInputs) -> jax.Array:
+    """(V, D) features of all visual tokens, image by image in the order they were packed."""
+    return policy.bind(params).vision(inputs)
+
+
+def embed(
+    policy: Policy,
+    params: Params,
+    tokens: jax.Array,
+    feature_index: jax.Array | None = None,
+    features: jax.Array | None = None,
+) -> jax.Array:
+    """(...,) tokens -> (..., D); where `feature_index` is not -1, that row of `features` takes the token's place."""
+    x = policy.bind(params).text.embedding(tokens)
+    if feature_index is None or features is None:
+        return x
+    visual = features[jnp.maximum(feature_index, 0)].astype(x.dtype)
+    return jnp.where(feature_index[..., None] >= 0, visual, x)
+
+
+def extend(
+    policy: Policy,
+    params: Params,
+    x: jax.Array,
+    positions: jax.Array,
+    valid: jax.Array,
+    prefix: KVCache | None = None,
+    cache: KVCache | None = None,
+    start: jax.Array | int = 0,
+) -> tuple[jax.Array, KVCache]:
+    """Runs T tokens of G suffixes of P prompts through the decoder.
+
+    Args:
+        x: (P, G, T, D) embedded tokens.
+        positions: (3, P, G, T) rotary positions.
+        valid: (P, G, T) bool; invalid tokens are seen by none. Where padding stands does not matter.
+        prefix: keys and values of the prompts, seen by all suffixes.
+        cache: keys and values of earlier tokens of the suffixes; the new ones are written at `start`. Without a cache
+            the tokens see the prefix and each other.
+        start: slot of the first token in the cache.
+
+    Returns:
+        Normalised hidden states (P, G, T, D), and the cache with the new keys and values.
+    """
+    return policy.bind(params).text(x, positions, valid, prefix, cache, start)
+
+
+def logits(policy: Policy, params: Params, hidden: jax.Array) -> jax.Array:
+    """(..., D) -> (..., vocabulary) float32."""
+    return policy.bind(params).text.logits(hidden)
+
+
+def as_prefix(cache: KVCache) -> KVCache:
+    """What `extend` returned for prompts (G = 1) as a prefix that suffixes can share."""
+    return KVCache(cache.keys[:, :, 0], cache.values[:, :, 0], cache.valid[:, 0])
+
+
+def empty_cache(policy: Policy, shape: tuple[int, int, int]) -> KVCache:
+    """A cache for (P, G, C) tokens of suffixes, with nothing in it yet."""
+    config = policy.config.text
+    full = (config.num_layers, *shape, config.num_kv_heads, config.head_dim)
+    dtype = jnp.dtype(policy.config.compute_dtype)
+    return KVCache(jnp.zeros(full, dtype), jnp.zeros(full, dtype), jnp.zeros(shape, bool))

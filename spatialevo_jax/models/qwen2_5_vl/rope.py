@@ -1,0 +1,83 @@
+"""Rotary positions: one-dimensional angles, the multimodal (time, height, width) positions, and their application.
+
+Angles are float32 throughout: in bfloat16 the error grows with the position.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+VISION_THETA = 10_000.0
+
+
+class ImageIds(Protocol):
+    """The special tokens that mark images in a prompt."""
+
+    @property
+    def image_pad(self) -> int: ...
+
+
+def frequencies(dim: int, theta: float) -> np.ndarray:
+    """(dim / 2,) f32, theta^(-2i / dim): radians per position."""
+    return (1.0 / theta ** (np.arange(0, dim, 2, dtype=np.float64) / dim)).astype(np.float32)
+
+
+def mrope_angles(
+    positions: jax.Array, head_dim: int, theta: float, section: tuple[int, int, int]
+) -> jax.Array:
+    """(3, ...) positions -> (..., head_dim / 2) angles; frequency i turns with the axis of its section."""
+    axis = np.repeat(np.arange(3), section)
+    chosen = jnp.moveaxis(positions.astype(jnp.float32)[axis], 0, -1)
+    return chosen * frequencies(head_dim, theta)
+
+
+def vision_angles(positions: jax.Array, head_dim: int) -> jax.Array:
+    """(..., 2) row and column of a patch -> (..., head_dim / 2) angles, rows in the first half."""
+    angles = positions.astype(jnp.float32)[..., None] * frequencies(head_dim // 2, VISION_THETA)
+    return angles.reshape(*positions.shape[:-1], head_dim // 2)
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+    """Turns the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for all heads."""
+    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def mrope_positions(
+    tokens: np.ndarray, grids: Sequence[tuple[int, int, int]], ids: ImageIds, merge: int = 2
+) -> np.ndarray:
+    """(n,) tokens -> (3, n) i32 positions of one unpadded sequence, as Qwen2-VL defines them. Host side.
+
+    Text advances all three axes together. An image keeps time still and spreads height and width; the text after it
+    goes on from one past the largest position so far. `grids` are patches (time, height, width) in order of the images.
+
+        text   image 2 x 2      text
+        0 1    2 2 2 2          4 5     time
+        0 1    2 2 3 3          4 5     height
+        0 1    2 3 2 3          4 5     width
+
+    Raises:
+        ValueError: the number of image tokens does not match the grids.
+    """
+    positions = np.zeros((3, len(tokens)), np.int32)
+    visual = np.asarray(tokens) == ids.image_pad
+    expected = sum(t * h * w // merge**2 for t, h, w in grids)
+    if int(visual.sum()) != expected:
+        raise ValueError(f"expected {expected} image tokens for grids {list(grids)}, got {visual.sum()}.")
+    at, here = 0, 0
+    for t, h, w in grids:
+        start = here + int(np.argmax(visual[here:]))
+        positions[:, here:start] = at + np.arange(start - here)
+        at += start - here
+        shape = (t, h // merge, w // merge)
+        count = int(np.prod(shape))
+        positions[:, start : start + count] = at + np.indices(shape).reshape(3, count)
+        at += max(shape)
+        here = start + count
+    positions[:, here:] = at + np.arange(len(tokens) - here)
+    return positions

@@ -1,0 +1,161 @@
+"""The text decoder, written for prompts that many suffixes share.
+
+P prompts with G suffixes each. One function serves prefill (G = 1, no prefix), decoding (T = 1, a cache), training
+(no cache, all suffixes of a prompt at once) and the plain forward pass (G = 1, no prefix, no cache).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from spatialevo_jax.models.qwen2_5_vl import rope
+from spatialevo_jax.models.qwen2_5_vl.config import TextConfig
+from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
+
+MASKED = -1e30
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its prompt."""
+
+    keys: jax.Array  # (L, P, G, C, K, D), prefix: (L, P, C, K, D)
+    values: jax.Array  # likewise
+    valid: jax.Array  # (P, G, C) bool, prefix: (P, C)
+
+
+def attend(
+    q: jax.Array, own: KVCache, prefix: KVCache | None, causal: jax.Array
+) -> jax.Array:
+    """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared prefix.
+
+    q (P, G, T, H, D); own and prefix without the layer axis; `causal` (T, C) says which own slots query t may see.
+    Both parts share one softmax, in float32. Returns (P, G, T, H, D).
+    """
+    p, g, t, heads, d = q.shape
+    kv = own.keys.shape[-2]
+    q = q.reshape(p, g, t, kv, heads // kv, d) * d**-0.5
+    scores = jnp.einsum("pgtkrd,pgckd->pgkrtc", q, own.keys, preferred_element_type=jnp.float32)
+    mask = causal & own.valid[:, :, None, None, None]
+    scores = jnp.where(mask, scores, MASKED)
+    if prefix is None:
+        weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
+        out = jnp.einsum("pgkrtc,pgckd->pgtkrd", weights, own.values)
+        return out.reshape(p, g, t, heads, d)
+    before = jnp.einsum("pgtkrd,pskd->pgkrts", q, prefix.keys, preferred_element_type=jnp.float32)
+    before = jnp.where(prefix.valid[:, None, None, None, None], before, MASKED)
+    # One softmax over two blocks of scores, without joining them in memory.
+    top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
+    top = jax.lax.stop_gradient(top)
+    own_weights, prefix_weights = jnp.exp(scores - top), jnp.exp(before - top)
+    total = own_weights.sum(-1) + prefix_weights.sum(-1)
+    out = jnp.einsum("pgkrtc,pgckd->pgtkrd", own_weights.astype(q.dtype), own.values)
+    out = out + jnp.einsum("pgkrts,pskd->pgtkrd", prefix_weights.astype(q.dtype), prefix.values)
+    out = out / jnp.moveaxis(total, -1, 2)[..., None].astype(q.dtype)
+    return out.reshape(p, g, t, heads, d)
+
+
+class TextBlock(nnx.Module):
+    def __init__(self, config: TextConfig, dtype: jnp.dtype, *, rngs: nnx.Rngs):
+        width, d = config.hidden_size, config.head_dim
+        out_scale = (2 * config.num_layers) ** -0.5
+        self.config = config
+        self.norm1 = Norm(width, config.rms_norm_eps, rngs=rngs)
+        self.norm2 = Norm(width, config.rms_norm_eps, rngs=rngs)
+        self.q = linear(width, config.num_heads * d, dtype, rngs=rngs)
+        self.k = linear(width, config.num_kv_heads * d, dtype, rngs=rngs)
+        self.v = linear(width, config.num_kv_heads * d, dtype, rngs=rngs)
+        self.o = linear(
+            config.num_heads * d, width, dtype, rngs=rngs, bias=False, scale=out_scale
+        )
+        self.mlp = GatedMlp(
+            width, config.intermediate_size, dtype, bias=False, out_scale=out_scale, rngs=rngs
+        )
+
+    def project(self, x: jax.Array, angles: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rotated queries (..., H, D) and keys (..., K, D), and values, of (..., width)."""
+        x = self.norm1(x)
+        heads = (*x.shape[:-1], -1, self.config.head_dim)
+        q, k, v = (layer(x).reshape(heads) for layer in (self.q, self.k, self.v))
+        return rope.rotate(q, angles), rope.rotate(k, angles), v
+
+    def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+        x = x + self.o(attended.reshape(*x.shape[:-1], -1))
+        return x + self.mlp(self.norm2(x))
+
+
+class TextDecoder(nnx.Module):
+    def __init__(
+        self, config: TextConfig, dtype: jnp.dtype, unroll: int, remat: bool, *, rngs: nnx.Rngs
+    ):
+        self.config, self.dtype, self.unroll, self.remat = config, dtype, unroll, remat
+        self.embedding = nnx.Embed(
+            config.vocab_size,
+            config.hidden_size,
+            dtype=dtype,
+            param_dtype=jnp.float32,
+            embedding_init=nnx.initializers.normal(config.hidden_size**-0.5),
+            rngs=rngs,
+        )
+        self.blocks = stacked(
+            config.num_layers, lambda rngs: TextBlock(config, dtype, rngs=rngs), rngs
+        )
+        self.norm = Norm(config.hidden_size, config.rms_norm_eps, rngs=rngs)
+        if not config.tie_word_embeddings:
+            self.head = linear(
+                config.hidden_size, config.vocab_size, dtype, rngs=rngs, bias=False
+            )
+
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        valid: jax.Array,
+        prefix: KVCache | None,
+        cache: KVCache | None,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, KVCache]:
+        """See `model.extend`."""
+        config = self.config
+        t = x.shape[2]
+        angles = rope.mrope_angles(
+            positions, config.head_dim, config.rope_theta, config.mrope_section
+        )
+        if cache is None:
+            own_valid, slots = valid, t
+        else:
+            own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
+            slots = cache.valid.shape[-1]
+        causal = jnp.arange(slots) <= start + jnp.arange(t)[:, None]
+        graph, layers = nnx.split(self.blocks)
+
+        def layer(x: jax.Array, scanned):
+            params, cached, shared = scanned
+            block = nnx.merge(graph, params)
+            q, k, v = block.project(x, angles)
+            if cached is not None:
+                at = (0, 0, start, 0, 0)
+                k = jax.lax.dynamic_update_slice(cached[0], k, at)
+                v = jax.lax.dynamic_update_slice(cached[1], v, at)
+            own = KVCache(k, v, own_valid)
+            before = None if shared is None or prefix is None else KVCache(*shared, prefix.valid)
+            return block.finish(x, attend(q, own, before, causal)), (k, v)
+
+        scanned = (
+            layers,
+            None if cache is None else (cache.keys, cache.values),
+            None if prefix is None else (prefix.keys, prefix.values),
+        )
+        body = jax.checkpoint(layer) if self.remat else layer
+        x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
+        return self.norm(x), KVCache(keys, values, own_valid)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """(..., V) float32."""
+        if self.config.tie_word_embeddings:
+            table = self.embedding.embedding[...].astype(self.dtype)
+            return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+        return self.head(hidden).astype(jnp.float32)

@@ -1,0 +1,98 @@
+"""The vision tower: patches -> windowed and full attention layers -> merger -> visual tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spatialevo_jax.models.qwen2_5_vl import rope
+from spatialevo_jax.models.qwen2_5_vl.config import VisionConfig
+from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
+from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
+
+NORM_EPS = 1e-6
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+    """Plain attention within each row: (B, N, H, D) with (B, N) validity of keys. Softmax in float32."""
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    scores = jnp.where(valid[:, None, None], scores, -1e30)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+class VisionBlock(nnx.Module):
+    def __init__(self, config: VisionConfig, dtype: jnp.dtype, *, rngs: nnx.Rngs):
+        width, out_scale = config.hidden_size, (2 * config.depth) ** -0.5
+        self.config = config
+        self.norm1 = Norm(width, NORM_EPS, rngs=rngs)
+        self.norm2 = Norm(width, NORM_EPS, rngs=rngs)
+        self.qkv = linear(width, 3 * width, dtype, rngs=rngs)
+        self.proj = linear(width, width, dtype, rngs=rngs, scale=out_scale)
+        self.mlp = GatedMlp(
+            width, config.intermediate_size, dtype, bias=True, out_scale=out_scale, rngs=rngs
+        )
+
+    def __call__(
+        self, x: jax.Array, angles: jax.Array, inputs: VisionInputs, full: jax.Array
+    ) -> jax.Array:
+        """(W, K, D) -> (W, K, D); `full` says whether patches see their image or their window."""
+        shape = (*x.shape[:2], 3, self.config.num_heads, self.config.head_dim)
+        q, k, v = jnp.moveaxis(self.qkv(self.norm1(x)).reshape(shape), 2, 0)
+        q, k = rope.rotate(q, angles), rope.rotate(k, angles)
+
+        def by_window() -> jax.Array:
+            return attend(q, k, v, inputs.valid)
+
+        def by_image() -> jax.Array:
+            def gather(y: jax.Array) -> jax.Array:
+                return y.reshape(-1, *y.shape[2:])[inputs.image_slots]
+
+            seen = attend(gather(q), gather(k), gather(v), inputs.image_valid)
+            return seen.reshape(-1, *seen.shape[2:])[inputs.return_slots].reshape(q.shape)
+
+        attended = jax.lax.cond(full, by_image, by_window)
+        x = x + self.proj(attended.reshape(x.shape))
+        return x + self.mlp(self.norm2(x))
+
+
+class Merger(nnx.Module):
+    """Joins the patches of a merge block into one visual token of the decoder's width."""
+
+    def __init__(self, config: VisionConfig, dtype: jnp.dtype, *, rngs: nnx.Rngs):
+        joined = config.hidden_size * config.spatial_merge_size**2
+        self.norm = Norm(config.hidden_size, NORM_EPS, rngs=rngs)
+        self.up = linear(joined, joined, dtype, rngs=rngs)
+        self.down = linear(joined, config.out_hidden_size, dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, token_slots: jax.Array) -> jax.Array:
+        """(slots, D) -> (V, out)."""
+        joined = self.norm(x)[token_slots].reshape(token_slots.shape[0], -1)
+        return self.down(jax.nn.gelu(self.up(joined), approximate=False))
+
+
+class VisionTower(nnx.Module):
+    def __init__(self, config: VisionConfig, dtype: jnp.dtype, unroll: int, *, rngs: nnx.Rngs):
+        self.config, self.unroll, self.dtype = config, unroll, dtype
+        self.patch_embed = linear(
+            config.patch_dim, config.hidden_size, dtype, rngs=rngs, bias=False
+        )
+        self.blocks = stacked(
+            config.depth, lambda rngs: VisionBlock(config, dtype, rngs=rngs), rngs
+        )
+        self.merger = Merger(config, dtype, rngs=rngs)
+
+    def __call__(self, inputs: VisionInputs) -> jax.Array:
+        """-> (V, out_hidden_size) features, image by image in raster order."""
+        x = self.patch_embed(inputs.patches.astype(self.dtype))
+        angles = rope.vision_angles(inputs.positions, self.config.head_dim)
+        graph, layers = nnx.split(self.blocks)
+        full = np.isin(np.arange(self.config.depth), self.config.fullatt_block_indexes)
+
+        def layer(x: jax.Array, scanned) -> tuple[jax.Array, None]:
+            params, sees_image = scanned
+            return nnx.merge(graph, params)(x, angles, inputs, sees_image), None
+
+        x, _ = jax.lax.scan(layer, x, (layers, jnp.asarray(full)), unroll=self.unroll)
+        return self.merger(x.reshape(-1, x.shape[-1]), inputs.token_slots)

@@ -1,0 +1,75 @@
+"""The words both roles are given. One short wording for every model size.
+
+A prompt is the images, each announced as "Image k:", then one of these texts. The label pools come from the same
+definition as the truth, and nothing in a prompt gives an answer away.
+"""
+
+from geometry_jax.reasons import Reason
+from spatialevo_jax.environment.pools import Pools
+
+GOALS = {
+    "object_counting": "ask how many objects of one repeated label the room has",
+    "absolute_distance": "ask for the distance between two unique objects in meters",
+    "relative_distance": "ask which of three unique objects is closest to a fourth",
+    "relative_direction_hard": "stand by one unique object, face a second, ask where a third is",
+    "single_image_relative_direction": "ask where one unique object is relative to another",
+    "distance_cam_obj": "ask for the distance from the camera to a unique object in meters",
+    "depth_order_obj_obj": "ask which of two unique objects is closer to the camera",
+    "position_cam_cam": "ask where the camera of one image was, seen from the other",
+    "elevation_cam_cam": "ask whether the camera of one image was higher or lower",
+    "motion_camera": "ask in which direction the camera moved from Image 1 to Image 2",
+    "visibility_compare": "ask which image shows one object more clearly",
+}
+PLANAR = "front, front-right, right, back-right, back, back-left, left, front-left"
+HINTS = {
+    "object_counting": "a number",
+    "absolute_distance": "meters",
+    "distance_cam_obj": "meters",
+    "relative_distance": "one of the names",
+    "depth_order_obj_obj": "one of the names, or same",
+    "relative_direction_hard": PLANAR,
+    "position_cam_cam": PLANAR,
+    "single_image_relative_direction": f"{PLANAR}, or up or down with one of them",
+    "elevation_cam_cam": "higher, lower",
+    "motion_camera": "left, right, front, back, up, down, or two of them",
+    "visibility_compare": "image1, image2, same",
+}
+
+
+def task_title(task: str) -> str:
+    return task.replace("_", " ")
+
+
+def pool_text(pools: Pools) -> str:
+    """The labels that a question may name."""
+    parts = [f"Unique: {', '.join(pools.unique) or 'none'}."]
+    if pools.repeated:
+        parts.append(f"Repeated: {', '.join(pools.repeated)}.")
+    return " ".join(parts)
+
+
+def questioner(task: str, pools: Pools) -> str:
+    return (
+        f"You are the Questioner. Task {task_title(task)}: {GOALS[task]}. {pool_text(pools)} "
+        "Point at objects by label and four digits: image, column, row, depth. Then ask one question: "
+        "<observation> </observation><question> </question>"
+    )
+
+
+def solver(task: str, question: str) -> str:
+    return (
+        f"You are the Solver. {question} Point at the objects, then give {HINTS[task]}: "
+        "<answer> </answer>"
+    )
+
+
+def explainer(task: str, question: str, pools: Pools) -> str:
+    return (
+        f"You are the Solver. For task {task_title(task)} this question is invalid: {question} "
+        f"{pool_text(pools)} Say why: <answer> </answer>"
+    )
+
+
+def reason_phrases() -> tuple[str, ...]:
+    """What an explanation may say: the distinct phrases of all reasons but OK, in order."""
+    return tuple(dict.fromkeys(reason.phrase for reason in Reason if reason.value))

@@ -1,0 +1,192 @@
+"""From images and texts to padded arrays. Host side, NumPy.
+
+A conversation is cut in two: a *prompt* whose keys and values are computed once, and the *suffixes* that share it.
+P prompts of S tokens, G suffixes of T tokens. The first input of a suffix is the token that follows the prompt:
+
+    prompt   <|im_start|> system … <|im_end|> <|im_start|> user Image 1: ▣▣▣▣ … assistant
+    inputs                                                                             ⏎   chair 1 2 …
+    targets                                                                            chair 1 2 … <|im_end|>
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
+from spatialevo_jax.tokenizer import SpecialIds
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prompts:
+    tokens: jax.Array  # (P, S) i32, padded on the right
+    positions: jax.Array  # (3, P, S) i32, multimodal rotary positions
+    valid: jax.Array  # (P, S) bool, False for padding
+    feature_index: jax.Array  # (P, S) i32, row of the packed image features, -1 for text
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Suffixes:
+    inputs: jax.Array  # (P, G, T) i32
+    targets: jax.Array  # (P, G, T) i32, the token that follows each input
+    positions: jax.Array  # (3, P, G, T) i32
+    valid: jax.Array  # (P, G, T) bool, inputs that are real
+    mask: jax.Array  # (P, G, T) f32, 1 where the target is the policy's own text
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """Where decoding begins: the last token of each prompt, not yet seen by the model."""
+
+    tokens: jax.Array  # (P,) i32
+    positions: jax.Array  # (P,) i32, the same on all three rotary axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """One prompt as tokens, before padding."""
+
+    tokens: np.ndarray  # (n,) i32
+    positions: np.ndarray  # (3, n) i32
+    visual: np.ndarray  # (n,) bool, True where a visual feature takes the token's place
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatEncoder:
+    """Turns images and a text into the tokens of a user turn that asks for the assistant's reply."""
+
+    tokenizer: PreTrainedTokenizerBase
+    ids: SpecialIds
+    grid: tuple[int, int, int]  # patches (time, height, width) of each image
+    tokens_per_image: int
+
+    def conversation(self, text: str, images: int) -> Conversation:
+        content = []
+        for number in range(1, images + 1):
+            content += [{"type": "text", "text": f"Image {number}: "}, {"type": "image"}]
+        message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+        rendered = self.tokenizer.apply_chat_template(
+            [message], add_generation_prompt=True, tokenize=False
+        )
+        ids = np.asarray(self.encode(rendered), np.int32)
+        shown = int(np.sum(ids == self.ids.image_pad))
+        if shown != images:
+            raise ValueError(f"expected {images} image tokens, got {shown} in {text!r}.")
+        tokens = np.repeat(ids, np.where(ids == self.ids.image_pad, self.tokens_per_image, 1))
+        positions = mrope_positions(tokens, [self.grid] * images, self.ids)
+        return Conversation(tokens, positions, tokens == self.ids.image_pad)
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def reply(self, text: str) -> list[int]:
+        """Tokens of a reply, closed by the end-of-turn token."""
+        return [*self.encode(text), self.ids.im_end]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialogue:
+    """What follows a shared prompt: the rest of the user's turn and the reply to learn."""
+
+    tokens: np.ndarray  # (n,) i32
+    positions: np.ndarray  # (3, n) i32
+    learnt: int  # how many tokens at the end are the reply
+
+
+def bucket(length: int, multiple: int) -> int:
+    """The padded length: the next multiple, so that few shapes are ever compiled."""
+    return -(-length // multiple) * multiple
+
+
+def pad_prompts(
+    conversations: Sequence[Conversation],
+    ends: Sequence[int],
+    first_features: Sequence[int],
+    length: int,
+) -> Prompts:
+    """Stacks the first `ends[i]` tokens of each conversation.
+
+    `first_features[i]` is the row of its first visual token in the packed features; prompts about the same images
+    share their features.
+
+    Raises:
+        ValueError: a prompt is longer than `length`; nothing is ever cut, an image least of all.
+    """
+    count = len(conversations)
+    tokens = np.zeros((count, length), np.int32)
+    positions = np.zeros((3, count, length), np.int32)
+    valid = np.zeros((count, length), bool)
+    feature_index = np.full((count, length), -1, np.int32)
+    rows = zip(conversations, ends, first_features, strict=True)
+    for row, (conversation, end, first) in enumerate(rows):
+        if end > length:
+            raise ValueError(f"prompt {row}: {end} tokens do not fit the bucket of {length}.")
+        tokens[row, :end] = conversation.tokens[:end]
+        positions[:, row, :end] = conversation.positions[:, :end]
+        valid[row, :end] = True
+        where = np.flatnonzero(conversation.visual)
+        feature_index[row, where] = first + np.arange(len(where))
+    return Prompts(tokens, positions, valid, feature_index)
+
+
+def prompts_for_decoding(
+    conversations: Sequence[Conversation], first_features: Sequence[int], length: int
+) -> tuple[Prompts, Starts]:
+    """All tokens but the last of each prompt, and the last one as the first input of decoding."""
+    ends = [len(conversation.tokens) - 1 for conversation in conversations]
+    starts = Starts(
+        tokens=np.asarray([conversation.tokens[-1] for conversation in conversations], np.int32),
+        positions=np.asarray(
+            [conversation.positions[0, -1] for conversation in conversations], np.int32
+        ),
+    )
+    return pad_prompts(conversations, ends, first_features, length), starts
+
+
+def response_suffixes(starts: Starts, tokens: jax.Array, mask: jax.Array) -> Suffixes:
+    """Sampled responses (P, G, T) with their mask as suffixes of their prompts. Device side."""
+    prompts, samples, length = tokens.shape
+    first = jnp.broadcast_to(starts.tokens[:, None, None], (prompts, samples, 1))
+    positions = starts.positions[:, None, None] + jnp.arange(length)
+    positions = jnp.broadcast_to(positions, (3, prompts, samples, length))
+    return Suffixes(
+        inputs=jnp.concatenate([first, tokens[..., :-1]], axis=-1),
+        targets=tokens,
+        positions=positions,
+        valid=mask > 0,  # input t is real exactly when it has a target: response t - 1 was not the end
+        mask=mask,
+    )
+
+
+def dialogue(encoder: ChatEncoder, conversation: Conversation, end: int, reply: str) -> Dialogue:
+    """The part of a conversation from token `end` on, followed by a reply to learn."""
+    answer = np.asarray(encoder.reply(reply), np.int32)
+    after = conversation.positions[:, -1:] + 1 + np.arange(len(answer))
+    return Dialogue(
+        tokens=np.concatenate([conversation.tokens[end:], answer]),
+        positions=np.concatenate([conversation.positions[:, end:], after], axis=1),
+        learnt=len(answer),
+    )
+
+
+def pad_dialogues(groups: Sequence[Sequence[Dialogue]], multiple: int) -> Suffixes:
+    """Stacks P groups of G dialogues; a dialogue of n tokens gives n - 1 inputs with their targets."""
+    longest = max(len(one.tokens) for group in groups for one in group) - 1
+    shape = (len(groups), len(groups[0]), bucket(longest, multiple))
+    inputs, targets = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    positions, mask = np.zeros((3, *shape), np.int32), np.zeros(shape, np.float32)
+    valid = np.zeros(shape, bool)
+    for p, group in enumerate(groups):
+        for g, one in enumerate(group):
+            n = len(one.tokens) - 1
+            inputs[p, g, :n], targets[p, g, :n] = one.tokens[:-1], one.tokens[1:]
+            positions[:, p, g, :n] = one.positions[:, :-1]
+            valid[p, g, :n] = True
+            mask[p, g, n - one.learnt : n] = 1.0
+    return Suffixes(inputs, targets, positions, valid, mask)

@@ -1,0 +1,74 @@
+"""The curriculum: more practice for the tasks that the Solver gets wrong. State in, state out.
+
+Sampling weight of task k, after the published rule (SpatialEvo, task-adaptive scheduler):
+
+    smoothed_k = (accuracy_sum_k + p0 * c0) / (count_k + c0)
+    weight_k   = max(floor, 1 - smoothed_k)
+
+with two changes: only valid questions count (an invalid question says something about the Questioner, not about the
+task), and old observations fade by `decay` a step, so the weights follow the policy instead of its lifetime mean.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class SchedulerState(NamedTuple):
+    accuracy_sum: jax.Array  # (K,) f32, faded sum of accuracies of valid questions
+    count: jax.Array  # (K,) f32, faded number of valid questions
+    valid_sum: jax.Array  # (K,) f32, faded number of valid questions among those asked
+    asked: jax.Array  # (K,) f32, faded number of questions asked
+
+
+class Scheduler(NamedTuple):
+    init: Callable[[], SchedulerState]
+    update: Callable[..., SchedulerState]
+    probabilities: Callable[[SchedulerState, jax.Array], jax.Array]
+
+
+def accuracy_scheduler(
+    num_tasks: int, *, prior_accuracy: float, prior_count: float, floor: float, decay: float
+) -> Scheduler:
+    """Builds the trio of pure functions; K = `num_tasks`.
+
+    Raises:
+        ValueError: a prior, floor or decay outside its range.
+    """
+    for name, value in (("prior_accuracy", prior_accuracy), ("floor", floor), ("decay", decay)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"scheduler.{name}: expected a number in [0, 1], got {value}.")
+    if prior_count <= 0.0:
+        raise ValueError(f"scheduler.prior_count: expected > 0, got {prior_count}.")
+
+    def init() -> SchedulerState:
+        # Four arrays, not one four times: a donated buffer may appear in a state only once.
+        return SchedulerState(*(jnp.zeros(num_tasks, jnp.float32) for _ in range(4)))
+
+    def update(
+        state: SchedulerState,
+        task_ids: Int[Array, " q"],
+        accuracies: Float[Array, " q"],
+        valid: Bool[Array, " q"],
+        weights: Float[Array, " q"],
+    ) -> SchedulerState:
+        """One step's questions: mean accuracy over the group, whether valid, and a weight (0 for padding)."""
+        counted = weights * valid
+        return SchedulerState(
+            accuracy_sum=(decay * state.accuracy_sum).at[task_ids].add(counted * accuracies),
+            count=(decay * state.count).at[task_ids].add(counted),
+            valid_sum=(decay * state.valid_sum).at[task_ids].add(counted),
+            asked=(decay * state.asked).at[task_ids].add(weights),
+        )
+
+    def probabilities(state: SchedulerState, feasible: Bool[Array, "... k"]) -> Float[Array, "... k"]:
+        """Chance of each task among the feasible ones; a row without any gets zeros."""
+        smoothed = (state.accuracy_sum + prior_accuracy * prior_count) / (state.count + prior_count)
+        weight = jnp.where(feasible, jnp.maximum(floor, 1.0 - smoothed), 0.0)
+        total = weight.sum(-1, keepdims=True)
+        return weight / jnp.where(total > 0, total, 1.0)
+
+    return Scheduler(init, update, probabilities)

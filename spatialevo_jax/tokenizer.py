@@ -1,0 +1,155 @@
+"""The tokenizer: Qwen2.5's byte-level BPE, either read from a released folder or trained small on the project's own texts.
+
+A folder holds `tokenizer.json` and `tokenizer_config.json` (with the chat template), as on the hub.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+# Qwen2's split: contractions, words with one leading separator, single digits, punctuation, line ends, blanks.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Qwen2.5's added tokens, in the order of their ids.
+ADDED = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+)
+NOT_SPECIAL = ADDED[14:]  # kept in decoded text, as in the released tokenizer
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the tokens that the project handles by name."""
+
+    im_end: int  # ends a turn
+    pad: int
+    image_pad: int
+    video_pad: int
+    vision_start: int
+    vision_end: int
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Trains a byte-level BPE of `vocab_size` tokens, the 22 added ones included, and writes it as a hub folder.
+
+    Deterministic: the same texts give the same files. The folder appears whole or not at all.
+
+    Raises:
+        ValueError: the vocabulary cannot hold the 256 bytes and the added tokens.
+    """
+    least = 256 + len(ADDED)
+    if vocab_size < least:
+        raise ValueError(f"vocab_size: expected at least {least}, got {vocab_size}.")
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = BpeTrainer(
+        vocab_size=vocab_size - len(ADDED),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens(
+        [AddedToken(t, special=t not in NOT_SPECIAL, normalized=False) for t in ADDED]
+    )
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "bos_token": None,
+        "model_max_length": 131072,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        whole = Path(partial) / "tokenizer"
+        whole.mkdir()
+        tokenizer.save(str(whole / "tokenizer.json"))
+        (whole / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
+        whole.rename(folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Reads a tokenizer folder through transformers, without any network.
+
+    Raises:
+        FileNotFoundError: no tokenizer there.
+    """
+    if not (folder / "tokenizer_config.json").is_file():
+        raise FileNotFoundError(f"{folder}: expected a tokenizer (tokenizer_config.json), found none.")
+    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
+    """Looks the special tokens up by name.
+
+    Raises:
+        ValueError: the tokenizer lacks one of them.
+    """
+
+    def find(token: str) -> int:
+        index = tokenizer.convert_tokens_to_ids(token)
+        if not isinstance(index, int) or tokenizer.convert_ids_to_tokens(index) != token:
+            raise ValueError(f"expected the token {token} in the tokenizer, found none.")
+        return index
+
+    return SpecialIds(
+        im_end=find("<|im_end|>"),
+        pad=find("<|endoftext|>"),
+        image_pad=find("<|image_pad|>"),
+        video_pad=find("<|video_pad|>"),
+        vision_start=find("<|vision_start|>"),
+        vision_end=find("<|vision_end|>"),
+    )

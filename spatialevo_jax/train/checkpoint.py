@@ -1,0 +1,36 @@
+"""Saving and finding the train state. A half-written checkpoint is never found: orbax renames it when complete."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from spatialevo_jax.train.state import TrainState
+
+
+def manager(folder: Path, *, kept: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=kept, enable_async_checkpointing=True)
+    return ocp.CheckpointManager(folder.absolute(), options=options)
+
+
+def _storable(state: TrainState) -> TrainState:
+    # Typed keys are a JAX notion; on disk they are plain integers.
+    return dataclasses.replace(state, key=jax.random.key_data(state.key))
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
+    """Starts writing in the background; `checkpoints.wait_until_finished()` waits for it."""
+    step = int(state.step)
+    if step not in checkpoints.all_steps():
+        checkpoints.save(step, args=ocp.args.StandardSave(_storable(state)))
+
+
+def restore(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
+    """The latest complete state, with the shapes, types and shardings of `like`; None when there is none."""
+    latest = checkpoints.latest_step()
+    if latest is None:
+        return None
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
+    state = checkpoints.restore(latest, args=ocp.args.StandardRestore(target))
+    return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))

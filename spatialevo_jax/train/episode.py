@@ -1,0 +1,210 @@
+"""The host side of one step of self-evolution: text in, text out. Pure functions between the two rollouts.
+
+    rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
+         -> Solver prompts -> [rollout] -> score, reward
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from geometry_jax.tasks import TASKS
+from spatialevo_jax import rewards
+from spatialevo_jax.config import RewardSource, TrainConfig
+from spatialevo_jax.data import RoomSet, Row
+from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, feasible_tasks, pools
+from spatialevo_jax.evaluation import readings
+from spatialevo_jax.roles import pointing, prompts, replies
+
+TASK_ID = {task.name: index for index, task in enumerate(TASKS)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Assignment:
+    """A row and the task that the scheduler gave it."""
+
+    row: Row
+    task: str
+    pools: Pools
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One Questioner response, judged."""
+
+    assignment: int  # index of its row in the step
+    reply: replies.QuestionerReply
+    verdict: Reply
+    grounding: float  # f_obs
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One distinct question that the Solver answers, or explains when it is invalid."""
+
+    assignment: int
+    task: str
+    text: str
+    verdict: Reply
+    weight: float  # 1, or 0 for padding up to the fixed budget
+
+
+def feasible_mask(rooms: RoomSet, rows: Sequence[Row]) -> np.ndarray:
+    """(R, K) bool."""
+    mask = np.zeros((len(rows), len(TASKS)), bool)
+    for index, row in enumerate(rows):
+        for task in feasible_tasks(rooms.records[row.room], row.frames):
+            mask[index, TASK_ID[task]] = True
+    return mask
+
+
+def assign_tasks(
+    rooms: RoomSet, rows: Sequence[Row], probabilities: np.ndarray, rng: np.random.Generator
+) -> list[Assignment]:
+    """Draws one task for each row; `probabilities` is (R, K)."""
+    chosen = []
+    for row, chances in zip(rows, probabilities.astype(np.float64), strict=True):
+        task = TASKS[rng.choice(len(TASKS), p=chances / chances.sum())].name
+        chosen.append(Assignment(row, task, pools(rooms.records[row.room], row.frames)))
+    return chosen
+
+
+def judge_questions(
+    rooms: RoomSet,
+    assignments: Sequence[Assignment],
+    texts: Sequence[Sequence[str]],
+    reward: RewardSource,
+) -> list[list[Asked]]:
+    """Parses and judges the responses, (R, G) texts -> (R, G). All of them in one call of the oracle."""
+    parsed = [[replies.parse_questioner(text) for text in group] for group in texts]
+    requests = [
+        Request(
+            record=rooms.records[assignment.row.room],
+            task=assignment.task,
+            question=reply.question,
+            frames=assignment.row.frames,
+        )
+        for assignment, group in zip(assignments, parsed, strict=True)
+        for reply in group
+    ]
+    verdicts = iter(answer_requests(requests, strict_margin=True))
+    judged = []
+    for index, (assignment, group) in enumerate(zip(assignments, parsed, strict=True)):
+        seen = pointing.visible(rooms.records[assignment.row.room], assignment.row.frames)
+        judged.append(
+            [
+                Asked(
+                    assignment=index,
+                    reply=reply,
+                    verdict=next(verdicts),
+                    # Without geometry there is nothing to hold an observation against.
+                    grounding=float(bool(reply.observation))
+                    if reward == "vote"
+                    else pointing.grounding(reply.observation, seen),
+                )
+                for reply in group
+            ]
+        )
+    return judged
+
+
+def questioner_rewards(
+    asked: Sequence[Sequence[Asked]], reward: RewardSource, *, alpha: float
+) -> np.ndarray:
+    """(R, G). Under `vote` every well-formed question counts as valid: nobody is there to say otherwise."""
+
+    def one(item: Asked) -> float:
+        if reward == "vote":
+            value = float(bool(item.reply.question))
+        else:
+            value = rewards.question_value(item.verdict.task, item.verdict.valid, item.verdict.answer)
+        return rewards.questioner_reward(item.reply, value, item.grounding, alpha=alpha)
+
+    return np.asarray([[one(item) for item in group] for group in asked], np.float32)
+
+
+def distinct_questions(
+    assignments: Sequence[Assignment],
+    asked: Sequence[Sequence[Asked]],
+    config: TrainConfig,
+) -> list[Question]:
+    """Fills the Solver's fixed budget with distinct questions.
+
+    Questions of one row that ask the same thing are asked once (valid and invalid never merge). Rows take turns, valid
+    questions first, so that a step never consists of one row; the rest of the budget is padding of weight 0.
+    """
+    budget = config.rollout.solver_prompts
+    invalid_budget = int(config.rollout.max_invalid_share * budget)
+    valid: list[list[Question]] = []
+    invalid: list[list[Question]] = []
+    for index, group in enumerate(asked):
+        seen = set()
+        valid.append([])
+        invalid.append([])
+        for item in group:
+            if not item.reply.question or item.verdict.signature in seen:
+                continue
+            seen.add(item.verdict.signature)
+            question = Question(
+                index, assignments[index].task, item.reply.question, item.verdict, 1.0
+            )
+            answered = item.verdict.valid or config.reward == "vote"
+            (valid if answered else invalid)[index].append(question)
+    chosen = _take_turns(invalid, invalid_budget)
+    chosen = _take_turns(valid, budget - len(chosen)) + chosen
+    if not chosen:
+        return []
+    return chosen + [
+        dataclasses.replace(chosen[index % len(chosen)], weight=0.0)
+        for index in range(budget - len(chosen))
+    ]
+
+
+def _take_turns(groups: Sequence[Sequence[Question]], count: int) -> list[Question]:
+    longest = max((len(group) for group in groups), default=0)
+    turns = [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
+    return turns[:count]
+
+
+def solver_prompt(question: Question, assignment: Assignment, reward: RewardSource) -> str:
+    if question.verdict.valid or reward == "vote":
+        return prompts.solver(question.task, question.text)
+    return prompts.explainer(question.task, question.text, assignment.pools)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    rewards: np.ndarray  # (U, G) f32
+    correctness: np.ndarray  # (U, G) f32, against geometry: the accuracy that is reported and scheduled
+
+
+def score_answers(
+    questions: Sequence[Question], texts: Sequence[Sequence[str]], reward: RewardSource, *, alpha: float
+) -> Scored:
+    """Rewards of the Solver's responses, (U, G) texts. `vote` takes the group's majority for the truth."""
+    given, correct = [], []
+    for question, group in zip(questions, texts, strict=True):
+        parsed = [replies.parse_solver(text) for text in group]
+        answers = [reply.answer for reply in parsed]
+        truth = question.verdict.answer
+        if reward == "vote":
+            majority = rewards.majority_answer(answers)
+            earned = [readings.score(question.task, one, majority, partial=True) for one in answers]
+        elif question.verdict.valid:
+            earned = [readings.score(question.task, one, truth, partial=True) for one in answers]
+        else:
+            phrase = question.verdict.reason.phrase
+            earned = [rewards.explanation_score(one, phrase) for one in answers]
+        given.append(
+            [
+                rewards.solver_reward(reply, value, alpha=alpha)
+                for reply, value in zip(parsed, earned, strict=True)
+            ]
+        )
+        correct.append(
+            [readings.score(question.task, one, truth, partial=False) for one in answers]
+            if question.verdict.valid
+            else [0.0] * len(group)
+        )
+    return Scored(np.asarray(given, np.float32), np.asarray(correct, np.float32))

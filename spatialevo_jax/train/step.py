@@ -1,0 +1,151 @@
+"""The two updates, pure and jitted: one supervised, one by GRPO for both roles together."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from spatialevo_jax import grpo
+from spatialevo_jax.config import GrpoConfig
+from spatialevo_jax.models.qwen2_5_vl import model as qwen
+from spatialevo_jax.rollout import decode, sampling
+from spatialevo_jax.rollout.batch import Prompts, Suffixes
+from spatialevo_jax.train.state import TrainState
+
+Metrics = dict[str, jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RoleBatch:
+    """One role's sampled responses, ready for the policy loss."""
+
+    prompts: Prompts
+    suffixes: Suffixes  # responses as continuations of the prompts
+    old_logprobs: jax.Array  # (P, G, T) f32, as sampled
+    advantages: jax.Array  # (P, G) f32, 0 for padding
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EvolutionBatch:
+    vision: qwen.VisionInputs  # the images of the step's rows, shared by both roles
+    questioner: RoleBatch
+    solver: RoleBatch
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WarmStartBatch:
+    vision: qwen.VisionInputs
+    prompts: Prompts  # the images alone, shared by all conversations about them
+    questioner: Suffixes
+    solver: Suffixes
+
+
+def target_logprobs(
+    policy: qwen.Policy,
+    params: Any,
+    prefix: qwen.KVCache,
+    suffixes: Suffixes,
+    banned: jax.Array | None = None,
+    *,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """(P, G, T) log-probability of each target given the prompt and the inputs so far.
+
+    `banned` (V,) and `temperature` are those of the sampler, so that both sides speak of one distribution.
+    """
+    x = qwen.embed(policy, params, suffixes.inputs)
+    hidden, _ = qwen.extend(policy, params, x, suffixes.positions, suffixes.valid, prefix)
+    logits = qwen.logits(policy, params, hidden)
+    if banned is not None:
+        logits = jnp.where(banned, sampling.NEVER, logits)
+    chosen = jnp.take_along_axis(logits, suffixes.targets[..., None], axis=-1)[..., 0]
+    return chosen / temperature - jax.nn.logsumexp(logits / temperature, axis=-1)
+
+
+def _apply(
+    state: TrainState, tx: optax.GradientTransformation, grads: Any, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    state = dataclasses.replace(state, params=params, opt_state=opt_state, step=state.step + 1)
+    return state, metrics | {"optimizer/grad_norm": optax.global_norm(grads)}
+
+
+def make_warm_start_step(
+    policy: qwen.Policy, tx: optax.GradientTransformation
+) -> Callable[[TrainState, WarmStartBatch], tuple[TrainState, Metrics]]:
+    """Cross-entropy of the replies, mean over tokens, both roles weighing the same."""
+
+    def loss_fn(params: Any, batch: WarmStartBatch) -> tuple[jax.Array, Metrics]:
+        features = qwen.encode_images(policy, params, batch.vision)
+        prefix = decode.prefill(policy, params, features, batch.prompts)
+        losses = {
+            f"loss/{role}": -grpo.masked_mean(
+                target_logprobs(policy, params, prefix, suffixes), suffixes.mask
+            )
+            for role, suffixes in (("questioner", batch.questioner), ("solver", batch.solver))
+        }
+        total = 0.5 * (losses["loss/questioner"] + losses["loss/solver"])
+        return total, losses | {"loss/total": total}
+
+    def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
+        return _apply(state, tx, grads, metrics)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_evolution_step(
+    policy: qwen.Policy,
+    tx: optax.GradientTransformation,
+    config: GrpoConfig,
+    banned: jax.Array,
+    *,
+    temperature: float,
+) -> Callable[[TrainState, EvolutionBatch], tuple[TrainState, Metrics]]:
+    """The joint update: token mean of the clipped objective for each role, then a weighted sum of the two."""
+
+    def role_loss(
+        params: Any, features: jax.Array, batch: RoleBatch, role: str
+    ) -> tuple[jax.Array, Metrics]:
+        prefix = decode.prefill(policy, params, features, batch.prompts)
+        logprobs = target_logprobs(
+            policy, params, prefix, batch.suffixes, banned, temperature=temperature
+        )
+        mask = batch.suffixes.mask
+        objective = grpo.clipped_objective(
+            logprobs,
+            batch.old_logprobs,
+            batch.advantages,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            clip_dual=config.clip_dual,
+        )
+        # Padding groups have advantage 0 and no mask; groups without signal stay in the token count on purpose:
+        # the step size must not grow as the policy gets better.
+        loss = grpo.masked_mean(objective, mask)
+        drift = jnp.abs(jnp.where(mask > 0, logprobs - batch.old_logprobs, 0.0))
+        return loss, {
+            f"loss/{role}": loss,
+            f"policy/entropy_{role}": -grpo.masked_mean(logprobs, mask),
+            f"policy/logprob_difference_{role}": drift.max(),
+        }
+
+    def loss_fn(params: Any, batch: EvolutionBatch) -> tuple[jax.Array, Metrics]:
+        features = qwen.encode_images(policy, params, batch.vision)
+        asked, asked_metrics = role_loss(params, features, batch.questioner, "questioner")
+        solved, solved_metrics = role_loss(params, features, batch.solver, "solver")
+        total = config.questioner_weight * asked + solved
+        return total, asked_metrics | solved_metrics | {"loss/total": total}
+
+    def step(state: TrainState, batch: EvolutionBatch) -> tuple[TrainState, Metrics]:
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
+        return _apply(state, tx, grads, metrics)
+
+    return jax.jit(step, donate_argnums=0)
