@@ -1,0 +1,88 @@
+# make setup    a virtual environment with what the demo needs (once; then a no-op)
+# make demo     rooms, warm start, self-evolution, report: runs/demo/report.html
+# make test     every test      make lint    style, format and types
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=.venv312 another environment,
+# TORCH= leaves PyTorch out (its comparisons are then skipped).
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+WORKERS ?= 2
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+ROOMS := data/rooms
+ROOMS_STAMP := data/.rooms
+TRAIN := $(RUN) launch.train
+REPORT := $(RUN) launch.report
+
+.PHONY: setup setup-dev demo demo-seeds demo-controls test lint format clean check-python
+.DEFAULT_GOAL := setup
+.DELETE_ON_ERROR:
+
+# --- environment ---------------------------------------------------------------------------
+
+$(BIN)/python: | check-python
+	$(PYTHON) -m venv $(VENV)
+
+# PYTHON= is compared with an environment that is there already, never quietly ignored.
+check-python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"make: expected Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}; choose one with PYTHON=.")'
+ifneq ($(origin PYTHON),file)
+	@test ! -x $(BIN)/python || test "$$($(BIN)/python -V)" = "$$($(PYTHON) -V)" || { \
+	  echo "make: $(VENV) was made with $$($(BIN)/python -V), PYTHON= is $$($(PYTHON) -V); run 'make clean' first or choose another folder with VENV=." >&2; exit 2; }
+endif
+
+$(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python check-python
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
+	@touch $@
+
+# PyTorch goes first and by its exact version: a later, looser request may take another build.
+$(VENV)/.setup-dev: $(VENV)/.setup
+	$(if $(TORCH),$(BIN)/pip install --quiet --no-compile --constraint constraints.txt $(TORCH))
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.setup
+setup-dev: $(VENV)/.setup-dev
+
+# --- the main job --------------------------------------------------------------------------
+
+$(ROOMS_STAMP): | setup
+	$(RUN) launch.prepare --dataset=rooms --out=$(ROOMS)
+	@touch $@
+
+# An interrupted demo goes on where it stopped: the loop resumes from its folder.
+demo: setup $(ROOMS_STAMP)
+	$(TRAIN) --config=configs/tiny_cpu.py --workdir=runs/demo
+	$(REPORT) --workdir=runs/demo
+
+demo-seeds: setup $(ROOMS_STAMP)
+	for seed in 0 1 2; do \
+	  $(TRAIN) --config=configs/tiny_cpu.py --workdir=runs/seed$$seed --config.seed=$$seed || exit $$?; \
+	done
+	$(REPORT) --summaries=runs/seed0,runs/seed1,runs/seed2
+
+demo-controls: demo
+	$(TRAIN) --config=configs/tiny_cpu_vote.py --workdir=runs/vote
+	$(TRAIN) --config=configs/tiny_cpu_shuffled.py --workdir=runs/shuffled
+	$(REPORT) --compare=geometry=runs/demo,vote=runs/vote,shuffled=runs/shuffled --out=runs/curves.png
+
+# --- checks --------------------------------------------------------------------------------
+
+test: setup-dev
+	$(RUN) pytest -n $(WORKERS) --dist=loadfile tests
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Keeps data/ and runs/: they take longer to make again.
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
