@@ -57,7 +57,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     arguments = list(argv)
     before_separator = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if any(argument in HELP_FLAGS for argument in before_separator[1:]):
-        app.usage(writeto_stdout=True)
+        app.usage(shorthelp=True, writeto_stdout=True)
         sys.exit(0)
     try:
         return flags.FLAGS(_rewrite_overrides(arguments))
