@@ -11,6 +11,8 @@ TORCH ?= torch==2.13.0
 WORKERS ?= 2
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
+# Doubly quiet: errors only. Not compiled: a file's bytecode is made when it is first imported.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt
 
 ROOMS := data/rooms
 ROOMS_STAMP := data/.rooms
@@ -35,13 +37,14 @@ ifneq ($(origin PYTHON),file)
 endif
 
 $(VENV)/.setup: pyproject.toml constraints.txt | $(BIN)/python check-python
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
+	@echo 'make: installing into $(VENV), about half a minute and 250 MB of downloads'
+	$(PIP_INSTALL) --editable .
 	@touch $@
 
 # PyTorch goes first and by its exact version: a later, looser request may take another build.
 $(VENV)/.setup-dev: $(VENV)/.setup
-	$(if $(TORCH),$(BIN)/pip install --quiet --no-compile --constraint constraints.txt $(TORCH))
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(if $(TORCH),$(PIP_INSTALL) $(TORCH))
+	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.setup

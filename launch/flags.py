@@ -48,13 +48,12 @@ CONFIG_FILE_ERRORS = (
     TypeError,
     ValueError,
 )
-TRUE_WORDS = ("true", "yes", "1")
-FALSE_WORDS = ("false", "no", "0")
+BOOL_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfigFlag(Generic[T]):
-    """The flags `--config=FILE` and `--config.a.b=value`; `load` reads them once they are parsed."""
+    """The flags `--config=FILE` and `--config.a.b=value`; `load` them once they are parsed."""
 
     expected: type[T]
 
@@ -62,11 +61,11 @@ class ConfigFlag(Generic[T]):
         path = flags.FLAGS["config"].value
         if path is None:
             raise UserError("expected --config=FILE, a Python file that defines CONFIG.")
-        return load_config(Path(path), flags.FLAGS[OVERRIDE_FLAG].value, self.expected)
+        return load_config(Path(path), flags.FLAGS[OVERRIDE_FLAG].value or [], self.expected)
 
 
 def define_config(expected: type[T], default: str | None = None) -> ConfigFlag[T]:
-    """Defines the config flags of a command. Call once, at module level, and run by `errors.run`."""
+    """Defines the config flags of a command, which `errors.run` then parses. Call it once."""
     flags.DEFINE_string(
         "config",
         default,
@@ -169,7 +168,10 @@ def _insert(tree: dict[str, Any], node: Any, names: list[str], text: str, place:
             f"--config.{place}: {reached} has no fields, it is {_describe(value)} "
             f"of type {type_name(hints[name])}."
         )
-    _insert(tree.setdefault(name, {}), value, names[1:], text, place)
+    child = tree.setdefault(name, {})
+    if not isinstance(child, dict):
+        raise UserError(f"--config.{place}: an earlier override set {name} to {child!r}.")
+    _insert(child, value, names[1:], text, place)
 
 
 def _unknown_field(node: Any, name: str, prefix: str, known: list[str]) -> str:
@@ -253,8 +255,7 @@ def _parse(text: str, annotation: Any) -> Any:
     if annotation is type(None):
         return _parse_choice(text.lower(), {"none": None})
     if annotation is bool:
-        words = dict.fromkeys(TRUE_WORDS, True) | dict.fromkeys(FALSE_WORDS, False)
-        return _parse_choice(text.lower(), words)
+        return _parse_choice(text.lower(), BOOL_WORDS)
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         by_value = {str(member.value): member for member in annotation}
         return _parse_choice(text, by_value | dict(annotation.__members__))

@@ -1,4 +1,4 @@
-"""launch -> spatialevo_jax, data_pipelines -> geometry_jax -> jax, numpy: imports point down only."""
+"""Imports point down only: launch -> spatialevo_jax, data_pipelines -> geometry_jax -> jax."""
 
 import ast
 import sys
