@@ -1,0 +1,119 @@
+"""What every task needs: finding objects, testing presence, putting a verdict together."""
+
+import jax
+import jax.numpy as jnp
+
+from geometry_jax import boxes, ops
+from geometry_jax.reasons import Reason
+from geometry_jax.types import MAX_LABELS, Evidence, Query, Scene, Verdict
+
+MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
+CLEAR_ANGLE = jnp.deg2rad(2.0)  # nearer than this to the edge of a bin, an answer is not clear
+CLEAR_SHARE = 0.02  # likewise for ratios of lengths
+ALWAYS_CLEAR = 1e6  # the margin where nothing has to be decided
+
+
+def evidence(
+    points: tuple[jax.Array, ...] = (),
+    objects: tuple[jax.Array, ...] = (),
+    numbers: tuple[jax.Array, ...] = (),
+) -> Evidence:
+    """Pads what a task shows to the fixed shapes."""
+
+    def padded(rows: tuple[jax.Array, ...], shape: tuple[int, ...], fill: float) -> jax.Array:
+        full = jnp.full(shape, fill, jnp.float32)
+        return full.at[: len(rows)].set(jnp.stack(rows).astype(jnp.float32)) if rows else full
+
+    return Evidence(
+        points=padded(points, (4, 3), jnp.nan),
+        objects=padded(objects, (MAX_LABELS,), -1).astype(jnp.int32),
+        numbers=padded(numbers, (4,), jnp.nan),
+    )
+
+
+def verdict(
+    value: jax.Array,
+    *failures: tuple[jax.Array, Reason],
+    margin: jax.Array | float = ALWAYS_CLEAR,
+    shown: Evidence | None = None,
+) -> Verdict:
+    """The value, unless a check fails: then the first failing check's reason, and value and margin 0."""
+    reason = jnp.int32(Reason.OK)
+    for failed, why in reversed(failures):
+        reason = jnp.where(failed, jnp.int32(why), reason)
+    ok = reason == Reason.OK
+    return Verdict(
+        value=jnp.where(ok, jnp.asarray(value, jnp.float32), 0.0),
+        reason=reason,
+        margin=jnp.where(ok, jnp.asarray(margin, jnp.float32), 0.0),
+        evidence=evidence() if shown is None else shown,
+    )
+
+
+def angle_margin(angle_to_edge: jax.Array) -> jax.Array:
+    return jnp.abs(angle_to_edge) / CLEAR_ANGLE
+
+
+def share_margin(value: jax.Array, edge: jax.Array | float) -> jax.Array:
+    """Relative distance of a length or ratio to the edge where the answer changes."""
+    return jnp.abs(value - edge) / (CLEAR_SHARE * jnp.maximum(jnp.abs(jnp.asarray(edge)), 1e-6))
+
+
+def has_frames(scene: Scene, frames: jax.Array) -> jax.Array:
+    """Whether all indices name real frames; -1 and beyond are not silently wrapped or clamped."""
+    inside = (frames >= 0) & (frames < scene.frame_valid.shape[0])
+    return jnp.all(inside & scene.frame_valid[jnp.where(inside, frames, 0)])
+
+
+def instances(scene: Scene, label: jax.Array) -> jax.Array:
+    """(N,) bool: the scene's objects of a label."""
+    return scene.object_valid & (scene.label == label) & (label >= 0)
+
+
+def visible(scene: Scene, frame: jax.Array, label: jax.Array) -> jax.Array:
+    """(N,) bool: objects of a label that a frame shows well enough."""
+    return (
+        instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= MIN_VISIBILITY)
+    )
+
+
+def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
+    """Whether any two of the first `count` labels are equal."""
+    index = jnp.arange(labels.shape[0])
+    used = index < count
+    equal = (labels[:, None] == labels[None]) & (index[:, None] < index[None])
+    return jnp.any(equal & used[:, None] & used[None])
+
+
+def unique_object(scene: Scene, label: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Index of the scene's object of a label, whether there is none, and whether there are several."""
+    mask = instances(scene, label)
+    return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+
+
+def unique_in_frame(
+    scene: Scene, frame: jax.Array, label: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Index of the object of a label in a frame, whether none is visible, and whether several are."""
+    mask = visible(scene, frame, label)
+    return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+
+
+def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array) -> jax.Array:
+    """(2, 3) closest points of two objects: of their instance points when asked for and there, else of their boxes."""
+    by_box = boxes.closest_points(
+        scene.obb_center[first],
+        scene.obb_extent[first],
+        scene.obb_yaw[first],
+        scene.obb_center[second],
+        scene.obb_extent[second],
+        scene.obb_yaw[second],
+    )
+    if scene.points.shape[1] == 0:
+        return by_box
+    a, b = scene.points[first], scene.points[second]
+    real = scene.point_valid[first][:, None] & scene.point_valid[second][None]
+    apart = jnp.where(real, ops.safe_norm(a[:, None] - b[None]), jnp.inf)
+    nearest = jnp.argmin(apart)
+    row, column = nearest // apart.shape[1], nearest % apart.shape[1]
+    return jnp.where(use_points & real.any(), jnp.stack([a[row], b[column]]), by_box)

@@ -1,0 +1,385 @@
+"""Scene files in the published unified layout <-> Scene. Host side, NumPy; the only file of this package that reads disks.
+
+    <root>/<split>/<scene>/pose/<frame>.txt  <scene>.txt  frame_processed/<frame>.jpg
+    <root>/metadata/<scene>/<scene>.json     <scene>.npz (packed)   frame_processed/<frame>.json
+
+The packed file holds the same numbers as the JSON files and loads without parsing any.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geometry_jax.types import Scene
+
+PACK_VERSION = 1
+FRAME_FOLDER = "frame_processed"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneRecord:
+    """A scene with the names that arrays cannot hold. `scene` has NumPy leaves and no padding."""
+
+    scene_id: str
+    scene: Scene
+    labels: tuple[str, ...]  # `Scene.label` indexes into it
+    object_ids: tuple[int, ...]  # (N,) ids of the data set
+    frame_ids: tuple[str, ...]  # (F,) names of the frames, such as "120"
+    image_paths: tuple[Path, ...]  # (F,)
+
+
+def list_scenes(root: Path, split: str) -> tuple[str, ...]:
+    """Ids of the complete scenes of a split, sorted: those that have both a folder and metadata."""
+    folder = root / split
+    if not folder.is_dir():
+        return ()
+    return tuple(
+        sorted(
+            path.name
+            for path in folder.iterdir()
+            if (root / "metadata" / path.name / f"{path.name}.json").is_file()
+        )
+    )
+
+
+def scene_folder(root: Path, scene_id: str) -> Path:
+    """The folder of a scene, in whichever split it lies.
+
+    Raises:
+        FileNotFoundError: no split has it.
+    """
+    for candidate in sorted(root.glob(f"*/{scene_id}")) + [root / scene_id]:
+        if candidate.is_dir() and candidate.parent.name != "metadata":
+            return candidate
+    raise FileNotFoundError(f"{root}: expected a scene {scene_id!r} in one of its splits, found none.")
+
+
+def load_scene(root: Path, scene_id: str, *, packed: bool = True) -> SceneRecord:
+    """Reads one scene, from its packed file when there is one that `packed` allows.
+
+    Raises:
+        FileNotFoundError: the scene, its metadata, or a pose is missing.
+        ValueError: a file of the wrong form; the message names it.
+    """
+    folder = scene_folder(root, scene_id)
+    metadata = root / "metadata" / scene_id
+    pack = metadata / f"{scene_id}.npz"
+    if packed and pack.is_file():
+        return load_packed(pack, folder)
+    return read_layout(folder, metadata)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a metadata file, found none.")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected JSON, but it does not parse ({error}).") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}.")
+    return value
+
+
+def _numbers(value: Any, count: int, where: str) -> np.ndarray:
+    good = isinstance(value, list) and len(value) == count
+    good = good and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    if not good:
+        raise ValueError(f"{where}: expected {count} numbers, got {value!r}.")
+    return np.asarray(value, np.float64)
+
+
+def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    objects = record.get("objects")
+    if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
+        raise ValueError(f"{path}: expected a list of records under 'objects', got {objects!r:.80}.")
+    for index, one in enumerate(objects):
+        if not isinstance(one.get("label"), str):
+            raise ValueError(f"{path}: objects[{index}].label: expected text, got {one.get('label')!r}.")
+    return objects
+
+
+def read_pose(path: Path) -> np.ndarray:
+    """(4, 4) float64 rigid world_from_camera.
+
+    Raises:
+        FileNotFoundError: no such file; a missing pose is never taken for the identity.
+        ValueError: not a finite 4x4 matrix with an orthonormal rotation.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a camera pose, found none.")
+    try:
+        matrix = np.loadtxt(path, dtype=np.float64)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a 4x4 matrix of numbers ({error}).") from error
+    if matrix.shape != (4, 4):
+        raise ValueError(f"{path}: expected a 4x4 matrix, got {matrix.shape}.")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{path}: expected finite numbers, got {matrix[~np.isfinite(matrix)][0]}.")
+    if np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-2:
+        raise ValueError(f"{path}: expected a rotation in the upper left 3x3 block.")
+    return matrix
+
+
+def read_alignment(path: Path) -> np.ndarray:
+    """(4, 4) world_from_mesh from the `axisAlignment` line; the identity where the file or the line is absent."""
+    if not path.is_file():
+        return np.eye(4)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "axisAlignment":
+            try:
+                numbers = np.array([float(x) for x in value.split()])
+            except ValueError as error:
+                raise ValueError(f"{path}: axisAlignment: expected numbers ({error}).") from error
+            if numbers.shape != (16,):
+                raise ValueError(f"{path}: axisAlignment: expected 16 numbers, got {len(numbers)}.")
+            return numbers.reshape(4, 4)
+    return np.eye(4)
+
+
+def path_headings(poses: np.ndarray) -> np.ndarray:
+    """(M, 4, 4) poses in order -> (M,) heading of the optical axis about +z, radians, unwrapped.
+
+    Where the camera looks straight up or down it has no heading and the last one stands.
+    """
+    axis = poses[:, :2, 2]
+    length = np.linalg.norm(axis, axis=1)
+    heading = np.arctan2(axis[:, 1], axis[:, 0])
+    defined = length > 1e-8
+    if not defined.any():
+        return np.zeros(len(poses))
+    # Each pose takes the heading of the last defined one before it; those before the first take the first.
+    last = np.maximum.accumulate(np.where(defined, np.arange(len(poses)), -1))
+    heading = heading[np.where(last >= 0, last, np.argmax(defined))]
+    return np.unwrap(heading)
+
+
+def _floor_area(value: Any, path: Path) -> float:
+    if isinstance(value, dict):
+        value = value.get("area")
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{path}: room_size: expected a number of square metres, got {value!r}.")
+    return float(value)
+
+
+def read_layout(folder: Path, metadata: Path) -> SceneRecord:
+    """Reads a scene from its JSON and pose files. See `load_scene` for errors."""
+    scene_id = folder.name
+    path = metadata / f"{scene_id}.json"
+    record = _read_json(path)
+    objects = _objects(record, path)
+    labels = tuple(dict.fromkeys(one["label"] for one in objects))
+    aabb = np.zeros((len(objects), 6))
+    obb = np.zeros((len(objects), 7))
+    object_ids = []
+    for index, one in enumerate(objects):
+        where = f"{path}: objects[{index}]"
+        aabb[index] = _numbers(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
+        low, high = aabb[index, :3], aabb[index, 3:]
+        if (high < low).any():
+            raise ValueError(f"{where}.3d_bbox: expected minima before maxima, got {one['3d_bbox']}.")
+        obb[index] = [*(low + high) / 2, *(high - low), 0.0]
+        if "obb" in one:
+            box = one["obb"]
+            if not isinstance(box, dict):
+                raise ValueError(f"{where}.obb: expected center, extent and yaw, got {box!r}.")
+            center = _numbers(box.get("center"), 3, f"{where}.obb.center")
+            extent = _numbers(box.get("extent"), 3, f"{where}.obb.extent")
+            yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
+            obb[index] = [*center, *extent, *yaw]
+        object_ids.append(int(one.get("object_id", index + 1)))
+    row_of_id = {identity: index for index, identity in enumerate(object_ids)}
+
+    alignment = read_alignment(folder / f"{scene_id}.txt")
+    pose_files = {p.stem: p for p in (folder / "pose").glob("*.txt") if p.stem.isdigit()}
+    path_ids = sorted(pose_files, key=int)
+    frame_files = sorted(
+        (p for p in (metadata / FRAME_FOLDER).glob("*.json") if p.stem.isdigit()),
+        key=lambda p: int(p.stem),
+    )
+    frame_ids = tuple(p.stem for p in frame_files)
+    for frame_id in frame_ids:
+        if frame_id not in pose_files:
+            raise FileNotFoundError(f"{folder / 'pose' / frame_id}.txt: expected a camera pose, found none.")
+    poses = np.stack([alignment @ read_pose(pose_files[i]) for i in path_ids]) if path_ids else np.zeros((0, 4, 4))
+    at = [path_ids.index(frame_id) for frame_id in frame_ids]
+    headings = path_headings(poses) if len(poses) else np.zeros(0)
+
+    frames, count = len(frame_ids), len(objects)
+    seen = np.zeros((frames, count), bool)
+    visibility = np.zeros((frames, count))
+    bbox_2d = np.zeros((frames, count, 4))
+    location = np.zeros((frames, count, 3))
+    truncated, occluded = np.zeros((frames, count), bool), np.zeros((frames, count), bool)
+    image_size = np.zeros((frames, 2))
+    image_paths = []
+    for row, file in enumerate(frame_files):
+        frame = _read_json(file)
+        image_paths.append(_image_path(folder, file.stem))
+        image_size[row] = _image_size(frame, image_paths[-1], file)
+        for index, one in enumerate(_objects(frame, file)):
+            where = f"{file}: objects[{index}]"
+            column = row_of_id.get(one.get("object_id", -1))
+            if column is None:
+                raise ValueError(f"{where}.object_id: {one.get('object_id')!r} is not in the scene.")
+            seen[row, column] = True
+            visibility[row, column] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
+            bbox_2d[row, column] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
+            location[row, column] = _numbers(
+                one.get("camera_location"), 3, f"{where}.camera_location"
+            )
+            truncated[row, column] = bool(one.get("truncated", False))
+            occluded[row, column] = bool(one.get("occluded", False))
+
+    f32 = np.float32
+    scene = Scene(
+        center=((aabb[:, :3] + aabb[:, 3:]) / 2).astype(f32),
+        extent=(aabb[:, 3:] - aabb[:, :3]).astype(f32),
+        obb_center=obb[:, :3].astype(f32),
+        obb_extent=obb[:, 3:6].astype(f32),
+        obb_yaw=obb[:, 6].astype(f32),
+        label=np.array([labels.index(one["label"]) for one in objects], np.int32),
+        object_valid=np.ones(count, bool),
+        world_from_camera=poses[at].astype(f32).reshape(frames, 4, 4),
+        heading=headings[at].astype(f32),
+        frame_valid=np.ones(frames, bool),
+        image_size=image_size.astype(f32),
+        seen=seen,
+        visibility=visibility.astype(f32),
+        bbox_2d=bbox_2d.astype(f32),
+        camera_location=location.astype(f32),
+        truncated=truncated,
+        occluded=occluded,
+        points=np.zeros((count, 0, 3), f32),
+        point_valid=np.zeros((count, 0), bool),
+        floor_area=f32(_floor_area(record.get("room_size"), path)),
+    )
+    return SceneRecord(scene_id, scene, labels, tuple(object_ids), frame_ids, tuple(image_paths))
+
+
+def _image_path(folder: Path, frame_id: str) -> Path:
+    for suffix in IMAGE_SUFFIXES:
+        path = folder / FRAME_FOLDER / f"{frame_id}{suffix}"
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{folder / FRAME_FOLDER / frame_id}.jpg: expected an image, found none.")
+
+
+def _image_size(frame: dict[str, Any], image: Path, file: Path) -> np.ndarray:
+    if "image_size" in frame:
+        return _numbers(frame["image_size"], 2, f"{file}: image_size")
+    from PIL import Image  # only scenes made elsewhere lack the size; the oracle itself needs no images
+
+    with Image.open(image) as opened:
+        return np.asarray(opened.size, np.float64)
+
+
+def with_points(record: SceneRecord, points: Sequence[np.ndarray]) -> SceneRecord:
+    """The record with instance points: one (k_i, 3) array of world metres for each object."""
+    most = max((len(cloud) for cloud in points), default=0)
+    stacked = np.zeros((len(points), most, 3), np.float32)
+    valid = np.zeros((len(points), most), bool)
+    for index, cloud in enumerate(points):
+        stacked[index, : len(cloud)] = cloud
+        valid[index, : len(cloud)] = True
+    scene = dataclasses.replace(record.scene, points=stacked, point_valid=valid)
+    return dataclasses.replace(record, scene=scene)
+
+
+def save_packed(record: SceneRecord, path: Path) -> None:
+    """Writes all arrays and names of a scene into one uncompressed .npz file."""
+    arrays = {field.name: getattr(record.scene, field.name) for field in dataclasses.fields(Scene)}
+    np.savez(
+        path,
+        version=np.int32(PACK_VERSION),
+        labels=np.array(record.labels, dtype=np.str_),
+        object_ids=np.array(record.object_ids, dtype=np.int64),
+        frame_ids=np.array(record.frame_ids, dtype=np.str_),
+        image_names=np.array([p.name for p in record.image_paths], dtype=np.str_),
+        **arrays,
+    )
+
+
+def load_packed(path: Path, folder: Path) -> SceneRecord:
+    """Reads a packed file; images are looked for in `folder`.
+
+    Raises:
+        ValueError: not a packed scene, or of another version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: expected a packed scene, but it does not load ({error}).") from error
+    if int(arrays.get("version", -1)) != PACK_VERSION:
+        raise ValueError(
+            f"{path}: expected a packed scene of version {PACK_VERSION}, got {arrays.get('version')}. "
+            "Delete it to read the JSON files, or prepare the scene again."
+        )
+    missing = {field.name for field in dataclasses.fields(Scene)} - set(arrays)
+    if missing:
+        raise ValueError(f"{path}: expected arrays {sorted(missing)}, found none.")
+    scene = Scene(**{field.name: arrays[field.name] for field in dataclasses.fields(Scene)})
+    return SceneRecord(
+        scene_id=folder.name,
+        scene=scene,
+        labels=tuple(str(x) for x in arrays["labels"]),
+        object_ids=tuple(int(x) for x in arrays["object_ids"]),
+        frame_ids=tuple(str(x) for x in arrays["frame_ids"]),
+        image_paths=tuple(folder / FRAME_FOLDER / str(x) for x in arrays["image_names"]),
+    )
+
+
+def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int = 0) -> Scene:
+    """Pads to N objects, F frames, K points; points beyond K are dropped, so that K = 0 leaves them out.
+
+    Raises:
+        ValueError: more objects or frames than asked for.
+    """
+    objects, frames = scene.label.shape[0], scene.frame_valid.shape[0]
+    if objects > num_objects or frames > num_frames:
+        raise ValueError(
+            f"expected at most {num_objects} objects and {num_frames} frames, got {objects} and {frames}."
+        )
+    per_object = {"center", "extent", "obb_center", "obb_extent", "obb_yaw", "label", "object_valid"}
+    per_frame = {"world_from_camera", "heading", "frame_valid", "image_size"}
+    padded = {}
+    for field in dataclasses.fields(Scene):
+        value = np.asarray(getattr(scene, field.name))
+        if field.name in ("points", "point_valid"):
+            value = value[:, :num_points]
+            sizes = [num_objects, num_points]
+        elif field.name in per_object:
+            sizes = [num_objects]
+        elif field.name in per_frame:
+            sizes = [num_frames]
+        elif field.name == "floor_area":
+            sizes = []
+        else:
+            sizes = [num_frames, num_objects]
+        width = [(0, size - value.shape[axis]) for axis, size in enumerate(sizes)]
+        width += [(0, 0)] * (value.ndim - len(width))
+        padded[field.name] = np.pad(value, width) if value.ndim else value
+    # Padding must be harmless wherever it is computed with: a rigid pose, a label that nothing has.
+    padded["world_from_camera"][frames:] = np.eye(4)
+    padded["label"][objects:] = -1
+    return Scene(**padded)
+
+
+def stack_scenes(scenes: Sequence[Scene]) -> Scene:
+    """Scenes of equal padding on a new first axis."""
+    return Scene(
+        **{
+            field.name: np.stack([getattr(scene, field.name) for scene in scenes])
+            for field in dataclasses.fields(Scene)
+        }
+    )

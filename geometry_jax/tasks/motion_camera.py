@@ -1,0 +1,75 @@
+"""In an image pair: how the camera moved from the first image to the second."""
+
+import itertools
+
+import jax.numpy as jnp
+
+from geometry_jax import checks, ops
+from geometry_jax.reasons import Reason
+from geometry_jax.types import Query, Scene, TaskSpec, Verdict
+
+TURN = jnp.deg2rad(8.0)  # a turn of at least this is the motion
+STILL = 0.02  # metres of translation below which nothing moved
+SECOND_TO_FIRST = 0.35  # the second axis is named from this share of the first ...
+SECOND_TO_ALL = 0.25  # ... and of the whole translation
+LEVEL_TOLERANCE = jnp.deg2rad(15.0)
+AXES = (("right", "left"), ("front", "back"), ("up", "down"))  # lateral, depth, vertical: +, -
+
+
+def _choices() -> tuple[str, ...]:
+    names = [name for axis in AXES for name in axis]
+    pairs = [
+        f"{first}-{second}"
+        for a, b in itertools.combinations(AXES, 2)
+        for first in a
+        for second in b
+    ]
+    return (*names, *pairs)
+
+
+def motion_camera(scene: Scene, query: Query) -> Verdict:
+    """The turn about world up, summed along the path, when it is at least 8 degrees; else the translation.
+
+    Translation is read in the levelled frame of the first camera along lateral, depth and vertical; the main axis
+    is named, and the second one with it when it is large enough. The order in an answer is lateral, depth, vertical.
+    """
+    first, second = query.frames[0], query.frames[1]
+    turn = scene.heading[second] - scene.heading[first]
+    pose = scene.world_from_camera[first]
+    move = scene.world_from_camera[second, :3, 3] - pose[:3, 3]
+    forward, rightward = ops.levelled(pose, move)
+    along = jnp.stack([rightward, forward, move[2]])
+    size = jnp.abs(along)
+    order = jnp.argsort(-size, stable=True)
+    main, next_ = order[0], order[1]
+    negative = (along < 0).astype(jnp.int32)
+    length = ops.safe_norm(move)
+    share_main = size[next_] / jnp.maximum(size[main], 1e-9)
+    share_all = size[next_] / jnp.maximum(length, 1e-9)
+    two = (share_main >= SECOND_TO_FIRST) & (share_all >= SECOND_TO_ALL)
+    low, high = jnp.minimum(main, next_), jnp.maximum(main, next_)
+    pair_index = jnp.where(low == 0, high - 1, 2)  # lateral-depth, lateral-vertical, depth-vertical
+    composite = 6 + 4 * pair_index + 2 * negative[low] + negative[high]
+    translation = jnp.where(two, composite, 2 * main + negative[main])
+    turning = jnp.abs(turn) >= TURN
+    turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
+    translation_margin = jnp.minimum(
+        checks.share_margin(share_main, SECOND_TO_FIRST),
+        # With one axis named, the main axis itself must be clear of the next.
+        jnp.where(two, jnp.inf, (size[main] - size[next_]) / (checks.CLEAR_SHARE * length + 1e-9)),
+    )
+    return checks.verdict(
+        jnp.where(turning, jnp.where(turn > 0, 1, 0), translation),
+        (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (first == second, Reason.SAME_IMAGE),
+        (~turning & (length < STILL), Reason.NO_MOTION),
+        (~turning & ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
+        margin=jnp.where(turning, turn_margin, jnp.minimum(turn_margin, translation_margin)),
+        shown=checks.evidence(
+            (pose[:3, 3], scene.world_from_camera[second, :3, 3]),
+            numbers=(turn, rightward, forward, move[2]),
+        ),
+    )
+
+
+TASK = TaskSpec("motion_camera", "image_pair", motion_camera, "choice", (), _choices())

@@ -1,0 +1,33 @@
+"""In an image pair: where the camera of one image stood, seen from the other."""
+
+import jax.numpy as jnp
+
+from geometry_jax import checks, ops
+from geometry_jax.reasons import Reason
+from geometry_jax.types import Query, Scene, TaskSpec, Verdict
+
+SAME_PLACE = 0.10  # metres of horizontal displacement
+LEVEL_TOLERANCE = jnp.deg2rad(15.0)
+
+
+def position_cam_cam(scene: Scene, query: Query) -> Verdict:
+    """Bearing of the target camera in the gravity-levelled frame of the reference camera, eight bins."""
+    reference, target = query.frames[0], query.frames[1]
+    pose = scene.world_from_camera[reference]
+    camera, other = pose[:3, 3], scene.world_from_camera[target, :3, 3]
+    forward, rightward = ops.levelled(pose, other - camera)
+    value, to_edge = ops.compass_bin(forward, rightward)
+    return checks.verdict(
+        value,
+        (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (reference == target, Reason.SAME_IMAGE),
+        (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
+        (ops.safe_norm((other - camera)[:2]) < SAME_PLACE, Reason.SAME_PLACE),
+        margin=checks.angle_margin(to_edge),
+        shown=checks.evidence((camera, other), numbers=(forward, rightward)),
+    )
+
+
+TASK = TaskSpec(
+    "position_cam_cam", "image_pair", position_cam_cam, "choice", (), ops.PLANAR, roles=True
+)

@@ -1,0 +1,92 @@
+"""What exists: a scene, a query about it, a verdict. Frozen pytrees; world frame z up, metres.
+
+Cameras look along z with x to the right and y down. N objects, F frames, K points of an object.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+
+Modality = Literal["scene", "single_image", "image_pair"]
+MAX_LABELS = 5  # slots of a query: a target with up to four candidates
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One room, padded to N objects, F frames and K points."""
+
+    center: jax.Array  # (N, 3) f32, middle of the axis-aligned box, world
+    extent: jax.Array  # (N, 3) f32, full sides of the axis-aligned box
+    obb_center: jax.Array  # (N, 3) f32, middle of the oriented box; the axis-aligned one where there is none
+    obb_extent: jax.Array  # (N, 3) f32, full sides in the box's own axes
+    obb_yaw: jax.Array  # (N,) f32, radians about +z, counter-clockwise
+    label: jax.Array  # (N,) i32, index into the scene's label list
+    object_valid: jax.Array  # (N,) bool, False for padding
+    world_from_camera: jax.Array  # (F, 4, 4) f32, rigid
+    heading: jax.Array  # (F,) f32, radians of the optical axis about +z, unwrapped along all poses of the path
+    frame_valid: jax.Array  # (F,) bool
+    image_size: jax.Array  # (F, 2) f32, width and height in pixels
+    seen: jax.Array  # (F, N) bool, the frame has a record of the object
+    visibility: jax.Array  # (F, N) f32, share of the object seen, 0 to 1
+    bbox_2d: jax.Array  # (F, N, 4) f32, x1 y1 x2 y2 in pixels
+    camera_location: jax.Array  # (F, N, 3) f32, middle of the seen points in the camera frame
+    truncated: jax.Array  # (F, N) bool, leaves the image
+    occluded: jax.Array  # (F, N) bool, partly hidden by something nearer
+    points: jax.Array  # (N, K, 3) f32, world; K may be 0
+    point_valid: jax.Array  # (N, K) bool
+    floor_area: jax.Array  # () f32, square metres, NaN where unknown
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """What is asked, with names resolved."""
+
+    task_id: jax.Array  # () i32, index into TASKS
+    labels: jax.Array  # (5,) i32, in the order of the task's slots, -1 where unused
+    frames: jax.Array  # (2,) i32, reference and target (motion: first and second), -1 where unused
+    difficulty: jax.Array  # () i32, of relative_direction_hard: 0 eight-way, 1 easy, 2 medium, 3 hard
+    use_points: jax.Array  # () bool, distances between instance points where the scene has them
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What decides the answer, enough to draw it. Unused entries are NaN or -1."""
+
+    points: jax.Array  # (4, 3) f32, world: the deciding points in the order of the roles
+    objects: jax.Array  # (5,) i32, object indices in the order of the roles
+    numbers: jax.Array  # (4,) f32, the deciding distances (metres), angles (radians) or scores
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What an oracle says. `value` and `evidence` mean nothing unless `reason` is OK."""
+
+    value: jax.Array  # () f32: an index into the task's choices, a label index, metres or a count
+    reason: jax.Array  # () i32, a Reason
+    margin: jax.Array  # () f32, distance to the nearest decision edge, 1 = just clear (2 degrees, 2 %)
+    evidence: Evidence
+
+
+Oracle = Callable[[Scene, Query], Verdict]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """A task: its name, what it is shown, and the function that answers it.
+
+    `slots` are the label roles a question fills; `answer` says how `Verdict.value` is read.
+    """
+
+    name: str
+    modality: Modality
+    oracle: Oracle
+    answer: Literal["choice", "label", "metres", "count"]
+    slots: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    roles: bool = False  # the sentence names a reference and a target image

@@ -1,0 +1,17 @@
+"""The environment that both roles face: pools of labels, questions read and answered by geometry."""
+
+from spatialevo_jax.environment.pools import Pools, feasible_tasks, pools
+from spatialevo_jax.environment.respond import Reply, Request, answer_requests
+from spatialevo_jax.environment.wordings import Slots, draw_slots, render
+
+__all__ = [
+    "Pools",
+    "Reply",
+    "Request",
+    "Slots",
+    "answer_requests",
+    "draw_slots",
+    "feasible_tasks",
+    "pools",
+    "render",
+]

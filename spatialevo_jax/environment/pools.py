@@ -1,0 +1,90 @@
+"""What can be asked about the images shown: label pools and feasible tasks, from the same objects as the truth."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from geometry_jax.checks import MIN_VISIBILITY
+from geometry_jax.scene_io import SceneRecord
+from geometry_jax.tasks.elevation_cam_cam import SAME_LEVEL
+from geometry_jax.types import Modality
+from spatialevo_jax.environment.labels import NOT_OBJECTS
+
+# Unique labels that a task needs; the others need what `feasible_tasks` says.
+LEAST_UNIQUE = {
+    "absolute_distance": 2,
+    "relative_distance": 4,
+    "relative_direction_hard": 3,
+    "single_image_relative_direction": 2,
+    "distance_cam_obj": 1,
+    "depth_order_obj_obj": 2,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pools:
+    """Labels by how often they occur: in the whole scene, in the one image, or over the pair."""
+
+    modality: Modality
+    unique: tuple[str, ...]  # exactly once; pair: at most once in each image and seen in at least one
+    repeated: tuple[str, ...]  # twice or more; pair: in one of the images
+
+
+def modality_of(frames: tuple[int, ...]) -> Modality:
+    """One image is a single image, two are a pair, any other number is the scene."""
+    return "single_image" if len(frames) == 1 else "image_pair" if len(frames) == 2 else "scene"
+
+
+def _labels(record: SceneRecord, mask: np.ndarray) -> list[str]:
+    names = [record.labels[int(record.scene.label[index])] for index in np.flatnonzero(mask)]
+    return [name for name in names if name.lower() not in NOT_OBJECTS]
+
+
+def _counted(labels: Iterable[str]) -> collections.Counter[str]:
+    return collections.Counter(labels)
+
+
+def visible_labels(record: SceneRecord, frame: int) -> list[str]:
+    """Labels of the objects that a frame shows well enough, one for each object."""
+    scene = record.scene
+    mask = np.asarray(scene.seen[frame]) & (np.asarray(scene.visibility[frame]) >= MIN_VISIBILITY)
+    return _labels(record, mask & np.asarray(scene.object_valid))
+
+
+def pools(record: SceneRecord, frames: tuple[int, ...]) -> Pools:
+    """The label pools of the modality that the number of frames stands for."""
+    modality = modality_of(frames)
+    if modality == "scene":
+        counts = [_counted(_labels(record, np.asarray(record.scene.object_valid)))]
+    else:
+        counts = [_counted(visible_labels(record, frame)) for frame in frames]
+    names = sorted(set().union(*counts))
+    most = {name: max(count[name] for count in counts) for name in names}
+    return Pools(
+        modality,
+        unique=tuple(name for name in names if most[name] == 1),
+        repeated=tuple(name for name in names if most[name] > 1),
+    )
+
+
+def feasible_tasks(record: SceneRecord, frames: tuple[int, ...]) -> tuple[str, ...]:
+    """Tasks for which the images shown offer the labels, or the camera heights, that they need."""
+    offered = pools(record, frames)
+    unique = len(offered.unique)
+    if offered.modality == "scene":
+        needs = ("absolute_distance", "relative_distance", "relative_direction_hard")
+        found = [task for task in needs if unique >= LEAST_UNIQUE[task]]
+        return (*(["object_counting"] if offered.repeated else []), *found)
+    if offered.modality == "single_image":
+        needs = ("single_image_relative_direction", "distance_cam_obj", "depth_order_obj_obj")
+        return tuple(task for task in needs if unique >= LEAST_UNIQUE[task])
+    heights = [float(record.scene.world_from_camera[frame][2, 3]) for frame in frames]
+    found = ["position_cam_cam"]
+    if abs(heights[1] - heights[0]) > SAME_LEVEL:
+        found.append("elevation_cam_cam")
+    found.append("motion_camera")
+    if unique:
+        found.append("visibility_compare")
+    return tuple(found)
