@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,7 +17,7 @@ from spatialevo_jax.evaluation.runs import Evaluation, MetricRow, Run
 # Told apart also without colour vision (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#9aa0a6"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -52,15 +53,17 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def moving_mean(values: Sequence[float], window: int = SMOOTHING) -> np.ndarray:
+def moving_mean(values: Sequence[float] | np.ndarray, window: int = SMOOTHING) -> np.ndarray:
     """Mean of the last `window` values at each place; shorter at the start, NaN left out."""
     array = np.asarray(values, dtype=np.float64)
     finite = np.isfinite(array)
-    totals = np.cumsum(np.where(finite, array, 0.0))
-    counts = np.cumsum(finite)
-    totals[window:] -= totals[:-window].copy() if window < len(array) else 0.0
-    counts[window:] -= counts[:-window].copy() if window < len(array) else 0
-    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
+    # A zero in front makes the sum over (first, last] a difference of two cumulative sums.
+    totals = np.concatenate([[0.0], np.cumsum(np.where(finite, array, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    last = np.arange(1, len(array) + 1)
+    first = np.maximum(last - window, 0)
+    count = counts[last] - counts[first]
+    return np.where(count > 0, (totals[last] - totals[first]) / np.maximum(count, 1), np.nan)
 
 
 def series(rows: Sequence[MetricRow], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -72,10 +75,7 @@ def series(rows: Sequence[MetricRow], name: str) -> tuple[np.ndarray, np.ndarray
 def names_below(rows: Sequence[MetricRow], prefix: str) -> tuple[str, ...]:
     """`("a", "b")` for metrics `prefix/a` and `prefix/b`, in the order they first appear."""
     found = dict.fromkeys(
-        name.removeprefix(prefix)
-        for row in rows
-        for name in row.values
-        if name.startswith(prefix)
+        name.removeprefix(prefix) for row in rows for name in row.values if name.startswith(prefix)
     )
     return tuple(found)
 

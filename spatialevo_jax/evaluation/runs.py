@@ -13,7 +13,8 @@ step twice; the later row counts.
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable, Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -141,7 +142,7 @@ def read_run(folder: Path) -> Run:
     summary = folder / "summary.json"
     return Run(
         folder=folder,
-        metrics=_latest(metrics, lambda row: row.step),
+        metrics=_latest(metrics, lambda row: (row.step,)),
         evaluations=_latest(evaluations, lambda row: (row.step, MOMENTS.index(row.moment))),
         samples=tuple(sorted(samples, key=lambda row: row.step)),
         summary=read_summary(summary) if summary.is_file() else None,
@@ -190,10 +191,10 @@ def _located(build: Callable[[], T], place: str) -> T:
         raise ValueError(f"{place}: {error}") from error
 
 
-def _latest(rows: Iterable[T], key: Callable[[T], Any]) -> tuple[T, ...]:
+def _latest(rows: Iterable[T], key: Callable[[T], tuple[int, ...]]) -> tuple[T, ...]:
     """Rows in the order of the key, the last written one of each."""
-    latest: dict[Hashable, T] = {key(row): row for row in rows}
-    return tuple(latest[place] for place in sorted(latest, key=lambda place: place))  # type: ignore
+    latest = {key(row): row for row in rows}
+    return tuple(latest[place] for place in sorted(latest))
 
 
 def _metric_row(row: Any) -> MetricRow:
@@ -270,3 +271,25 @@ def _summary(row: Any) -> Summary:
         seed=int(row["seed"]),
         reward=str(row["reward"]),
     )
+
+
+def seeds_table(summaries: Sequence[tuple[str, Summary]]) -> str:
+    """A table for the terminal: warm start, final and gain of each run, mean and spread."""
+    width = max(len("mean"), *(len(name) for name, _ in summaries))
+    lines = [f"{'run':<{width}}  seed  warm start     final      gain"]
+    columns: list[tuple[float, float, float]] = []
+    for name, summary in summaries:
+        values = (summary.warm_start_accuracy, summary.final_accuracy, summary.gain)
+        columns.append(values)
+        lines.append(f"{name:<{width}}  {summary.seed:>4}  {_cells(values)}")
+    by_column = list(zip(*columns, strict=True))
+    lines.append(f"{'mean':<{width}}        {_cells([statistics.fmean(c) for c in by_column])}")
+    if len(summaries) > 1:
+        deviations = [statistics.stdev(column) for column in by_column]
+        lines.append(f"{'std':<{width}}        {_cells(deviations, sign='')}")
+    return "\n".join(lines)
+
+
+def _cells(values: Sequence[float], sign: str = "+") -> str:
+    warm, final, gain = (100 * value for value in values)
+    return f"{warm:>8.1f} %  {final:>6.1f} %  {gain:>{sign}8.1f}"
