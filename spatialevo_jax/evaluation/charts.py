@@ -139,7 +139,7 @@ def compare_runs(runs: Mapping[str, Run]) -> Figure:
             )
         axes.set(xlabel="step of self-evolution", ylabel="held-out accuracy, per cent")
         axes.set_title("Held-out accuracy; the band is one standard error", loc="left")
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
         return figure
 
 
@@ -238,9 +238,10 @@ def task_map(rows: Sequence[MetricRow], prefix: str, label: str) -> Figure:
     tasks = names_below(rows, prefix)
     own = [row for row in rows if any(prefix + task in row.values for task in tasks)]
     table = np.array([[row.values.get(prefix + task, math.nan) for row in own] for task in tasks])
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with matplotlib.rc_context(STYLE):
         figure = _figure(9.6, 0.9 + 0.26 * len(tasks))
         axes = figure.subplots()
+        axes.grid(visible=False)
         image = axes.imshow(
             table,
             aspect="auto",
