@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small files, sharp letters
     "svg.hashsalt": "report",  # the same run gives the same bytes
 }
+WIDTH = 9.6  # inches, of the figures of the page
 PANEL_COLUMNS = 4
 SMOOTHING = 10  # steps of the moving mean drawn over a noisy curve
 
@@ -86,7 +87,7 @@ def names_below(rows: Sequence[MetricRow], prefix: str) -> tuple[str, ...]:
 def accuracy_over_time(evaluations: Sequence[Evaluation]) -> Figure:
     """Held-out accuracy and the share of well-formed replies, by step."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.4, 3.2)
+        figure = _figure(WIDTH, 3.2)
         axes = figure.subplots()
         _accuracy_line(axes, evaluations, 0, COLOURS[0], "accuracy")
         axes.plot(
@@ -147,7 +148,7 @@ def accuracy_bars(before: Evaluation, after: Evaluation) -> Figure:
     """Held-out accuracy of each task, before and after."""
     tasks = list(before.per_task)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.4, 0.7 + 0.36 * len(tasks))
+        figure = _figure(WIDTH, 0.7 + 0.32 * len(tasks))
         axes = figure.subplots()
         place = np.arange(len(tasks))
         for offset, row, colour in ((-0.2, before, GREY), (0.2, after, COLOURS[0])):
@@ -166,11 +167,12 @@ def accuracy_panels(run: Run) -> Figure:
     tasks = tuple(dict.fromkeys(task for row in run.evaluations for task in row.per_task))
     rows = math.ceil(len(tasks) / PANEL_COLUMNS)
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.6, 0.4 + 1.75 * rows)
+        figure = _figure(WIDTH, 0.4 + 1.75 * rows)
         grid = figure.subplots(rows, PANEL_COLUMNS, sharex=True, sharey=True, squeeze=False)
         for index, axes in enumerate(grid.flat):
             if index >= len(tasks):
                 axes.set_axis_off()
+                grid.flat[index - PANEL_COLUMNS].tick_params(labelbottom=True)
                 continue
             task = tasks[index]
             steps, sampled = series(run.metrics, f"accuracy/sampled/{task}")
@@ -198,7 +200,7 @@ def accuracy_panels(run: Run) -> Figure:
 def reward_curves(rows: Sequence[MetricRow]) -> Figure:
     """Mean reward of both roles: every step faint, the moving mean on top."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(7.4, 3.0)
+        figure = _figure(WIDTH, 3.0)
         axes = figure.subplots()
         _curves(axes, rows, ("reward/questioner", "reward/solver", "accuracy/sampled"))
         axes.set(xlabel="step", ylabel="mean of a step")
@@ -209,7 +211,7 @@ def reward_curves(rows: Sequence[MetricRow]) -> Figure:
 def health_curves(rows: Sequence[MetricRow]) -> Figure:
     """Loss and entropy of the policy."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.6, 2.5)
+        figure = _figure(WIDTH, 2.5)
         for axes, name in zip(figure.subplots(1, 2), ("loss/total", "policy/entropy"), strict=True):
             for index, phase in enumerate(dict.fromkeys(row.phase for row in rows)):
                 own = [row for row in rows if row.phase == phase]
@@ -239,7 +241,7 @@ def task_map(rows: Sequence[MetricRow], prefix: str, label: str) -> Figure:
     own = [row for row in rows if any(prefix + task in row.values for task in tasks)]
     table = np.array([[row.values.get(prefix + task, math.nan) for row in own] for task in tasks])
     with matplotlib.rc_context(STYLE):
-        figure = _figure(9.6, 0.9 + 0.26 * len(tasks))
+        figure = _figure(WIDTH, 0.9 + 0.26 * len(tasks))
         axes = figure.subplots()
         axes.grid(visible=False)
         image = axes.imshow(

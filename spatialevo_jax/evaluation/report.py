@@ -23,7 +23,7 @@ T = TypeVar("T")
 THUMBNAIL = 160  # pixels, longest side
 SAMPLES_PER_TASK = 4  # held-out questions shown of each task
 TRAINING_SAMPLES = 24  # shown of each role, spread over the run
-MAX_MOMENTS = 8  # columns of the table by task
+MAX_MOMENTS = 7  # columns of the table by task
 
 REWARD_SOURCES = {
     "geometry": "Rewards came from geometry: an exact oracle computed the truth of each question "
@@ -45,11 +45,11 @@ p { margin: .3rem 0 .8rem; max-width: 48rem; } .soft, figcaption { color: var(--
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem; }
 .tile b { display: block; font-size: 1.45rem; } .tile.main b { color: var(--accent); }
 .tile span { color: var(--soft); font-size: .8rem; }
-figure { margin: .4rem 0 1rem; } figure img { max-width: 100%; height: auto; }
+figure { margin: .4rem 0 1rem; } figure img { width: 100%; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left; }
-th { font-weight: 600; } td.n, th.n { text-align: right; }
+td { white-space: nowrap; } th { font-weight: 600; } td.n, th.n { text-align: right; }
 tr.total td { font-weight: 700; border-top: 2px solid #888; }
 .up { color: #00734f; } .down { color: #b34700; }
 .sample { border: 1px solid var(--line); border-radius: .5rem; margin: .6rem 0; padding: .7rem; }
@@ -119,7 +119,7 @@ def points(change: float) -> str:
 def _header(run: Run, title: str) -> str:
     source = REWARD_SOURCES.get(run.summary.reward, "") if run.summary else ""
     return (
-        f"<h1>{escape(title)}</h1><p>One small vision-language policy looked at rooms, asked "
+        f"<h1>{escape(title)}</h1><p>One vision-language policy looked at rooms, asked "
         "itself questions about their geometry (Questioner), answered them (Solver) and was "
         "updated by GRPO. No label was used after the warm start. "
         f"{escape(source)} Accuracy below is always greedy, on rooms that training never sees, "
@@ -178,7 +178,7 @@ def _held_out(run: Run) -> str:
             "Mean over tasks; the band is one standard error from the number of questions. The "
             "vertical line is where self-evolution begins.",
         ),
-        _task_table(run.evaluations),
+        _task_table([row for row in run.evaluations if not before or row.step >= before.step]),
     ]
     if before and after:
         parts.append(_chart(lambda: charts.accuracy_bars(before, after), "Before and after."))
@@ -215,7 +215,7 @@ def _task_table(evaluations: Sequence[Evaluation]) -> str:
         "total",
     )
     return (
-        f'<div class="wide"><table><tr><th>task</th>{head}<th class="n">change</th>'
+        f'<div class="wide"><table><tr><th>per cent</th>{head}<th class="n">change</th>'
         f'<th class="n">questions</th></tr>{"".join(rows)}{total}</table></div>'
     )
 
@@ -223,11 +223,15 @@ def _task_table(evaluations: Sequence[Evaluation]) -> str:
 def _table_row(name: str, values: Sequence[float], count: str, kind: str = "") -> str:
     change = values[-1] - values[0]
     sense = "up" if change > 0 else "down" if change < 0 else ""
-    cells = "".join(f'<td class="n" style="{_shade(v)}">{percent(v)}</td>' for v in values)
+    cells = "".join(f'<td class="n" style="{_shade(v)}">{_bare_percent(v)}</td>' for v in values)
     return (
         f'<tr class="{kind}"><td>{escape(name.replace("_", " "))}</td>{cells}'
         f'<td class="n {sense}">{points(change)}</td><td class="n">{escape(count)}</td></tr>'
     )
+
+
+def _bare_percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _shade(value: float) -> str:
