@@ -1,0 +1,44 @@
+"""Every config file builds, names its command, and every field of it can be set by a flag."""
+
+import dataclasses
+import enum
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.flags import config_to_json, load_config, override
+from spatialevo_jax.config import TrainConfig
+
+FILES = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of everything that is not a group."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(as_text, value))},)" if value else "()"
+    return value.name if isinstance(value, enum.Enum) else str(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_config_file_builds_and_begins_with_its_command(path: Path) -> None:
+    config = load_config(path, [], TrainConfig)
+    assert config_to_json(config)
+    assert f"--config=configs/{path.name}" in path.read_text(encoding="utf-8").split('"""')[1]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in leaves(TrainConfig())])
+def test_every_field_can_be_set_to_what_it_is(name: str) -> None:
+    config = TrainConfig()
+    value = dict(leaves(config))[name]
+    assert override(config, [f"{name}={as_text(value)}"]) == config
