@@ -171,9 +171,12 @@ def _floor_area(value: Any, path: Path) -> float:
     return float(value)
 
 
-def read_layout(folder: Path, metadata: Path) -> SceneRecord:
-    """Reads a scene from its JSON and pose files. See `load_scene` for errors."""
-    scene_id = folder.name
+def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRecord:
+    """Reads a scene from its JSON and pose files. See `load_scene` for errors.
+
+    `scene_id` is the folder's name unless said otherwise.
+    """
+    scene_id = scene_id or folder.name
     path = metadata / f"{scene_id}.json"
     record = _read_json(path)
     objects = _objects(record, path)
