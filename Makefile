@@ -15,11 +15,10 @@ RUN := $(BIN)/python -m
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt
 
 ROOMS := data/rooms
-ROOMS_STAMP := data/.rooms
 TRAIN := $(RUN) launch.train
 REPORT := $(RUN) launch.report
 
-.PHONY: setup setup-dev demo demo-seeds demo-controls test lint format clean check-python
+.PHONY: setup setup-dev rooms demo demo-seeds demo-controls test lint format clean check-python
 .DEFAULT_GOAL := setup
 .DELETE_ON_ERROR:
 
@@ -52,16 +51,16 @@ setup-dev: $(VENV)/.setup-dev
 
 # --- the main job --------------------------------------------------------------------------
 
-$(ROOMS_STAMP): | setup
+# Quick when the rooms are there: finished ones are kept.
+rooms: setup
 	$(RUN) launch.prepare --dataset=rooms --out=$(ROOMS)
-	@touch $@
 
 # An interrupted demo goes on where it stopped: the loop resumes from its folder.
-demo: setup $(ROOMS_STAMP)
+demo: rooms
 	$(TRAIN) --config=configs/tiny_cpu.py --workdir=runs/demo
 	$(REPORT) --workdir=runs/demo
 
-demo-seeds: setup $(ROOMS_STAMP)
+demo-seeds: rooms
 	for seed in 0 1 2; do \
 	  $(TRAIN) --config=configs/tiny_cpu.py --workdir=runs/seed$$seed --config.seed=$$seed || exit $$?; \
 	done
