@@ -55,6 +55,10 @@ class WarmStartConfig:
     question_noise: float = 0.4
 
     def __post_init__(self) -> None:
+        _require(
+            self.warmup_steps < self.steps or self.steps == 0,
+            f"warm_start.warmup_steps: expected fewer than steps={self.steps}, got {self.warmup_steps}.",
+        )
         for name in ("invalid_share", "answer_noise", "question_noise"):
             value = getattr(self, name)
             _require(0.0 <= value <= 1.0, f"warm_start.{name}: expected a share in [0, 1], got {value}.")
@@ -68,8 +72,10 @@ class RolloutConfig:
     max_invalid_share: float = 0.15  # of the budget that may go to explaining invalid questions
     temperature: float = 1.0
     questioner_tokens: int = 48  # longest Questioner response
-    solver_tokens: int = 40  # longest Solver response
-    prompt_bucket: int = 32  # prompt lengths are padded to a multiple of this
+    solver_tokens: int = 36  # longest Solver response
+    questioner_prompt: int = 192  # tokens that Questioner prompts are padded to, images included
+    solver_prompt: int = 192  # likewise for the Solver; a longer prompt is an error, never cut
+    prompt_bucket: int = 32  # supervised conversations are padded to a multiple of this
 
     def __post_init__(self) -> None:
         _require(

@@ -7,8 +7,7 @@ import numpy as np
 
 from geometry_jax.tasks import TASKS
 from spatialevo_jax.data import RoomSet, Row, enumerate_rows
-from spatialevo_jax.environment import Request, answer_requests
-from spatialevo_jax.environment.wordings import render, slot_choices
+from spatialevo_jax.environment import Request, answer_requests, draw_slots, render
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import replies
 
@@ -52,9 +51,8 @@ def build_items(rooms: RoomSet, per_task: int, scene_frames: int) -> list[Item]:
         requests, drawn = [], []
         for _ in range(DRAWS * per_task):
             row = rows[rng.integers(len(rows))]
-            choices = slot_choices(rooms.records[row.room], row.frames, task.name)
-            if choices:
-                slots = choices[rng.integers(len(choices))]
+            slots = draw_slots(rooms.records[row.room], row.frames, task.name, rng)
+            if slots is not None:
                 question = render(task.name, slots, int(rng.integers(1000)))
                 drawn.append((row, question))
                 requests.append(

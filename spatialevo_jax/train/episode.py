@@ -9,15 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geometry_jax.tasks import TASKS
+from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import rewards
 from spatialevo_jax.config import RewardSource, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, feasible_tasks, pools
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts, replies
-
-TASK_ID = {task.name: index for index, task in enumerate(TASKS)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,7 @@ def feasible_mask(rooms: RoomSet, rows: Sequence[Row]) -> np.ndarray:
     mask = np.zeros((len(rows), len(TASKS)), bool)
     for index, row in enumerate(rows):
         for task in feasible_tasks(rooms.records[row.room], row.frames):
-            mask[index, TASK_ID[task]] = True
+            mask[index, TASK_IDS[task]] = True
     return mask
 
 
@@ -153,8 +151,9 @@ def distinct_questions(
             (valid if answered else invalid)[index].append(question)
     chosen = _take_turns(invalid, invalid_budget)
     chosen = _take_turns(valid, budget - len(chosen)) + chosen
-    if not chosen:
-        return []
+    if not chosen:  # nothing readable was asked: the step keeps its shapes and teaches the Questioner only
+        first = asked[0][0]
+        chosen = [Question(0, assignments[0].task, "", first.verdict, 0.0)]
     return chosen + [
         dataclasses.replace(chosen[index % len(chosen)], weight=0.0)
         for index in range(budget - len(chosen))

@@ -18,7 +18,206 @@ from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
 from spatialevo_jax.config import WarmStartConfig
 from spatialevo_jax.data import RoomSet, Row
-from spatialevo_jax.environment import Reply, Request, answer_requests, feasible_tasks, pools
-from spatialevo_jax.environment.wordings import render, slot_choices
+from spatialevo_jax.environment import (
+    Reply,
+    Request,
+    answer_requests,
+    draw_slots,
+    feasible_tasks,
+    pools,
+    render,
+)
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
+
+
+NAMED = 3  # objects that a Questioner's observation points at, at most
+SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
+OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One supervised conversation about the images of a row: the user's text and the reply to learn."""
+
+    prompt: str
+    reply: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RowExamples:
+    row: Row
+    questioner: tuple[Example, ...]
+    solver: tuple[Example, ...]
+
+
+def row_examples(
+    rooms: RoomSet, rows: Sequence[Row], config: WarmStartConfig, rng: np.random.Generator
+) -> list[RowExamples]:
+    """Conversations for each row; all questions are judged in one call of the oracle."""
+    drafts = [_draft(rooms.records[row.room], row, config, rng) for row in rows]
+    verdicts = iter(
+        answer_requests([request for draft in drafts for request in draft], strict_margin=True)
+    )
+    examples = []
+    for row, draft in zip(rows, drafts, strict=True):
+        record = rooms.records[row.room]
+        judged = [next(verdicts) for _ in draft]
+        seen = pointing.visible(record, row.frames)
+        examples.append(
+            RowExamples(
+                row=row,
+                questioner=tuple(
+                    _questioner_example(record, row, request, seen, rng)
+                    for request in draft[: config.questions]
+                ),
+                solver=_solver_examples(record, row, judged[config.questions :], seen, config, rng),
+            )
+        )
+    return examples
+
+
+def _draft(
+    record: SceneRecord, row: Row, config: WarmStartConfig, rng: np.random.Generator
+) -> list[Request]:
+    """Questions for a row: the Questioner's first, then twice as many as the Solver needs."""
+    tasks = feasible_tasks(record, row.frames)
+    requests = []
+    for number in range(config.questions + 2 * config.answers):
+        task = tasks[rng.integers(len(tasks))]
+        noise = config.question_noise if number < config.questions else config.invalid_share
+        slots = draw_slots(record, row.frames, task, rng)
+        if slots is None:
+            raise ValueError(f"{record.scene_id}: {task} is feasible but offers no labels.")
+        if rng.random() < noise:
+            slots = dataclasses.replace(slots, labels=_any_labels(record, len(slots.labels), rng))
+        question = render(task, slots, int(rng.integers(1000)))
+        requests.append(Request(record, task, question, row.frames))
+    return requests
+
+
+def _any_labels(record: SceneRecord, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Labels of the scene with no regard to what is unique, seen, or already named."""
+    return tuple(record.labels[int(i)] for i in rng.integers(len(record.labels), size=count))
+
+
+def _questioner_example(
+    record: SceneRecord,
+    row: Row,
+    request: Request,
+    seen: tuple[pointing.Pointing, ...],
+    rng: np.random.Generator,
+) -> Example:
+    shown = sorted(rng.permutation(len(seen))[:NAMED].tolist())
+    observation = " ".join(str(seen[index]) for index in shown)
+    return Example(
+        prompts.questioner(request.task, pools(record, row.frames)),
+        f"<observation> {observation} </observation><question> {request.question} </question>",
+    )
+
+
+def _solver_examples(
+    record: SceneRecord,
+    row: Row,
+    judged: Sequence[Reply],
+    seen: tuple[pointing.Pointing, ...],
+    config: WarmStartConfig,
+    rng: np.random.Generator,
+) -> tuple[Example, ...]:
+    """`config.answers` conversations: valid questions first, invalid ones up to their share and where too few are left."""
+    invalid_wanted = int(rng.binomial(config.answers, config.invalid_share))
+    valid = [reply for reply in judged if reply.valid]
+    invalid = [reply for reply in judged if not reply.valid]
+    chosen = valid[: config.answers - min(invalid_wanted, len(invalid))]
+    chosen = chosen + invalid[: config.answers - len(chosen)]
+    # A row with few askable things repeats a question; its answer is then drawn anew.
+    chosen = [chosen[index % len(chosen)] for index in range(config.answers)]
+    return tuple(_solver_example(record, row, reply, seen, config, rng) for reply in chosen)
+
+
+def _solver_example(
+    record: SceneRecord,
+    row: Row,
+    reply: Reply,
+    seen: tuple[pointing.Pointing, ...],
+    config: WarmStartConfig,
+    rng: np.random.Generator,
+) -> Example:
+    flipped = rng.random() < config.answer_noise
+    if not reply.valid:
+        phrases = prompts.reason_phrases()
+        phrase = phrases[rng.integers(len(phrases))] if flipped else reply.reason.phrase
+        text = prompts.explainer(reply.task, reply.question, pools(record, row.frames))
+        return Example(text, f"See <answer> {phrase} </answer>")
+    answer = random_answer(reply, rng) if flipped else plain_answer(reply.task, reply.answer)
+    trace = " ".join(str(point) for point in trace_of(reply, seen))
+    return Example(
+        prompts.solver(reply.task, reply.question), f"See {trace} <answer> {answer} </answer>"
+    )
+
+
+def plain_answer(task: str, answer: str) -> str:
+    """The oracle's answer as the policy is taught to write it: lengths to one decimal."""
+    if task not in readings.METRIC_TASKS:
+        return answer
+    length = readings.metres(answer)
+    return f"{length:.1f} meters"
+
+
+def random_answer(reply: Reply, rng: np.random.Generator) -> str:
+    """A coin flip among the answers that the question can have, without looking."""
+    spec = next(task for task in TASKS if task.name == reply.task)
+    if spec.answer == "metres":
+        return f"{rng.uniform(0.2, 4.5):.1f} meters"
+    if spec.answer == "count":
+        return str(rng.integers(2, 5))
+    if spec.answer == "label":
+        options = reply.slots.labels[1:] if len(reply.slots.labels) > 2 else reply.slots.labels
+        return str(rng.choice(list(options)))
+    if reply.task == "motion_camera":
+        return str(rng.choice(["left", "right"]))
+    if reply.task == "single_image_relative_direction":
+        return str(rng.choice(list(spec.choices[:8])))
+    return str(rng.choice(list(spec.choices)))
+
+
+def trace_of(reply: Reply, seen: tuple[pointing.Pointing, ...]) -> list[pointing.Pointing]:
+    """The pointings that an answer rests on.
+
+    Objects of a question are pointed at in the image that shows most of them, elsewhere if they are not there; a
+    pair of images without objects in the question is related through objects seen in both.
+    """
+    labels = reply.slots.labels
+    if reply.task == "object_counting":
+        own = [point for point in seen if point.label == labels[0]]
+        by_image = {point.image: [p for p in own if p.image == point.image] for point in own}
+        best = max(by_image.values(), key=len, default=[])
+        return sorted(best, key=lambda point: point.column)
+    if reply.task in OBJECT_TASKS_OF_PAIRS:
+        return [point for point in seen if point.label == labels[0]]
+    if not labels:
+        return _shared(seen)
+    images = {point.image for point in seen}
+    most = max(
+        sorted(images),
+        key=lambda image: len({p.label for p in seen if p.image == image and p.label in labels}),
+        default=1,
+    )
+    trace = []
+    for label in labels:
+        own = [point for point in seen if point.label == label]
+        own.sort(key=lambda point: (point.image != most, point.image))
+        trace += own[:1]
+    return trace
+
+
+def _shared(seen: tuple[pointing.Pointing, ...]) -> list[pointing.Pointing]:
+    """Pointings at objects that both images show exactly once, one after the other."""
+    trace: list[pointing.Pointing] = []
+    for label in dict.fromkeys(point.label for point in seen):
+        own = [point for point in seen if point.label == label]
+        if [point.image for point in own] == [1, 2]:
+            trace += own
+        if len(trace) == 2 * SHARED:
+            break
+    return trace or list(seen[:SHARED])
