@@ -58,12 +58,12 @@ class Recipe:
 def _recipe() -> Recipe:
     width, _, height = _SIZE.value.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UserError(f"--image_size: expected WIDTHxHEIGHT such as 112x112, got {_SIZE.value!r}.")
+        raise UserError(
+            f"--image_size: expected WIDTHxHEIGHT such as 112x112, got {_SIZE.value!r}."
+        )
     if int(width) % 2 or int(height) % 2:
         raise UserError(f"--image_size: expected even numbers, got {_SIZE.value}.")
-    return Recipe(
-        RECIPE_VERSION, _SEED.value, _FRAMES.value, int(width), int(height), _VIEW.value
-    )
+    return Recipe(RECIPE_VERSION, _SEED.value, _FRAMES.value, int(width), int(height), _VIEW.value)
 
 
 def _check_recipe(root: Path, recipe: Recipe) -> None:
@@ -76,7 +76,9 @@ def _check_recipe(root: Path, recipe: Recipe) -> None:
         differs = sorted(key for key in wanted if known.get(key) != wanted[key])
         if differs:
             shown = ", ".join(f"{k}={known.get(k)} there, {wanted[k]} asked" for k in differs)
-            raise UserError(f"{root} holds rooms of another recipe ({shown}); choose another --out.")
+            raise UserError(
+                f"{root} holds rooms of another recipe ({shown}); choose another --out."
+            )
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} is not empty and holds no rooms; choose another --out.")
     else:
@@ -124,8 +126,12 @@ def contact_sheet(root: Path, path: Path) -> None:
     rows = []
     for name in names:
         record = scene_io.load_scene(root, name)
-        shown = [Image.open(p).resize((224, 224), Image.Resampling.NEAREST) for p in record.image_paths]
-        rows.append(np.concatenate([np.asarray(x.convert("RGB")) for x in shown[:MAX_OBJECTS_SHEET]], 1))
+        shown = [
+            Image.open(p).resize((224, 224), Image.Resampling.NEAREST) for p in record.image_paths
+        ]
+        rows.append(
+            np.concatenate([np.asarray(x.convert("RGB")) for x in shown[:MAX_OBJECTS_SHEET]], 1)
+        )
     body = np.concatenate(rows)
     sheet = Image.new("RGB", (body.shape[1], body.shape[0] + 40), "white")
     sheet.paste(Image.fromarray(body), (0, 40))

@@ -1,7 +1,7 @@
 """The self-evolution loop. Resumes by itself from --workdir.
 
-    python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
-    python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
+python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
+python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
 """
 
 import json

@@ -1,6 +1,8 @@
-"""Every number of a run, as frozen dataclasses. A file in `configs/` fills them in and states only what differs.
+"""Every number of a run, as frozen dataclasses. A file in `configs/` fills them in and states only
+what differs.
 
-Lengths are in tokens, counts in items; rates are per step. Each class checks itself once, when it is built.
+Lengths are in tokens, counts in items; rates are per step. Each class checks itself once, when it
+is built.
 """
 
 import dataclasses
@@ -22,32 +24,33 @@ class DataConfig:
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
     image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
     scene_frames: int = 4  # images of one scene row
-    single_rows: int = 6  # rows of one step with one image
-    pair_rows: int = 6  # rows of one step with two images
-    scene_rows: int = 4  # rows of one step with `scene_frames` images
+    rows: tuple[int, int, int] = (6, 6, 4)  # of one step of evolution: single images, pairs, scenes
 
     def __post_init__(self) -> None:
-        _require(self.image_size % 28 == 0, f"data.image_size: expected a multiple of 28, got {self.image_size}.")
-        _require(self.scene_frames > 2, f"data.scene_frames: expected more than 2, got {self.scene_frames}.")
-
-    @property
-    def rows(self) -> int:
-        return self.single_rows + self.pair_rows + self.scene_rows
+        _require(
+            self.image_size % 28 == 0,
+            f"data.image_size: expected a multiple of 28, got {self.image_size}.",
+        )
+        _require(
+            self.scene_frames > 2,
+            f"data.scene_frames: expected more than 2, got {self.scene_frames}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class WarmStartConfig:
     """Supervised steps that stand for a pretrained base model.
 
-    Pointing (which object, where) is taught exactly; a share `answer_noise` of the answers is a coin flip among
-    the answers the task can have, and a share `question_noise` of the questions names labels at random, so that
-    self-evolution has both roles left to improve.
+    Pointing (which object, where) is taught exactly; a share `answer_noise` of the answers is a
+    coin flip among the answers the task can have, and a share `question_noise` of the questions
+    names labels at random, so that self-evolution has both roles left to improve.
     """
 
-    steps: int = 400
+    steps: int = 700
+    single_steps: int = 350  # the first steps, in which all rows show one image: sight comes sooner
     peak_lr: float = 2e-3
     warmup_steps: int = 40
-    rows: int = 12  # image sets of one step, each with the conversations below
+    rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
     questions: int = 2  # Questioner conversations for one image set
     answers: int = 6  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
@@ -57,11 +60,14 @@ class WarmStartConfig:
     def __post_init__(self) -> None:
         _require(
             self.warmup_steps < self.steps or self.steps == 0,
-            f"warm_start.warmup_steps: expected fewer than steps={self.steps}, got {self.warmup_steps}.",
+            f"warm_start.warmup_steps: expected fewer than steps={self.steps}, "
+            f"got {self.warmup_steps}.",
         )
         for name in ("invalid_share", "answer_noise", "question_noise"):
             value = getattr(self, name)
-            _require(0.0 <= value <= 1.0, f"warm_start.{name}: expected a share in [0, 1], got {value}.")
+            _require(
+                0.0 <= value <= 1.0, f"warm_start.{name}: expected a share in [0, 1], got {value}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +89,9 @@ class RolloutConfig:
             "rollout: a group needs at least 2 samples, got "
             f"questioner_samples={self.questioner_samples}, solver_samples={self.solver_samples}.",
         )
-        _require(self.temperature > 0, f"rollout.temperature: expected > 0, got {self.temperature}.")
+        _require(
+            self.temperature > 0, f"rollout.temperature: expected > 0, got {self.temperature}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +151,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
-        _require(self.checkpoint_every > 0, f"checkpoint_every: expected > 0, got {self.checkpoint_every}.")
+        _require(
+            self.checkpoint_every > 0,
+            f"checkpoint_every: expected > 0, got {self.checkpoint_every}.",
+        )
 
     @property
     def total_steps(self) -> int:

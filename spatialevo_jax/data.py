@@ -1,7 +1,8 @@
 """Rooms and rows: which images are shown together. Host side.
 
-A row is a room and the frames of it that are shown: one (single_image), two (image_pair) or more (scene). Rows of a
-step are a function of (seed, step) alone: `grain` shuffles them by index, so nothing has to be remembered to resume.
+A row is a room and the frames of it that are shown: one (single_image), two (image_pair) or more
+(scene). Rows of a step are a function of (seed, step) alone: `grain` shuffles them by index, so
+nothing has to be remembered to resume.
 """
 
 import dataclasses
@@ -77,7 +78,9 @@ def _visible(record: SceneRecord) -> np.ndarray:
     return seen & np.asarray(scene.object_valid)[None]
 
 
-def _frame_sets(record: SceneRecord, images: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+def _frame_sets(
+    record: SceneRecord, images: int, rng: np.random.Generator
+) -> list[tuple[int, ...]]:
     """Frames to show together: pairs share an object, scene sets see every object of the room."""
     visible = _visible(record)
     frames = range(len(record.frame_ids))
@@ -126,19 +129,19 @@ def enumerate_rows(records: Sequence[SceneRecord], images: int, seed: int) -> li
 class RowSource:
     """Endless shuffled rows of the three modalities, by step."""
 
-    datasets: tuple[grain.MapDataset, ...]  # one per modality
-    counts: tuple[int, ...]  # rows of each in one step
+    datasets: tuple[grain.MapDataset, ...]  # single images, pairs, scenes
 
-    def step_rows(self, step: int) -> list[Row]:
+    def step_rows(self, step: int, counts: Sequence[int]) -> list[Row]:
+        """`counts[i]` rows of each modality; the same for the same step, whatever came before."""
         return [
             dataset[step * count + offset]
-            for dataset, count in zip(self.datasets, self.counts, strict=True)
+            for dataset, count in zip(self.datasets, counts, strict=True)
             for offset in range(count)
         ]
 
 
-def row_source(rooms: RoomSet, sizes: Sequence[int], counts: Sequence[int], seed: int) -> RowSource:
-    """`counts[i]` rows a step with `sizes[i]` images each."""
+def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:
+    """Rows with `sizes[i]` images each."""
     datasets = tuple(
         grain.MapDataset.source(enumerate_rows(rooms.records, size, seed))
         .seed(seed)
@@ -146,4 +149,4 @@ def row_source(rooms: RoomSet, sizes: Sequence[int], counts: Sequence[int], seed
         .repeat()
         for size in sizes
     )
-    return RowSource(datasets, tuple(counts))
+    return RowSource(datasets)

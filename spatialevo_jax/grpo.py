@@ -15,7 +15,8 @@ def group_advantages(
 ) -> Float[Array, "p g"]:
     """Rewards centred (and standardised, sample std with ddof=1) within each prompt's group.
 
-    A group whose rewards are all equal has zero advantage. Source: DeepSeekMath (arXiv 2402.03300), eq. 4.
+    A group whose rewards are all equal has zero advantage. Source: DeepSeekMath (arXiv 2402.03300),
+    eq. 4.
     """
     centred = rewards - rewards.mean(axis=-1, keepdims=True)
     if not normalise_std:
@@ -34,8 +35,9 @@ def clipped_objective(
 ) -> Float[Array, "p g t"]:
     """Per-token loss: PPO's clipped surrogate with its own upper bound (DAPO) and a dual clip.
 
-    For a negative advantage the loss is bounded by `clip_dual * |A|` (arXiv 1912.09729), so that one token that the
-    policy now finds far more likely than when it was sampled cannot dominate the step.
+    For a negative advantage the loss is bounded by `clip_dual * |A|` (arXiv 1912.09729), so that
+    one token that the policy now finds far more likely than when it was sampled cannot dominate the
+    step.
     """
     ratio = jnp.exp(jnp.clip(logprobs - old_logprobs, -MAX_LOG_RATIO, MAX_LOG_RATIO))
     advantage = advantages[..., None]

@@ -1,9 +1,11 @@
-"""Rewards of both roles, from parsed replies and the oracle's verdict. Pure, host side, no model and no network.
+"""Rewards of both roles, from parsed replies and the oracle's verdict. Pure, host side, no model
+and no network.
 
     questioner  r = -1 for a hard violation, else alpha * f_fmt + (1 - alpha) * f_valid * f_obs
     solver      r = -1 for a hard violation, else alpha * f_fmt + (1 - alpha) * (f_acc | f_exp)
 
-f_acc scores the answer of a valid question against geometry, f_exp the explanation of an invalid one by reason class.
+f_acc scores the answer of a valid question against geometry, f_exp the explanation of an invalid
+one by reason class.
 """
 
 import collections
@@ -14,7 +16,10 @@ import numpy as np
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles.replies import QuestionerReply, SolverReply
 
-HALF_VALUE = {"depth_order_obj_obj": "same", "visibility_compare": "same"}  # answers worth asking half as much
+HALF_VALUE = {
+    "depth_order_obj_obj": "same",
+    "visibility_compare": "same",
+}  # answers worth asking half as much
 
 
 def question_value(task: str, valid: bool, answer: str) -> float:
@@ -24,8 +29,12 @@ def question_value(task: str, valid: bool, answer: str) -> float:
     return 0.5 if HALF_VALUE.get(task) == answer else 1.0
 
 
-def questioner_reward(reply: QuestionerReply, value: float, grounding: float, *, alpha: float) -> float:
-    """`value` is f_valid, `grounding` f_obs (share of the observation's claims that hold), both in [0, 1]."""
+def questioner_reward(
+    reply: QuestionerReply, value: float, grounding: float, *, alpha: float
+) -> float:
+    """`value` is f_valid, `grounding` f_obs (share of the observation's claims that hold), both in
+    [0, 1].
+    """
     if reply.hard_violation:
         return -1.0
     return alpha * reply.format_score + (1.0 - alpha) * value * grounding
@@ -44,7 +53,9 @@ def explanation_score(answer: str, phrase: str) -> float:
 
 
 def majority_answer(answers: Sequence[str]) -> str:
-    """The most frequent answer of a group after cleaning; the earliest wins a tie; "" when all are empty."""
+    """The most frequent answer of a group after cleaning; the earliest wins a tie; "" when all are
+    empty.
+    """
     counts = collections.Counter(readings.clean(answer) for answer in answers if answer.strip())
     return counts.most_common(1)[0][0] if counts else ""
 

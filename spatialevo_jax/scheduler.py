@@ -5,8 +5,9 @@ Sampling weight of task k, after the published rule (SpatialEvo, task-adaptive s
     smoothed_k = (accuracy_sum_k + p0 * c0) / (count_k + c0)
     weight_k   = max(floor, 1 - smoothed_k)
 
-with two changes: only valid questions count (an invalid question says something about the Questioner, not about the
-task), and old observations fade by `decay` a step, so the weights follow the policy instead of its lifetime mean.
+with two changes: only valid questions count (an invalid question says something about the
+Questioner, not about the task), and old observations fade by `decay` a step, so the weights follow
+the policy instead of its lifetime mean.
 """
 
 from collections.abc import Callable
@@ -55,7 +56,9 @@ def accuracy_scheduler(
         valid: Bool[Array, " q"],
         weights: Float[Array, " q"],
     ) -> SchedulerState:
-        """One step's questions: mean accuracy over the group, whether valid, and a weight (0 for padding)."""
+        """One step's questions: mean accuracy over the group, whether valid, and a weight (0 for
+        padding).
+        """
         counted = weights * valid
         return SchedulerState(
             accuracy_sum=(decay * state.accuracy_sum).at[task_ids].add(counted * accuracies),
@@ -64,7 +67,9 @@ def accuracy_scheduler(
             asked=(decay * state.asked).at[task_ids].add(weights),
         )
 
-    def probabilities(state: SchedulerState, feasible: Bool[Array, "... k"]) -> Float[Array, "... k"]:
+    def probabilities(
+        state: SchedulerState, feasible: Bool[Array, "... k"]
+    ) -> Float[Array, "... k"]:
         """Chance of each task among the feasible ones; a row without any gets zeros."""
         smoothed = (state.accuracy_sum + prior_accuracy * prior_count) / (state.count + prior_count)
         weight = jnp.where(feasible, jnp.maximum(floor, 1.0 - smoothed), 0.0)

@@ -1,4 +1,5 @@
-"""The tokenizer: Qwen2.5's byte-level BPE, either read from a released folder or trained small on the project's own texts.
+"""The tokenizer: Qwen2.5's byte-level BPE, either read from a released folder or trained small on
+the project's own texts.
 
 A folder holds `tokenizer.json` and `tokenizer_config.json` (with the chat template), as on the hub.
 """
@@ -9,15 +10,22 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-# Qwen2's split: contractions, words with one leading separator, single digits, punctuation, line ends, blanks.
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+# Qwen2's split: contractions, words with one leading separator, single digits, punctuation, line
+# ends, blanks.
+SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 # Qwen2.5's added tokens, in the order of their ids.
 ADDED = (
     "<|endoftext|>",
@@ -74,7 +82,8 @@ class SpecialIds:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
-    """Trains a byte-level BPE of `vocab_size` tokens, the 22 added ones included, and writes it as a hub folder.
+    """Trains a byte-level BPE of `vocab_size` tokens, the 22 added ones included, and writes it as
+    a hub folder.
 
     Deterministic: the same texts give the same files. The folder appears whole or not at all.
 
@@ -128,7 +137,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         FileNotFoundError: no tokenizer there.
     """
     if not (folder / "tokenizer_config.json").is_file():
-        raise FileNotFoundError(f"{folder}: expected a tokenizer (tokenizer_config.json), found none.")
+        raise FileNotFoundError(
+            f"{folder}: expected a tokenizer (tokenizer_config.json), found none."
+        )
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 

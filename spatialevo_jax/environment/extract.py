@@ -1,8 +1,8 @@
 """From the text of a question to its slots: a fixed grammar, no model, no similarity.
 
-Each task has a few sentence patterns with blanks. A sentence that fits a pattern of its task gives phrases, which must
-be labels of the scene; one that fits only another task's patterns is the wrong task. Blanks are bounded, so the time
-is linear in the text.
+Each task has a few sentence patterns with blanks. A sentence that fits a pattern of its task gives
+phrases, which must be labels of the scene; one that fits only another task's patterns is the wrong
+task. Blanks are bounded, so the time is linear in the text.
 """
 
 import functools
@@ -19,7 +19,8 @@ BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,39}?"
 ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
 ROLE_WORD = "|".join(ROLE)
 
-# Wordings of others that mean the same: the families of the published generator, in the project's reading.
+# Wordings of others that mean the same: the families of the published generator, in the project's
+# reading.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "object_counting": (
         "how many {a} are there( in (this|the) (room|whole scene|scene))?",
@@ -95,8 +96,16 @@ def patterns(task: str) -> tuple[re.Pattern[str], ...]:
 def normalise(question: str) -> str:
     """Lower case, single blanks, images by number, nothing after the question mark."""
     text = " ".join(question.lower().replace("metres", "meters").split())
-    text = re.sub(rf"\b(?:the )?({ROLE_WORD}) (?:image|picture|photo)\b", lambda m: f"image {ROLE[m[1]]}", text)
-    text = re.sub(rf"\b(?:image|picture|photo) ?#?({ROLE_WORD}|[12])\b", lambda m: f"image {ROLE.get(m[1], m[1])}", text)
+    text = re.sub(
+        rf"\b(?:the )?({ROLE_WORD}) (?:image|picture|photo)\b",
+        lambda m: f"image {ROLE[m[1]]}",
+        text,
+    )
+    text = re.sub(
+        rf"\b(?:image|picture|photo) ?#?({ROLE_WORD}|[12])\b",
+        lambda m: f"image {ROLE.get(m[1], m[1])}",
+        text,
+    )
     return text.rstrip("?.! ")
 
 
@@ -131,7 +140,9 @@ def _opens_like(task: str, text: str) -> bool:
 
 
 def _fit(task: str, text: str, labels: Sequence[str]) -> Slots | Reason | None:
-    """The first pattern whose phrases are all labels; else the reason of the first pattern that fits at all."""
+    """The first pattern whose phrases are all labels; else the reason of the first pattern that
+    fits at all.
+    """
     spec = TASKS[TASK_IDS[task]]
     failure: Reason | None = None
     for pattern in patterns(task):

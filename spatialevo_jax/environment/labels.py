@@ -1,4 +1,6 @@
-"""From a phrase of the question to a label of the scene: exact names, plurals and listed synonyms. Nothing fuzzy."""
+"""From a phrase of the question to a label of the scene: exact names, plurals and listed synonyms.
+Nothing fuzzy.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +9,8 @@ from geometry_jax.reasons import Reason
 # Surfaces and leftovers that no question may be about.
 NOT_OBJECTS = frozenset({"wall", "floor", "ceiling", "otherprop", "otherfurniture"})
 ARTICLES = ("the ", "a ", "an ", "this ", "that ")
-# Words for the same thing, each group in both directions. A label of the scene always wins over a synonym of it.
+# Words for the same thing, each group in both directions. A label of the scene always wins over a
+# synonym of it.
 SYNONYMS = (
     frozenset({"sofa", "couch"}),
     frozenset({"refrigerator", "fridge"}),
@@ -35,8 +38,8 @@ def plural(label: str) -> str:
 def resolve(phrase: str, labels: Sequence[str]) -> str | Reason:
     """The scene's label that a phrase names.
 
-    An exact label first, then its plural, then a listed synonym; a phrase that fits several labels is ambiguous, one
-    that fits none is absent. `labels` are the distinct labels of the scene.
+    An exact label first, then its plural, then a listed synonym; a phrase that fits several labels
+    is ambiguous, one that fits none is absent. `labels` are the distinct labels of the scene.
     """
     name = " ".join(phrase.lower().replace("_", " ").split())
     for article in ARTICLES:

@@ -1,4 +1,6 @@
-"""What can be asked about the images shown: label pools and feasible tasks, from the same objects as the truth."""
+"""What can be asked about the images shown: label pools and feasible tasks, from the same objects
+as the truth.
+"""
 
 import collections
 import dataclasses
@@ -28,7 +30,9 @@ class Pools:
     """Labels by how often they occur: in the whole scene, in the one image, or over the pair."""
 
     modality: Modality
-    unique: tuple[str, ...]  # exactly once; pair: at most once in each image and seen in at least one
+    unique: tuple[
+        str, ...
+    ]  # exactly once; pair: at most once in each image and seen in at least one
     repeated: tuple[str, ...]  # twice or more; pair: in one of the images
 
 

@@ -1,4 +1,6 @@
-"""Questions in, verdicts out: the environment's one call. Batched; the geometry runs jitted and vmapped."""
+"""Questions in, verdicts out: the environment's one call. Batched; the geometry runs jitted and
+vmapped.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -55,10 +57,16 @@ class Reply:
 
 
 def answer_requests(requests: Sequence[Request], *, strict_margin: bool = False) -> list[Reply]:
-    """Answers every request, in order. `strict_margin` rejects answers too near a decision edge (margin < 1)."""
+    """Answers every request, in order. `strict_margin` rejects answers too near a decision edge
+    (margin < 1).
+    """
     read = [_read(request) for request in requests]
     judged = _judge_all(
-        [(request, slots) for request, slots in zip(requests, read, strict=True) if isinstance(slots, Slots)]
+        [
+            (request, slots)
+            for request, slots in zip(requests, read, strict=True)
+            if isinstance(slots, Slots)
+        ]
     )
     verdicts = iter(judged)
     return [
@@ -129,7 +137,9 @@ def _judge_all(asked: Sequence[tuple[Request, Slots]]) -> list[Verdict]:
 
 
 def answer_text(spec: TaskSpec, value: float, labels: Sequence[str]) -> str:
-    """A verdict's value in words: "2.35 meters", "3", a label, or one of the task's choices. Rounded in float64."""
+    """A verdict's value in words: "2.35 meters", "3", a label, or one of the task's choices.
+    Rounded in float64.
+    """
     if spec.answer == "metres":
         return f"{round(float(value), 2):.2f} meters"
     if spec.answer == "count":

@@ -1,7 +1,7 @@
 """The project's own wordings of every task, and how their blanks are filled.
 
-Every rendering is read back by `extract` to the same slots. `{a}` to `{d}` are label slots in the task's order,
-`{a_plural}` a plural, `{n}` and `{m}` the reference and the target image.
+Every rendering is read back by `extract` to the same slots. `{a}` to `{d}` are label slots in the
+task's order, `{a_plural}` a plural, `{n}` and `{m}` the reference and the target image.
 """
 
 import dataclasses
@@ -74,7 +74,9 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """What a question names: labels in the order of the task's slots, and the two images in their roles."""
+    """What a question names: labels in the order of the task's slots, and the two images in their
+    roles.
+    """
 
     labels: tuple[str, ...] = ()
     images: tuple[int, ...] = ()  # (reference, target), 1 or 2; () for tasks without image roles

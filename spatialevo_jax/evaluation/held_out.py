@@ -1,4 +1,6 @@
-"""The held-out score: the same questions about rooms that training never sees, answered greedily, judged by geometry."""
+"""The held-out score: the same questions about rooms that training never sees, answered greedily,
+judged by geometry.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,7 +38,8 @@ class Score:
 
 
 def build_items(rooms: RoomSet, per_task: int, scene_frames: int) -> list[Item]:
-    """`per_task` questions of each task, ordered so that every run of len(TASKS) items has one of each task.
+    """`per_task` questions of each task, ordered so that every run of len(TASKS) items has one of
+    each task.
 
     Answers are balanced: among valid candidates the rarest answers are taken in turn.
 
@@ -55,9 +58,7 @@ def build_items(rooms: RoomSet, per_task: int, scene_frames: int) -> list[Item]:
             if slots is not None:
                 question = render(task.name, slots, int(rng.integers(1000)))
                 drawn.append((row, question))
-                requests.append(
-                    Request(rooms.records[row.room], task.name, question, row.frames)
-                )
+                requests.append(Request(rooms.records[row.room], task.name, question, row.frames))
         verdicts = answer_requests(requests, strict_margin=True)
         by_answer: dict[str, list[Item]] = {}
         seen = set()

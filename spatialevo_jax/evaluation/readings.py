@@ -1,6 +1,8 @@
-"""How the text of an answer is read and scored against the truth: numbers with units, directions, names.
+"""How the text of an answer is read and scored against the truth: numbers with units, directions,
+names.
 
-Scores lie in [0, 1]. Distances use mean relative accuracy with VSI-Bench's ten thresholds (arXiv 2412.14171).
+Scores lie in [0, 1]. Distances use mean relative accuracy with VSI-Bench's ten thresholds (arXiv
+2412.14171).
 """
 
 import math
@@ -15,11 +17,10 @@ METRES |= {name + "s": scale for name, scale in METRES.items() if len(name) > 3 
 METRES |= {"inches": 0.0254}
 NUMBER = re.compile(r"(?<![\w.])([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+)\s*([a-z]+)?")
 UNITS = {word: value for value, word in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen".split()
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
 )}  # fmt: skip
 TENS = {word: 10 * (value + 2) for value, word in enumerate(
-    "twenty thirty forty fifty sixty seventy eighty ninety".split()
+    ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 )}  # fmt: skip
 
 DIRECTIONS = ("left", "right", "front", "back", "up", "down")
@@ -105,7 +106,9 @@ def directions(text: str, task: str) -> frozenset[str]:
 
 
 def mean_relative_accuracy(predicted: float, truth: float) -> float:
-    """Share of the ten tolerances within which the relative error stays; a truth of 0 needs an exact 0."""
+    """Share of the ten tolerances within which the relative error stays; a truth of 0 needs an
+    exact 0.
+    """
     if not math.isfinite(predicted):
         return 0.0
     error = abs(predicted - truth) / max(abs(truth), EDGE)
@@ -115,8 +118,9 @@ def mean_relative_accuracy(predicted: float, truth: float) -> float:
 def score(task: str, answer: str, truth: str, *, partial: bool) -> float:
     """Score of an answer against the oracle's truth.
 
-    `partial` grants the published partial credits, used as a training reward (a count off by one 0.3, by two 0.1;
-    one of two parts of a direction 0.1). Without it, choices and counts are right or wrong: the accuracy that is reported.
+    `partial` grants the published partial credits, used as a training reward (a count off by one
+    0.3, by two 0.1; one of two parts of a direction 0.1). Without it, choices and counts are right
+    or wrong: the accuracy that is reported.
     """
     if not answer.strip():
         return 0.0

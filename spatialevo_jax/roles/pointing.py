@@ -1,8 +1,10 @@
-"""Pointing: naming an object together with where it is seen. The short form in which both roles show what they look at.
+"""Pointing: naming an object together with where it is seen. The short form in which both roles
+show what they look at.
 
     chair 1254      the chair in Image 1, column 2 and row 5 of an 8 by 8 grid, 2.0 to 2.5 m deep
 
-Column counts from the left, row from the top; depth is z in the camera in half metres, 9 for all beyond.
+Column counts from the left, row from the top; depth is z in the camera in half metres, 9 for all
+beyond.
 """
 
 import dataclasses
@@ -65,9 +67,9 @@ def parse(text: str) -> tuple[Pointing, ...]:
 def grounding(text: str, truth: tuple[Pointing, ...], *, wanted: int = 2) -> float:
     """Share of a text's claims that hold: f_obs of the Questioner, 0 to 1.
 
-    A claim holds when an object of that label is seen in that image within one cell and one depth step. A claim made
-    twice counts once as right; fewer than `wanted` claims count as if the missing ones were wrong, so that saying
-    little does not pay.
+    A claim holds when an object of that label is seen in that image within one cell and one depth
+    step. A claim made twice counts once as right; fewer than `wanted` claims count as if the
+    missing ones were wrong, so that saying little does not pay.
     """
     claims = parse(text)
     right = {claim for claim in claims if any(_agrees(claim, seen) for seen in truth)}

@@ -1,7 +1,7 @@
 """The words both roles are given. One short wording for every model size.
 
-A prompt is the images, each announced as "Image k:", then one of these texts. The label pools come from the same
-definition as the truth, and nothing in a prompt gives an answer away.
+A prompt is the images, each announced as "Image k:", then one of these texts. The label pools come
+from the same definition as the truth, and nothing in a prompt gives an answer away.
 """
 
 from geometry_jax.reasons import Reason
@@ -20,19 +20,19 @@ GOALS = {
     "motion_camera": "ask in which direction the camera moved from Image 1 to Image 2",
     "visibility_compare": "ask which image shows one object more clearly",
 }
-PLANAR = "front, front-right, right, back-right, back, back-left, left, front-left"
+DIRECTION = "a direction such as front-left"
 HINTS = {
     "object_counting": "a number",
     "absolute_distance": "meters",
     "distance_cam_obj": "meters",
     "relative_distance": "one of the names",
     "depth_order_obj_obj": "one of the names, or same",
-    "relative_direction_hard": PLANAR,
-    "position_cam_cam": PLANAR,
-    "single_image_relative_direction": f"{PLANAR}, or up or down with one of them",
-    "elevation_cam_cam": "higher, lower",
-    "motion_camera": "left, right, front, back, up, down, or two of them",
-    "visibility_compare": "image1, image2, same",
+    "relative_direction_hard": DIRECTION,
+    "position_cam_cam": DIRECTION,
+    "single_image_relative_direction": f"{DIRECTION} or up-left",
+    "elevation_cam_cam": "higher or lower",
+    "motion_camera": "left, right, front, back, up or down",
+    "visibility_compare": "image1, image2 or same",
 }
 
 
@@ -50,23 +50,20 @@ def pool_text(pools: Pools) -> str:
 
 def questioner(task: str, pools: Pools) -> str:
     return (
-        f"You are the Questioner. Task {task_title(task)}: {GOALS[task]}. {pool_text(pools)} "
-        "Point at objects by label and four digits: image, column, row, depth. Then ask one question: "
-        "<observation> </observation><question> </question>"
+        f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {pool_text(pools)} Reply with "
+        "<observation> label, then image, column, row, depth as digits </observation>"
+        "<question> </question>"
     )
 
 
 def solver(task: str, question: str) -> str:
-    return (
-        f"You are the Solver. {question} Point at the objects, then give {HINTS[task]}: "
-        "<answer> </answer>"
-    )
+    return f"{question} Point at objects, then <answer> {HINTS[task]} </answer>"
 
 
 def explainer(task: str, question: str, pools: Pools) -> str:
     return (
-        f"You are the Solver. For task {task_title(task)} this question is invalid: {question} "
-        f"{pool_text(pools)} Say why: <answer> </answer>"
+        f"Task {task_title(task)}: this question is invalid: {question} {pool_text(pools)} "
+        "Say why: <answer> </answer>"
     )
 
 

@@ -1,4 +1,5 @@
-"""What a role's response text says: known tags, counted and cut out. Model output is text and nothing else.
+"""What a role's response text says: known tags, counted and cut out. Model output is text and
+nothing else.
 
 Only the project's own tags count, so that "a < b and c > d" is prose.
 """
@@ -36,7 +37,8 @@ class SolverReply:
 def blocks(text: str) -> tuple[tuple[Block, ...], int]:
     """Top-level blocks in order, and how many tags belong to none of them (unbalanced or nested).
 
-    Linear in the text: one pass over the tags, an opening tag closed by the very next tag of its name.
+    Linear in the text: one pass over the tags, an opening tag closed by the very next tag of its
+    name.
     """
     found, loose, open_tag = [], 0, None
     for tag in TAG.finditer(text):
@@ -48,7 +50,9 @@ def blocks(text: str) -> tuple[tuple[Block, ...], int]:
         elif closing:
             loose += 1
         else:
-            loose += open_tag is not None  # the earlier opening tag never closed, or this one is nested
+            loose += (
+                open_tag is not None
+            )  # the earlier opening tag never closed, or this one is nested
             open_tag = tag
     return tuple(found), loose + (open_tag is not None)
 
@@ -64,15 +68,17 @@ def _outside(text: str, found: tuple[Block, ...]) -> str:
 def parse_questioner(text: str) -> QuestionerReply:
     """Reads `<observation>…</observation><question>…</question>`.
 
-        exactly one question, at most one observation, nothing else   1.0
-        the same without an observation                              0.5
-        any other text with one complete question                    0.0
-        no complete question                                         0.0, question ""
+    exactly one question, at most one observation, nothing else   1.0
+    the same without an observation                              0.5
+    any other text with one complete question                    0.0
+    no complete question                                         0.0, question ""
     """
     found, loose = blocks(text)
     questions = [block for block in found if block.name == "question"]
     observations = [block for block in found if block.name == "observation"]
-    opened = sum(tag.group(2).lower() == "question" and not tag.group(1) for tag in TAG.finditer(text))
+    opened = sum(
+        tag.group(2).lower() == "question" and not tag.group(1) for tag in TAG.finditer(text)
+    )
     clean = loose == 0 and len(questions) == 1 and len(observations) <= 1
     clean = clean and len(found) == len(questions) + len(observations) and not _outside(text, found)
     observation = observations[0].text if observations else ""
@@ -88,7 +94,9 @@ def parse_solver(text: str) -> SolverReply:
     """Reads free reasoning that ends in one `<answer>…</answer>`."""
     found, loose = blocks(text)
     answers = [block for block in found if block.name == "answer"]
-    opened = sum(tag.group(2).lower() == "answer" and not tag.group(1) for tag in TAG.finditer(text))
+    opened = sum(
+        tag.group(2).lower() == "answer" and not tag.group(1) for tag in TAG.finditer(text)
+    )
     foreign = any(tag.group(2).lower() != "answer" for tag in TAG.finditer(text))
     single = len(answers) == 1 and opened == 1 and loose == 0 and not foreign
     return SolverReply(

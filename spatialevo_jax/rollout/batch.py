@@ -1,11 +1,13 @@
 """From images and texts to padded arrays. Host side, NumPy.
 
-A conversation is cut in two: a *prompt* whose keys and values are computed once, and the *suffixes* that share it.
-P prompts of S tokens, G suffixes of T tokens. The first input of a suffix is the token that follows the prompt:
+A conversation is cut in two: a *prompt* whose keys and values are computed once, and the *suffixes*
+that share it. P prompts of S tokens, G suffixes of T tokens. The first input of a suffix is the
+token that follows the prompt:
 
     prompt   <|im_start|> system … <|im_end|> <|im_start|> user Image 1: ▣▣▣▣ … assistant
-    inputs                                                                             ⏎   chair 1 2 …
-    targets                                                                            chair 1 2 … <|im_end|>
+    inputs                                                                             ⏎   chair 1 2
+    … targets                                                                            chair 1 2 …
+    <|im_end|>
 """
 
 import dataclasses
@@ -112,8 +114,8 @@ def pad_prompts(
 ) -> Prompts:
     """Stacks the first `ends[i]` tokens of each conversation.
 
-    `first_features[i]` is the row of its first visual token in the packed features; prompts about the same images
-    share their features.
+    `first_features[i]` is the row of its first visual token in the packed features; prompts about
+    the same images share their features.
 
     Raises:
         ValueError: a prompt is longer than `length`; nothing is ever cut, an image least of all.
@@ -159,7 +161,8 @@ def response_suffixes(starts: Starts, tokens: jax.Array, mask: jax.Array) -> Suf
         inputs=jnp.concatenate([first, tokens[..., :-1]], axis=-1),
         targets=tokens,
         positions=positions,
-        valid=mask > 0,  # input t is real exactly when it has a target: response t - 1 was not the end
+        valid=mask
+        > 0,  # input t is real exactly when it has a target: response t - 1 was not the end
         mask=mask,
     )
 

@@ -1,4 +1,6 @@
-"""Sampling responses: the prompt once, then one token at a time for all samples of all prompts, on the device."""
+"""Sampling responses: the prompt once, then one token at a time for all samples of all prompts, on
+the device.
+"""
 
 import dataclasses
 import functools
@@ -33,16 +35,14 @@ class SamplingState(NamedTuple):
 
 def prefill(policy: qwen.Policy, params, features: jax.Array, prompts: Prompts) -> qwen.KVCache:
     """Keys and values of the prompts, one row each, shared later by all suffixes."""
-    x = qwen.embed(policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features)
-    _, cache = qwen.extend(
-        policy, params, x, prompts.positions[:, :, None], prompts.valid[:, None]
+    x = qwen.embed(
+        policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features
     )
+    _, cache = qwen.extend(policy, params, x, prompts.positions[:, :, None], prompts.valid[:, None])
     return qwen.as_prefix(cache)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("policy", "length", "temperature", "end_token")
-)
+@functools.partial(jax.jit, static_argnames=("policy", "length", "temperature", "end_token"))
 def generate(
     policy: qwen.Policy,
     params,
@@ -56,7 +56,9 @@ def generate(
     temperature: float,
     end_token: int,
 ) -> Responses:
-    """Samples G responses of at most `length` tokens for each prompt. `keys` is (P, G), `banned` (V,) bool."""
+    """Samples G responses of at most `length` tokens for each prompt. `keys` is (P, G), `banned`
+    (V,) bool.
+    """
     features = qwen.encode_images(policy, params, vision)
     prefix = prefill(policy, params, features, prompts)
     shape = (*keys.shape, length)
@@ -73,7 +75,9 @@ def generate(
             policy, params, x, position, ~state.done[..., None], prefix, state.cache, state.step
         )
         logits = qwen.logits(policy, params, hidden[:, :, 0])
-        fold = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, state.step))))
+        fold = jax.vmap(
+            jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, state.step)))
+        )
         token, logprob = sampling.sample(logits, fold(keys), banned, temperature=temperature)
         alive = ~state.done
         token = jnp.where(alive, token, 0)

@@ -14,17 +14,19 @@ def sample(
     *,
     temperature: float,
 ) -> tuple[Int[Array, "..."], Float[Array, "..."]]:
-    """Draws tokens by the inverse of the cumulative distribution; `temperature` 0 takes the most likely one.
+    """Draws tokens by the inverse of the cumulative distribution; `temperature` 0 takes the most
+    likely one.
 
-    `uniform` lies in [0, 1). Returns token ids and their log-probabilities under the very distribution that is
-    sampled from: banned tokens out, tempered (at temperature 0: untempered).
+    `uniform` lies in [0, 1). Returns token ids and their log-probabilities under the very
+    distribution that is sampled from: banned tokens out, tempered (at temperature 0: untempered).
     """
     logits = jnp.where(banned, NEVER, logits.astype(jnp.float32))
     logprobs = jax.nn.log_softmax(logits / temperature if temperature > 0 else logits)
     if temperature > 0:
         cumulative = jnp.cumsum(jnp.exp(logprobs), axis=-1)
         threshold = uniform[..., None] * cumulative[..., -1:]
-        # The first token whose cumulative mass exceeds the threshold: it has mass of its own, so it is not banned.
+        # The first token whose cumulative mass exceeds the threshold: it has mass of its own, so it
+        # is not banned.
         token = jnp.sum(cumulative <= threshold, axis=-1)
         token = jnp.minimum(token, logits.shape[-1] - 1)
     else:
@@ -34,7 +36,9 @@ def sample(
 
 
 def sample_keys(key: jax.Array, step: int, role: int, prompts: int, samples: int) -> jax.Array:
-    """(P, G) keys, each folded from (run key, step, role, prompt, sample): no noise is used twice in a run."""
+    """(P, G) keys, each folded from (run key, step, role, prompt, sample): no noise is used twice
+    in a run.
+    """
     key = jax.random.fold_in(jax.random.fold_in(key, step), role)
     flat = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(prompts * samples))
     return flat.reshape(prompts, samples)

@@ -1,4 +1,6 @@
-"""Saving and finding the train state. A half-written checkpoint is never found: orbax renames it when complete."""
+"""Saving and finding the train state. A half-written checkpoint is never found: orbax renames it
+when complete.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +29,9 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
 
 
 def restore(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """The latest complete state, with the shapes, types and shardings of `like`; None when there is none."""
+    """The latest complete state, with the shapes, types and shardings of `like`; None when there is
+    none.
+    """
     latest = checkpoints.latest_step()
     if latest is None:
         return None

@@ -1,7 +1,8 @@
-"""The host side of one step of self-evolution: text in, text out. Pure functions between the two rollouts.
+"""The host side of one step of self-evolution: text in, text out. Pure functions between the two
+rollouts.
 
-    rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
-         -> Solver prompts -> [rollout] -> score, reward
+rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
+     -> Solver prompts -> [rollout] -> score, reward
 """
 
 import dataclasses
@@ -74,7 +75,9 @@ def judge_questions(
     texts: Sequence[Sequence[str]],
     reward: RewardSource,
 ) -> list[list[Asked]]:
-    """Parses and judges the responses, (R, G) texts -> (R, G). All of them in one call of the oracle."""
+    """Parses and judges the responses, (R, G) texts -> (R, G). All of them in one call of the
+    oracle.
+    """
     parsed = [[replies.parse_questioner(text) for text in group] for group in texts]
     requests = [
         Request(
@@ -110,13 +113,17 @@ def judge_questions(
 def questioner_rewards(
     asked: Sequence[Sequence[Asked]], reward: RewardSource, *, alpha: float
 ) -> np.ndarray:
-    """(R, G). Under `vote` every well-formed question counts as valid: nobody is there to say otherwise."""
+    """(R, G). Under `vote` every well-formed question counts as valid: nobody is there to say
+    otherwise.
+    """
 
     def one(item: Asked) -> float:
         if reward == "vote":
             value = float(bool(item.reply.question))
         else:
-            value = rewards.question_value(item.verdict.task, item.verdict.valid, item.verdict.answer)
+            value = rewards.question_value(
+                item.verdict.task, item.verdict.valid, item.verdict.answer
+            )
         return rewards.questioner_reward(item.reply, value, item.grounding, alpha=alpha)
 
     return np.asarray([[one(item) for item in group] for group in asked], np.float32)
@@ -129,8 +136,9 @@ def distinct_questions(
 ) -> list[Question]:
     """Fills the Solver's fixed budget with distinct questions.
 
-    Questions of one row that ask the same thing are asked once (valid and invalid never merge). Rows take turns, valid
-    questions first, so that a step never consists of one row; the rest of the budget is padding of weight 0.
+    Questions of one row that ask the same thing are asked once (valid and invalid never merge).
+    Rows take turns, valid questions first, so that a step never consists of one row; the rest of
+    the budget is padding of weight 0.
     """
     budget = config.rollout.solver_prompts
     invalid_budget = int(config.rollout.max_invalid_share * budget)
@@ -151,7 +159,9 @@ def distinct_questions(
             (valid if answered else invalid)[index].append(question)
     chosen = _take_turns(invalid, invalid_budget)
     chosen = _take_turns(valid, budget - len(chosen)) + chosen
-    if not chosen:  # nothing readable was asked: the step keeps its shapes and teaches the Questioner only
+    if (
+        not chosen
+    ):  # nothing readable was asked: the step keeps its shapes and teaches the Questioner only
         first = asked[0][0]
         chosen = [Question(0, assignments[0].task, "", first.verdict, 0.0)]
     return chosen + [
@@ -175,13 +185,21 @@ def solver_prompt(question: Question, assignment: Assignment, reward: RewardSour
 @dataclasses.dataclass(frozen=True)
 class Scored:
     rewards: np.ndarray  # (U, G) f32
-    correctness: np.ndarray  # (U, G) f32, against geometry: the accuracy that is reported and scheduled
+    correctness: (
+        np.ndarray
+    )  # (U, G) f32, against geometry: the accuracy that is reported and scheduled
 
 
 def score_answers(
-    questions: Sequence[Question], texts: Sequence[Sequence[str]], reward: RewardSource, *, alpha: float
+    questions: Sequence[Question],
+    texts: Sequence[Sequence[str]],
+    reward: RewardSource,
+    *,
+    alpha: float,
 ) -> Scored:
-    """Rewards of the Solver's responses, (U, G) texts. `vote` takes the group's majority for the truth."""
+    """Rewards of the Solver's responses, (U, G) texts. `vote` takes the group's majority for the
+    truth.
+    """
     given, correct = [], []
     for question, group in zip(questions, texts, strict=True):
         parsed = [replies.parse_solver(text) for text in group]

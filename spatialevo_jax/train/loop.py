@@ -1,19 +1,20 @@
-"""A run from start to end. All side effects of training are here: files, clocks, logs, the progress bar.
+"""A run from start to end. All side effects of training are here: files, clocks, logs, the progress
+bar.
 
     warm start   supervised steps on generated conversations, in place of a pretrained base model
-    evolution    Questioner -> oracle -> Solver -> rewards -> joint GRPO update, with held-out scores on the way
+    evolution    Questioner -> oracle -> Solver -> rewards -> joint GRPO update, with held-out
+    scores on the way
 
-Everything that changes is in the train state, and everything drawn is a function of (seed, step): a run that is killed
-goes on from its last checkpoint and ends with the same numbers.
+Everything that changes is in the train state, and everything drawn is a function of (seed, step): a
+run that is killed goes on from its last checkpoint and ends with the same numbers.
 """
 
 import dataclasses
-import json
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from spatialevo_jax.train.step import (
 
 QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
 SAMPLES_SHOWN = 6  # held-out and training samples that are logged with their texts
-TOKENIZER_TEXTS = 600  # image sets whose conversations the small tokenizer is trained on
+TOKENIZER_STEPS = 20  # steps' rows whose conversations the small tokenizer is trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +71,8 @@ def run(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     """Runs, or goes on with, the run of `workdir`; returns the summary that it also writes.
 
     Raises:
-        ValueError: the folder holds a run of another configuration, or scene files are of the wrong form.
-        FloatingPointError: the loss is no longer finite.
+        ValueError: the folder holds a run of another configuration, or scene files are of the wrong
+        form. FloatingPointError: the loss is no longer finite.
     """
     records = Records(workdir, dataclasses.asdict(config))
     setup, params = prepare(config, workdir)
@@ -84,7 +85,12 @@ def run(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     records.resume(first)
     steps = _Steps(setup)
     bar = tqdm(
-        total=config.total_steps, initial=first, desc="train", unit="step", disable=None, smoothing=0.05
+        total=config.total_steps,
+        initial=first,
+        desc="train",
+        unit="step",
+        disable=None,
+        smoothing=0.05,
     )
     accuracy = records.last_accuracy()
     for number in range(first, config.total_steps):
@@ -116,7 +122,9 @@ def run(config: TrainConfig, workdir: Path) -> dict[str, Any]:
     checkpoint.save(checkpoints, state)
     checkpoints.wait_until_finished()
     checkpoints.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     return records.summary(int(state.step), peak, config.seed, config.reward)
 
 
@@ -124,8 +132,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     """Loads rooms, trains or reads the tokenizer, builds the policy."""
     train, val = load_rooms(config.data, "train"), load_rooms(config.data, "val")
     sizes = (1, 2, config.data.scene_frames)
-    counts = (config.data.single_rows, config.data.pair_rows, config.data.scene_rows)
-    rows = row_source(train, sizes, counts, config.seed)
+    rows = row_source(train, sizes, config.seed)
     folder = workdir / "tokenizer"
     if not folder.is_dir():
         train_tokenizer(_tokenizer_texts(config, train, rows), config.vocab_size, folder)
@@ -165,10 +172,9 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
     """The project's own prompts and replies, as the warm start shows them."""
     rng = np.random.default_rng((config.seed, 1))
     texts: list[str] = ["system\nYou are a helpful assistant.", "user\nImage 1: ", "assistant\n"]
-    rows = [row for step in range(-(-TOKENIZER_TEXTS // config.data.rows)) for row in source.step_rows(step)]
-    for start in range(0, len(rows), config.data.rows):
-        part = rows[start : start + config.data.rows]
-        for one in warm_start.row_examples(rooms, part, config.warm_start, rng):
+    for step in range(TOKENIZER_STEPS):
+        rows = source.step_rows(step, config.data.rows)
+        for one in warm_start.row_examples(rooms, rows, config.warm_start, rng):
             for example in (*one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
     # Every hint and reason, however rare.
@@ -205,7 +211,8 @@ class _Steps:
         setup = self.setup
         config = setup.config.warm_start
         rng = np.random.default_rng((setup.config.seed, 2, step))
-        rows = setup.rows.step_rows(step)
+        single = (sum(config.rows), 0, 0)
+        rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
         examples = warm_start.row_examples(setup.train, rows, config, rng)
         vision, first = self._vision(setup.train, rows)
         bare = [setup.encoder.conversation("", len(row.frames)) for row in rows]
@@ -242,7 +249,7 @@ class _Steps:
         setup, config = self.setup, self.setup.config
         rng = np.random.default_rng((config.seed, 3, step))
         clock = _Clock()
-        rows = setup.rows.step_rows(step)
+        rows = setup.rows.step_rows(step, config.data.rows)
         feasible = episode.feasible_mask(setup.train, rows)
         chances = np.asarray(setup.scheduler.probabilities(state.scheduler, jnp.asarray(feasible)))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
@@ -251,10 +258,13 @@ class _Steps:
 
         texts = [prompts.questioner(one.task, one.pools) for one in assignments]
         asking = [
-            setup.encoder.conversation(text, len(row.frames)) for text, row in zip(texts, rows, strict=True)
+            setup.encoder.conversation(text, len(row.frames))
+            for text, row in zip(texts, rows, strict=True)
         ]
         clock.lap("time/prompts_s")
-        asked_prompts, asked_starts = self._decodable(asking, first, config.rollout.questioner_prompt)
+        asked_prompts, asked_starts = self._decodable(
+            asking, first, config.rollout.questioner_prompt
+        )
         keys = sampling.sample_keys(
             state.key, step, QUESTIONER, len(rows), config.rollout.questioner_samples
         )
@@ -316,18 +326,32 @@ class _Steps:
         )
         values = _floats(metrics)
         clock.lap("time/update_s")
-        values |= _evolution_metrics(assignments, asked, asked_rewards, questions, scored, solved_rewards)
+        values |= _evolution_metrics(
+            assignments, asked, asked_rewards, questions, scored, solved_rewards
+        )
         values |= {
             "rollout/unfinished_questioner": 1.0 - float(np.mean(np.asarray(asked_out.finished))),
             "rollout/unfinished_solver": 1.0 - float(np.mean(np.asarray(solved_out.finished))),
         }
         everywhere = jnp.ones(len(TASKS), bool)
         for task, chance in zip(
-            TASKS, np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere)), strict=True
+            TASKS,
+            np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere)),
+            strict=True,
         ):
             values[f"scheduler/probability/{task.name}"] = float(chance)
         if step % config.evaluation.every == 0:
-            _log_samples(records, step, setup, assignments, asked, asked_rewards, questions, solved_texts, solved_rewards)
+            _log_samples(
+                records,
+                step,
+                setup,
+                assignments,
+                asked,
+                asked_rewards,
+                questions,
+                solved_texts,
+                solved_rewards,
+            )
         return state, values | clock.laps
 
     def _decodable(
@@ -401,7 +425,9 @@ class _Steps:
             rows = [item.row for item in part]
             vision, first = self._vision(setup.held_out, rows)
             asked = [
-                setup.encoder.conversation(prompts.solver(item.task, item.question), len(item.row.frames))
+                setup.encoder.conversation(
+                    prompts.solver(item.task, item.question), len(item.row.frames)
+                )
                 for item in part
             ]
             shown, starts = self._decodable(asked, first, config.rollout.solver_prompt)
@@ -468,14 +494,18 @@ def _evolution_metrics(
         "reward/questioner": float(asked_rewards.mean()),
         "questioner/valid": float(np.mean([x.verdict.valid for group in asked for x in group])),
         "questioner/grounding": float(np.mean([x.grounding for group in asked for x in group])),
-        "questioner/format": float(np.mean([x.reply.format_score for group in asked for x in group])),
+        "questioner/format": float(
+            np.mean([x.reply.format_score for group in asked for x in group])
+        ),
     }
     real = np.array([question.weight > 0 for question in questions])
     valid = np.array([question.verdict.valid for question in questions]) & real
     values["solver/questions"] = float(real.sum())
     values["solver/valid_questions"] = float(valid.sum())
     values["reward/solver"] = float(solved_rewards[real].mean()) if real.any() else 0.0
-    values["solver/flat_groups"] = float((solved_rewards[real].std(1) < 1e-6).mean()) if real.any() else 0.0
+    values["solver/flat_groups"] = (
+        float((solved_rewards[real].std(1) < 1e-6).mean()) if real.any() else 0.0
+    )
     if valid.any():
         values["accuracy/sampled"] = float(scored.correctness[valid].mean())
     for task in TASKS:

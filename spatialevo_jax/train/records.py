@@ -1,10 +1,11 @@
-"""What a run writes for people and for the report: JSON lines, appended; a resumed run drops what it will do again.
+"""What a run writes for people and for the report: JSON lines, appended; a resumed run drops what
+it will do again.
 
-    config.json        the resolved configuration; a folder holds one run
-    metrics.jsonl      one line a step
-    evaluations.jsonl  one line for each held-out score
-    samples.jsonl      some texts of training
-    summary.json       at the end
+config.json        the resolved configuration; a folder holds one run
+metrics.jsonl      one line a step
+evaluations.jsonl  one line for each held-out score
+samples.jsonl      some texts of training
+summary.json       at the end
 """
 
 import json
@@ -137,7 +138,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:

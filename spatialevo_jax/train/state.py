@@ -26,7 +26,9 @@ def warm_start_optimizer(config: WarmStartConfig) -> optax.GradientTransformatio
     rate = optax.warmup_cosine_decay_schedule(
         0.0, config.peak_lr, config.warmup_steps, max(config.steps, 1), 0.1 * config.peak_lr
     )
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01))
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
+    )
 
 
 def evolution_optimizer(config: GrpoConfig) -> optax.GradientTransformation:
@@ -56,7 +58,7 @@ def init_state(config: TrainConfig, params: Any, scheduler: Scheduler) -> TrainS
 
 
 def begin_evolution(config: TrainConfig, state: TrainState) -> TrainState:
-    """The warm-started policy with a fresh optimizer: moments of the supervised loss say nothing about the reward."""
-    return dataclasses.replace(
-        state, opt_state=evolution_optimizer(config.grpo).init(state.params)
-    )
+    """The warm-started policy with a fresh optimizer: moments of the supervised loss say nothing
+    about the reward.
+    """
+    return dataclasses.replace(state, opt_state=evolution_optimizer(config.grpo).init(state.params))

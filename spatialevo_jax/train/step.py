@@ -57,7 +57,8 @@ def target_logprobs(
 ) -> jax.Array:
     """(P, G, T) log-probability of each target given the prompt and the inputs so far.
 
-    `banned` (V,) and `temperature` are those of the sampler, so that both sides speak of one distribution.
+    `banned` (V,) and `temperature` are those of the sampler, so that both sides speak of one
+    distribution.
     """
     x = qwen.embed(policy, params, suffixes.inputs)
     hidden, _ = qwen.extend(policy, params, x, suffixes.positions, suffixes.valid, prefix)
@@ -109,7 +110,9 @@ def make_evolution_step(
     *,
     temperature: float,
 ) -> Callable[[TrainState, EvolutionBatch], tuple[TrainState, Metrics]]:
-    """The joint update: token mean of the clipped objective for each role, then a weighted sum of the two."""
+    """The joint update: token mean of the clipped objective for each role, then a weighted sum of
+    the two.
+    """
 
     def role_loss(
         params: Any, features: jax.Array, batch: RoleBatch, role: str
@@ -127,8 +130,8 @@ def make_evolution_step(
             clip_high=config.clip_high,
             clip_dual=config.clip_dual,
         )
-        # Padding groups have advantage 0 and no mask; groups without signal stay in the token count on purpose:
-        # the step size must not grow as the policy gets better.
+        # Padding groups have advantage 0 and no mask; groups without signal stay in the token count
+        # on purpose: the step size must not grow as the policy gets better.
         loss = grpo.masked_mean(objective, mask)
         drift = jnp.abs(jnp.where(mask > 0, logprobs - batch.old_logprobs, 0.0))
         return loss, {

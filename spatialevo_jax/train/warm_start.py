@@ -2,11 +2,12 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
-- Solver: a valid question, the exact pointings of the objects it names, and an answer; with chance `answer_noise` the
-  answer is drawn at random among those the task can have. So the policy learns to look, and hardly to reason.
+- Solver: a valid question, the exact pointings of the objects it names, and an answer; with
+  chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
+  learns to look, and hardly to reason.
 - Solver, invalid questions: the reason, replaced at random with the same chance.
-- Questioner: exact pointings and one question of its task; with chance `question_noise` the question names labels at
-  random, so that a good share of its questions is invalid.
+- Questioner: exact pointings and one question of its task; with chance `question_noise` the
+  question names labels at random, so that a good share of its questions is invalid.
 """
 
 import dataclasses
@@ -30,15 +31,16 @@ from spatialevo_jax.environment import (
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
 
-
-NAMED = 3  # objects that a Questioner's observation points at, at most
+NAMED = 4  # objects of one image that a Questioner's observation points at, nearest first
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One supervised conversation about the images of a row: the user's text and the reply to learn."""
+    """One supervised conversation about the images of a row: the user's text and the reply to
+    learn.
+    """
 
     prompt: str
     reply: str
@@ -108,8 +110,9 @@ def _questioner_example(
     seen: tuple[pointing.Pointing, ...],
     rng: np.random.Generator,
 ) -> Example:
-    shown = sorted(rng.permutation(len(seen))[:NAMED].tolist())
-    observation = " ".join(str(seen[index]) for index in shown)
+    image = 1 + int(rng.integers(len(row.frames)))
+    shown = [point for point in seen if point.image == image][:NAMED]
+    observation = " ".join(str(point) for point in shown)
     return Example(
         prompts.questioner(request.task, pools(record, row.frames)),
         f"<observation> {observation} </observation><question> {request.question} </question>",
@@ -124,7 +127,9 @@ def _solver_examples(
     config: WarmStartConfig,
     rng: np.random.Generator,
 ) -> tuple[Example, ...]:
-    """`config.answers` conversations: valid questions first, invalid ones up to their share and where too few are left."""
+    """`config.answers` conversations: valid questions first, invalid ones up to their share and
+    where too few are left.
+    """
     invalid_wanted = int(rng.binomial(config.answers, config.invalid_share))
     valid = [reply for reply in judged if reply.valid]
     invalid = [reply for reply in judged if not reply.valid]
@@ -184,8 +189,9 @@ def random_answer(reply: Reply, rng: np.random.Generator) -> str:
 def trace_of(reply: Reply, seen: tuple[pointing.Pointing, ...]) -> list[pointing.Pointing]:
     """The pointings that an answer rests on.
 
-    Objects of a question are pointed at in the image that shows most of them, elsewhere if they are not there; a
-    pair of images without objects in the question is related through objects seen in both.
+    Objects of a question are pointed at in the image that shows most of them, elsewhere if they are
+    not there; a pair of images without objects in the question is related through objects seen in
+    both.
     """
     labels = reply.slots.labels
     if reply.task == "object_counting":

@@ -10,7 +10,9 @@ class VisionConfig:
     intermediate_size: int
     num_heads: int
     out_hidden_size: int  # the text decoder's width
-    fullatt_block_indexes: tuple[int, ...]  # layers that see the whole image; the others see windows
+    fullatt_block_indexes: tuple[
+        int, ...
+    ]  # layers that see the whole image; the others see windows
     patch_size: int = 14  # pixels
     temporal_patch_size: int = 2  # frames; a still image is doubled
     spatial_merge_size: int = 2  # patches a side that become one visual token
@@ -98,8 +100,8 @@ def _released(
     return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
 
 
-# The tiny size is for the demo and the tests. Its rotary base is small because its 8 frequencies must tell apart
-# a few dozen positions, not 32 thousand.
+# The tiny size is for the demo and the tests. Its rotary base is small because its 8 frequencies
+# must tell apart a few dozen positions, not 32 thousand.
 TINY = ModelConfig(
     vision=VisionConfig(
         depth=2,
@@ -118,7 +120,7 @@ TINY = ModelConfig(
         num_kv_heads=2,
         head_dim=16,
         mrope_section=(2, 3, 3),
-        rope_theta=50.0,
+        rope_theta=4.0,
         tie_word_embeddings=True,
     ),
 )

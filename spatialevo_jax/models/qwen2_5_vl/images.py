@@ -1,7 +1,7 @@
 """From pixels to what the vision tower takes. Host side, NumPy and Pillow.
 
-Everything that depends on the size of an image is made here as index arrays, so that the compiled model sees totals
-only: W windows, I images, V visual tokens.
+Everything that depends on the size of an image is made here as index arrays, so that the compiled
+model sees totals only: W windows, I images, V visual tokens.
 """
 
 import dataclasses
@@ -31,7 +31,9 @@ class VisionInputs:
     image_slots: jax.Array  # (I, M) i32, flat W * K index of the patches of each image
     image_valid: jax.Array  # (I, M) bool
     return_slots: jax.Array  # (W * K,) i32, flat I * M index of each window slot
-    token_slots: jax.Array  # (V, merge * merge) i32, flat W * K indices of the patches of each visual token
+    token_slots: (
+        jax.Array
+    )  # (V, merge * merge) i32, flat W * K indices of the patches of each visual token
 
 
 class Patches(NamedTuple):
@@ -64,7 +66,11 @@ def smart_resize(
 
 
 def preprocess(
-    image: np.ndarray, config: VisionConfig, *, min_pixels: int = 56 * 56, max_pixels: int = 28 * 28 * 1280
+    image: np.ndarray,
+    config: VisionConfig,
+    *,
+    min_pixels: int = 56 * 56,
+    max_pixels: int = 28 * 28 * 1280,
 ) -> Patches:
     """(H, W, 3) uint8 RGB -> normalised patches, as the released image processor makes them."""
     patch, merge, frames = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
@@ -77,7 +83,9 @@ def preprocess(
     pixels = (image.astype(np.float32) / np.float32(255) - MEAN) / STD
     rows, columns = height // patch, width // patch
     blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-    blocks = blocks.transpose(0, 3, 1, 4, 6, 2, 5)  # block row, block column, row, column, channel, y, x
+    blocks = blocks.transpose(
+        0, 3, 1, 4, 6, 2, 5
+    )  # block row, block column, row, column, channel, y, x
     blocks = np.broadcast_to(
         blocks[..., None, :, :], (*blocks.shape[:5], frames, patch, patch)
     )  # a still image fills all frames of the temporal patch
@@ -92,7 +100,9 @@ def _image_windows(grid: tuple[int, int, int], config: VisionConfig) -> list[np.
     blocks = np.arange(frames * rows * columns).reshape(frames, rows, columns)
     inside = np.arange(merge**2)
     return [
-        (blocks[frame, top : top + side, left : left + side].reshape(-1, 1) * merge**2 + inside).ravel()
+        (
+            blocks[frame, top : top + side, left : left + side].reshape(-1, 1) * merge**2 + inside
+        ).ravel()
         for frame in range(frames)
         for top in range(0, rows, side)
         for left in range(0, columns, side)
@@ -102,9 +112,7 @@ def _image_windows(grid: tuple[int, int, int], config: VisionConfig) -> list[np.
 def _patch_positions(grid: tuple[int, int, int], merge: int) -> np.ndarray:
     """(t * h * w, 2) row and column of each patch in the order of `Patches.values`."""
     frames, rows, columns = grid
-    index = np.indices((rows, columns)).reshape(
-        2, rows // merge, merge, columns // merge, merge
-    )
+    index = np.indices((rows, columns)).reshape(2, rows // merge, merge, columns // merge, merge)
     flat = index.transpose(1, 3, 2, 4, 0).reshape(-1, 2)
     return np.tile(flat, (frames, 1))
 
@@ -122,7 +130,9 @@ def pack_images(images: Sequence[Patches], config: VisionConfig) -> VisionInputs
     windows = 0
     for number, (values, grid) in enumerate(images):
         if len(values) != math.prod(grid):
-            raise ValueError(f"image {number}: expected {math.prod(grid)} patches for grid {grid}, got {len(values)}.")
+            raise ValueError(
+                f"image {number}: expected {math.prod(grid)} patches for grid {grid}, got {len(values)}."
+            )
         where = _patch_positions(grid, merge)
         slots = np.empty(len(values), np.int32)
         for window in _image_windows(grid, config):

@@ -1,7 +1,7 @@
 """Qwen2.5-VL as functions over a parameter tree.
 
-The modules are built once with NNX and split into a graph and a plain nested dict of arrays. Everything above this file
-holds that dict (layers stacked on the first axis) and passes it in:
+The modules are built once with NNX and split into a graph and a plain nested dict of arrays.
+Everything above this file holds that dict (layers stacked on the first axis) and passes it in:
 
     policy, params = build(sized("tiny"), seed=0)
     features = encode_images(policy, params, vision_inputs)             (V, D)
@@ -49,7 +49,9 @@ class Qwen25VL(nnx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Everything about the model that is not a number to learn. Hashable: a static argument of `jit`."""
+    """Everything about the model that is not a number to learn. Hashable: a static argument of
+    `jit`.
+    """
 
     config: ModelConfig
 
@@ -73,9 +75,7 @@ def build(config: ModelConfig, seed: int) -> tuple[Policy, Params]:
 
 def abstract_params(config: ModelConfig) -> Params:
     """Shapes and types of the parameters, without any memory."""
-    return nnx.to_pure_dict(
-        nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0))))
-    )
+    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0)))))
 
 
 def encode_images(policy: Policy, params: Params, inputs: VisionInputs) -> jax.Array:
@@ -90,7 +90,9 @@ def embed(
     feature_index: jax.Array | None = None,
     features: jax.Array | None = None,
 ) -> jax.Array:
-    """(...,) tokens -> (..., D); where `feature_index` is not -1, that row of `features` takes the token's place."""
+    """(...,) tokens -> (..., D); where `feature_index` is not -1, that row of `features` takes the
+    token's place.
+    """
     x = policy.bind(params).text.embedding(tokens)
     if feature_index is None or features is None:
         return x
@@ -113,10 +115,11 @@ def extend(
     Args:
         x: (P, G, T, D) embedded tokens.
         positions: (3, P, G, T) rotary positions.
-        valid: (P, G, T) bool; invalid tokens are seen by none. Where padding stands does not matter.
+        valid: (P, G, T) bool; invalid tokens are seen by none. Where padding stands does not
+            matter.
         prefix: keys and values of the prompts, seen by all suffixes.
-        cache: keys and values of earlier tokens of the suffixes; the new ones are written at `start`. Without a cache
-            the tokens see the prefix and each other.
+        cache: keys and values of earlier tokens of the suffixes; the new ones are written at
+            `start`. Without a cache the tokens see the prefix and each other.
         start: slot of the first token in the cache.
 
     Returns:

@@ -1,4 +1,5 @@
-"""Rotary positions: one-dimensional angles, the multimodal (time, height, width) positions, and their application.
+"""Rotary positions: one-dimensional angles, the multimodal (time, height, width) positions, and
+their application.
 
 Angles are float32 throughout: in bfloat16 the error grows with the position.
 """
@@ -28,7 +29,9 @@ def frequencies(dim: int, theta: float) -> np.ndarray:
 def mrope_angles(
     positions: jax.Array, head_dim: int, theta: float, section: tuple[int, int, int]
 ) -> jax.Array:
-    """(3, ...) positions -> (..., head_dim / 2) angles; frequency i turns with the axis of its section."""
+    """(3, ...) positions -> (..., head_dim / 2) angles; frequency i turns with the axis of its
+    section.
+    """
     axis = np.repeat(np.arange(3), section)
     chosen = jnp.moveaxis(positions.astype(jnp.float32)[axis], 0, -1)
     return chosen * frequencies(head_dim, theta)
@@ -41,7 +44,9 @@ def vision_angles(positions: jax.Array, head_dim: int) -> jax.Array:
 
 
 def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Turns the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for all heads."""
+    """Turns the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for
+    all heads.
+    """
     cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -51,10 +56,12 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 def mrope_positions(
     tokens: np.ndarray, grids: Sequence[tuple[int, int, int]], ids: ImageIds, merge: int = 2
 ) -> np.ndarray:
-    """(n,) tokens -> (3, n) i32 positions of one unpadded sequence, as Qwen2-VL defines them. Host side.
+    """(n,) tokens -> (3, n) i32 positions of one unpadded sequence, as Qwen2-VL defines them. Host
+    side.
 
-    Text advances all three axes together. An image keeps time still and spreads height and width; the text after it
-    goes on from one past the largest position so far. `grids` are patches (time, height, width) in order of the images.
+    Text advances all three axes together. An image keeps time still and spreads height and width;
+    the text after it goes on from one past the largest position so far. `grids` are patches (time,
+    height, width) in order of the images.
 
         text   image 2 x 2      text
         0 1    2 2 2 2          4 5     time
@@ -68,7 +75,9 @@ def mrope_positions(
     visual = np.asarray(tokens) == ids.image_pad
     expected = sum(t * h * w // merge**2 for t, h, w in grids)
     if int(visual.sum()) != expected:
-        raise ValueError(f"expected {expected} image tokens for grids {list(grids)}, got {visual.sum()}.")
+        raise ValueError(
+            f"expected {expected} image tokens for grids {list(grids)}, got {visual.sum()}."
+        )
     at, here = 0, 0
     for t, h, w in grids:
         start = here + int(np.argmax(visual[here:]))

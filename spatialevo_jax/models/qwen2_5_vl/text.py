@@ -1,7 +1,8 @@
 """The text decoder, written for prompts that many suffixes share.
 
-P prompts with G suffixes each. One function serves prefill (G = 1, no prefix), decoding (T = 1, a cache), training
-(no cache, all suffixes of a prompt at once) and the plain forward pass (G = 1, no prefix, no cache).
+P prompts with G suffixes each. One function serves prefill (G = 1, no prefix), decoding (T = 1, a
+cache), training (no cache, all suffixes of a prompt at once) and the plain forward pass (G = 1, no
+prefix, no cache).
 """
 
 import dataclasses
@@ -20,20 +21,21 @@ MASKED = -1e30
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its prompt."""
+    """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its
+    prompt.
+    """
 
     keys: jax.Array  # (L, P, G, C, K, D), prefix: (L, P, C, K, D)
     values: jax.Array  # likewise
     valid: jax.Array  # (P, G, C) bool, prefix: (P, C)
 
 
-def attend(
-    q: jax.Array, own: KVCache, prefix: KVCache | None, causal: jax.Array
-) -> jax.Array:
-    """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared prefix.
+def attend(q: jax.Array, own: KVCache, prefix: KVCache | None, causal: jax.Array) -> jax.Array:
+    """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared
+    prefix.
 
-    q (P, G, T, H, D); own and prefix without the layer axis; `causal` (T, C) says which own slots query t may see.
-    Both parts share one softmax, in float32. Returns (P, G, T, H, D).
+    q (P, G, T, H, D); own and prefix without the layer axis; `causal` (T, C) says which own slots
+    query t may see. Both parts share one softmax, in float32. Returns (P, G, T, H, D).
     """
     p, g, t, heads, d = q.shape
     kv = own.keys.shape[-2]
@@ -68,9 +70,7 @@ class TextBlock(nnx.Module):
         self.q = linear(width, config.num_heads * d, dtype, rngs=rngs)
         self.k = linear(width, config.num_kv_heads * d, dtype, rngs=rngs)
         self.v = linear(width, config.num_kv_heads * d, dtype, rngs=rngs)
-        self.o = linear(
-            config.num_heads * d, width, dtype, rngs=rngs, bias=False, scale=out_scale
-        )
+        self.o = linear(config.num_heads * d, width, dtype, rngs=rngs, bias=False, scale=out_scale)
         self.mlp = GatedMlp(
             width, config.intermediate_size, dtype, bias=False, out_scale=out_scale, rngs=rngs
         )
@@ -105,9 +105,7 @@ class TextDecoder(nnx.Module):
         )
         self.norm = Norm(config.hidden_size, config.rms_norm_eps, rngs=rngs)
         if not config.tie_word_embeddings:
-            self.head = linear(
-                config.hidden_size, config.vocab_size, dtype, rngs=rngs, bias=False
-            )
+            self.head = linear(config.hidden_size, config.vocab_size, dtype, rngs=rngs, bias=False)
 
     def __call__(
         self,

@@ -14,7 +14,9 @@ NORM_EPS = 1e-6
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
-    """Plain attention within each row: (B, N, H, D) with (B, N) validity of keys. Softmax in float32."""
+    """Plain attention within each row: (B, N, H, D) with (B, N) validity of keys. Softmax in
+    float32.
+    """
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
     scores = jnp.where(valid[:, None, None], scores, -1e30)

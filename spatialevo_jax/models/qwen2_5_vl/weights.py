@@ -1,7 +1,8 @@
 """One table between the released checkpoints' tensors and our parameters, used both ways.
 
-A released name holds `{}` for the layer; ours stacks the layers on the first axis. Linear kernels are stored transposed
-there (out, in), and the patch embedding as a 3-D convolution (out, channel, time, y, x).
+A released name holds `{}` for the layer; ours stacks the layers on the first axis. Linear kernels
+are stored transposed there (out, in), and the patch embedding as a 3-D convolution (out, channel,
+time, y, x).
 """
 
 import dataclasses

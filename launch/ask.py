@@ -1,0 +1,114 @@
+"""Asks the geometric environment: one question by hand, or many as JSON lines.
+
+    python -m launch.ask --scene=data/rooms/val/scene5000_00 --task=absolute_distance \
+        --question="What is the distance between the lamp and the table in meters?"
+    python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=depth_order_obj_obj \
+        --images=frame_processed/0.jpg --question="Which is closer to the camera, the bed or the tv?"
+    python -m launch.ask --scenes=data/rooms --requests=questions.jsonl --out=replies.jsonl
+
+By hand, the answer is printed as JSON with its evidence; a refused question is one sentence and a
+non-zero exit. With --requests there is one reply a line, in order, whatever the requests hold.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from tqdm import tqdm
+
+from geometry_jax import scene_io
+from geometry_jax.tasks import TASK_IDS
+from launch.errors import UserError, run, user_errors
+from spatialevo_jax.environment import records
+
+CHUNK = 1024  # requests answered together
+
+_SCENES = flags.DEFINE_string("scenes", None, "Folder in the unified layout: train/, val/, metadata/.")
+_SCENE = flags.DEFINE_string("scene", None, "By hand: a scene id, or the path of a scene folder.")
+_TASK = flags.DEFINE_string("task", None, f"By hand: one of {', '.join(TASK_IDS)}.")
+_QUESTION = flags.DEFINE_string("question", None, "By hand: the question.")
+_IMAGES = flags.DEFINE_list("images", [], "By hand: the images shown, such as frame_processed/0.jpg.")
+_DIFFICULTY = flags.DEFINE_string("difficulty", None, "relative_direction_hard: easy, medium, hard.")
+_REQUESTS = flags.DEFINE_string("requests", None, "File of JSON lines, one request each.")
+_OUT = flags.DEFINE_string("out", None, "File for the replies, one JSON line each.")
+_STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
+_CONVENTION = flags.DEFINE_enum(
+    "convention", "corrected", ("corrected", "reference"), "Whose meaning of the words."
+)
+
+
+def _loader(root: Path) -> records.Loader:
+    return functools.lru_cache(maxsize=4096)(lambda scene_id: scene_io.load_scene(root, scene_id))
+
+
+def _by_hand() -> None:
+    for name, flag in (("--scene", _SCENE), ("--task", _TASK), ("--question", _QUESTION)):
+        if not flag.value:
+            raise UserError(f"{name} is missing; by hand, --scene, --task and --question are needed.")
+    scene_id, root = _SCENE.value, _SCENES.value
+    if "/" in scene_id or root is None:
+        folder = Path(scene_id)
+        if not folder.is_dir():
+            raise UserError(f"--scene: expected a scene folder, found no {folder}; or give --scenes too.")
+        scene_id, root = folder.resolve().name, folder.resolve().parent.parent
+    fields: dict[str, Any] = {
+        "task_type": _TASK.value,
+        "scene_id": scene_id,
+        "question": _QUESTION.value,
+        "difficulty": _DIFFICULTY.value,
+    }
+    if len(_IMAGES.value) == 1:
+        fields["image_path"] = _IMAGES.value[0]
+    elif _IMAGES.value:
+        fields["image_paths"] = _IMAGES.value
+    (reply,) = records.answer_records([fields], _loader(Path(root)), strict_margin=_STRICT.value)
+    if not reply["is_valid"]:
+        raise UserError(reply["error"])
+    print(json.dumps(reply, indent=1, ensure_ascii=False))
+
+
+def _read_line(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        # Still one reply for the line: a record that asks nothing.
+        return f"line {number} is not JSON ({error})"
+
+
+def _many() -> None:
+    if not _SCENES.value or not _OUT.value:
+        raise UserError("--requests needs --scenes and --out.")
+    root = Path(_SCENES.value)
+    if not root.is_dir():
+        raise UserError(f"--scenes: expected a folder, found no {root}.")
+    with user_errors(OSError, UnicodeDecodeError):
+        lines = Path(_REQUESTS.value).read_text(encoding="utf-8").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    load = _loader(root)
+    partial = Path(f"{_OUT.value}.part")
+    with user_errors(OSError), partial.open("w", encoding="utf-8") as file:
+        for start in tqdm(range(0, len(lines), CHUNK), desc="ask", unit="batch", disable=None):
+            part = lines[start : start + CHUNK]
+            asked = [_read_line(start + i + 1, line) for i, line in enumerate(part)]
+            for reply in records.answer_records(asked, load, strict_margin=_STRICT.value):
+                file.write(json.dumps(reply, ensure_ascii=False) + "\n")
+    partial.replace(_OUT.value)
+    print(f"answered {len(lines)} requests: {_OUT.value}", file=sys.stderr)
+
+
+def main(argv: Sequence[str]) -> None:
+    if _CONVENTION.value == "reference":
+        raise UserError("--convention=reference is not available yet; expected corrected.")
+    if _REQUESTS.value:
+        _many()
+    else:
+        _by_hand()
+
+
+if __name__ == "__main__":
+    run(main)
