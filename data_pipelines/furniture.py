@@ -1,4 +1,6 @@
-"""What procedural rooms are furnished with: categories of several parts, each with its own silhouette and colour."""
+"""What procedural rooms are furnished with: categories of several parts, each with its own
+silhouette and colour.
+"""
 
 import dataclasses
 from typing import Literal
@@ -11,7 +13,9 @@ Color = tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A box or ellipsoid in the object's frame: x to the right of it, y to its front, z up from the floor."""
+    """A box or ellipsoid in the object's frame: x to the right of it, y to its front, z up from the
+    floor.
+    """
 
     shape: Shape
     center: tuple[float, float, float]  # metres
@@ -37,9 +41,13 @@ def _ball(x: float, y: float, z: float, dx: float, dy: float, dz: float, color: 
     return Part("ellipsoid", (x, y, z + dz / 2), (dx / 2, dy / 2, dz / 2), color)
 
 
-def _legs(width: float, depth: float, height: float, thick: float, color: Color) -> tuple[Part, ...]:
+def _legs(
+    width: float, depth: float, height: float, thick: float, color: Color
+) -> tuple[Part, ...]:
     x, y = (width - thick) / 2, (depth - thick) / 2
-    return tuple(_box(sx * x, sy * y, 0, thick, thick, height, color) for sx in (-1, 1) for sy in (-1, 1))
+    return tuple(
+        _box(sx * x, sy * y, 0, thick, thick, height, color) for sx in (-1, 1) for sy in (-1, 1)
+    )
 
 
 RED, BLUE, GREEN = (0.85, 0.10, 0.10), (0.12, 0.25, 0.85), (0.05, 0.42, 0.12)
@@ -156,7 +164,10 @@ CATEGORIES: tuple[Category, ...] = (
     Category(
         "bin",
         CYAN,
-        (_box(0, 0, 0, 0.36, 0.36, 0.50, CYAN), _box(0, 0, 0.50, 0.42, 0.42, 0.06, (0.05, 0.45, 0.5))),
+        (
+            _box(0, 0, 0, 0.36, 0.36, 0.50, CYAN),
+            _box(0, 0, 0.50, 0.42, 0.42, 0.06, (0.05, 0.45, 0.5)),
+        ),
         by_wall=False,
         small=True,
     ),

@@ -1,6 +1,8 @@
-"""A ray caster for rooms of boxes and ellipsoids: colour, depth and instances, exact visibility. Vectorised in JAX.
+"""A ray caster for rooms of boxes and ellipsoids: colour, depth and instances, exact visibility.
+Vectorised in JAX.
 
-A pixel's ray has z component 1 in the camera, so its parameter *is* the z-depth. R rays, P parts, N objects, F frames.
+A pixel's ray has z component 1 in the camera, so its parameter *is* the z-depth. R rays, P parts, N
+objects, F frames.
 """
 
 import dataclasses
@@ -52,7 +54,9 @@ class Rendering:
 
 
 def _ray_grid(width: int, height: int, intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(R, 3) directions in the camera, image rays first in raster order, and (R,) pixels that each stands for."""
+    """(R, 3) directions in the camera, image rays first in raster order, and (R,) pixels that each
+    stands for.
+    """
     margin_x, margin_y = (CANVAS - 1) * width // 2, (CANVAS - 1) * height // 2
     u, v = np.meshgrid(np.arange(width), np.arange(height))
     ring_u, ring_v = np.meshgrid(
@@ -74,7 +78,9 @@ def _ray_grid(width: int, height: int, intrinsics: np.ndarray) -> tuple[np.ndarr
 def _enter(
     origin: jax.Array, direction: jax.Array, half: jax.Array, ellipsoid: jax.Array
 ) -> jax.Array:
-    """Depth at which rays enter parts, infinite where they miss; all in the parts' own axes, (..., 3)."""
+    """Depth at which rays enter parts, infinite where they miss; all in the parts' own axes, (...,
+    3).
+    """
     safe = jnp.where(jnp.abs(direction) < 1e-9, 1e-9, direction)
     first, second = (-half - origin) / safe, (half - origin) / safe
     near = jnp.minimum(first, second).max(-1)
@@ -106,7 +112,9 @@ def _turn(yaw: jax.Array, xy: jax.Array) -> jax.Array:
     )
 
 
-def _room(shell: Shell, origin: jax.Array, direction: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _room(
+    shell: Shell, origin: jax.Array, direction: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Depth, colour and inward normal of the room's surfaces along rays (R, 3)."""
     safe = jnp.where(jnp.abs(direction) < 1e-9, 1e-9, direction)
     leave = jnp.where(safe > 0, (shell.size - origin) / safe, -origin / safe)
@@ -159,13 +167,13 @@ def _render(
         room_depth, room_color, room_normal = _room(shell, origin, direction[:pixels])
         hit = part_depth < room_depth
         depth = jnp.where(hit, part_depth, room_depth)
-        point = local_origin[nearest] + jnp.where(hit, part_depth, 0.0)[:, None] * jnp.take_along_axis(
-            local[:pixels], nearest[:, None, None], 1
-        )[:, 0]
-        normal = _normal(point, parts.half_extent[nearest], ellipsoid[nearest])
-        normal = jnp.concatenate(
-            [_turn(parts.yaw[nearest], normal[:, :2]), normal[:, 2:]], axis=-1
+        point = (
+            local_origin[nearest]
+            + jnp.where(hit, part_depth, 0.0)[:, None]
+            * jnp.take_along_axis(local[:pixels], nearest[:, None, None], 1)[:, 0]
         )
+        normal = _normal(point, parts.half_extent[nearest], ellipsoid[nearest])
+        normal = jnp.concatenate([_turn(parts.yaw[nearest], normal[:, :2]), normal[:, 2:]], axis=-1)
         normal = jnp.where(hit[:, None], normal, room_normal)
         base = jnp.where(hit[:, None], parts.color[nearest], room_color)
         world = origin + depth[:, None] * direction[:pixels]

@@ -1,4 +1,5 @@
-"""Procedural furnished rooms: a floor plan, furniture that does not interpenetrate, and a hand-held camera path.
+"""Procedural furnished rooms: a floor plan, furniture that does not interpenetrate, and a hand-held
+camera path.
 
 World: metres, z up, the origin in a corner of the floor. Everything follows from a seed.
 """
@@ -10,6 +11,7 @@ import numpy as np
 from data_pipelines.furniture import CATEGORIES, Category, local_bounds
 from data_pipelines.renderer import Parts, Rendering, Shell, render
 from data_pipelines.unified import FrameRecord, ObjectRecord, SceneSource, SeenObject
+from geometry_jax.types import leaf
 
 MAX_PARTS, MAX_OBJECTS = 80, 12
 PATH_PER_FRAME = 4  # poses of the camera path for each frame that is kept
@@ -36,7 +38,11 @@ class Placed:
         """Centre (3,) in world, full sides (3,), yaw."""
         low, high = (bound * self.scale for bound in local_bounds(self.category))
         middle = (low + high) / 2
-        return np.append(self.position + turn(self.yaw, middle[:2]), middle[2]), high - low, self.yaw
+        return (
+            np.append(self.position + turn(self.yaw, middle[:2]), middle[2]),
+            high - low,
+            self.yaw,
+        )
 
     def parts(self) -> tuple[np.ndarray, np.ndarray]:
         """World centres (p, 3) and half sides (p, 3) of the parts."""
@@ -82,7 +88,9 @@ def footprint(placed: Placed) -> np.ndarray:
 
 
 def separation(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest gap between two convex quadrilaterals over their edge normals; negative when they overlap."""
+    """Largest gap between two convex quadrilaterals over their edge normals; negative when they
+    overlap.
+    """
     gaps = []
     for corners in (a, b):
         edges = np.roll(corners, -1, 0) - corners
@@ -95,7 +103,9 @@ def separation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def camera_path(size: np.ndarray, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(M, 4, 4) poses on a wavy loop near the walls, looking across the room, as somebody walking round would."""
+    """(M, 4, 4) poses on a wavy loop near the walls, looking across the room, as somebody walking
+    round would.
+    """
     count = frames * PATH_PER_FRAME
     turns = rng.uniform(0.75, 1.0) * rng.choice([-1, 1])
     angle = rng.uniform(0, 2 * np.pi) + turns * 2 * np.pi * np.arange(count) / count
@@ -137,9 +147,13 @@ def _choose(rng: np.random.Generator) -> list[Category]:
 
 
 def _place(
-    category: Category, size: np.ndarray, path: np.ndarray, taken: list[Placed], rng: np.random.Generator
+    category: Category,
+    size: np.ndarray,
+    path: np.ndarray,
+    taken: list[Placed],
+    rng: np.random.Generator,
 ) -> Placed | None:
-    """A place for one piece, clear of walls, other pieces and the camera; None when there is none."""
+    """A place for one piece, clear of walls, pieces and the camera; None when there is none."""
     scale = np.append(np.repeat(rng.uniform(0.9, 1.1), 2), rng.uniform(0.92, 1.08))
     tint = rng.uniform(0.9, 1.08) * rng.uniform(0.96, 1.04, 3)
     low, high = local_bounds(category)
@@ -188,21 +202,26 @@ def _parts_of(objects: tuple[Placed, ...]) -> Parts:
         at = own.stop
     f32 = np.float32
     return Parts(
-        center.astype(f32), half.astype(f32), yaw.astype(f32), ellipsoid, color.astype(f32), owner
+        *map(leaf, (center.astype(f32), half.astype(f32), yaw.astype(f32))),
+        *map(leaf, (ellipsoid, color.astype(f32), owner)),
     )
 
 
 def _shell(size: np.ndarray, rng: np.random.Generator) -> Shell:
-    """Pale surfaces of differing tints, so that furniture stands out and the walls can be told apart."""
-    walls = np.array([[0.86, 0.80, 0.74], [0.74, 0.80, 0.88], [0.80, 0.86, 0.78], [0.88, 0.78, 0.84]])
+    """Pale surfaces of differing tints, so that furniture stands out and the walls can be told
+    apart.
+    """
+    walls = np.array(
+        [[0.86, 0.80, 0.74], [0.74, 0.80, 0.88], [0.80, 0.86, 0.78], [0.88, 0.78, 0.84]]
+    )
     walls = walls[rng.permutation(4)] * rng.uniform(0.93, 1.05, (4, 1))
     tile = np.array([0.64, 0.60, 0.55]) * rng.uniform(0.92, 1.06, 3)
     f32 = np.float32
     return Shell(
-        size.astype(f32),
-        walls.astype(f32),
-        np.stack([tile, tile * 0.86]).astype(f32),
-        np.array([0.95, 0.95, 0.95], f32),
+        leaf(size.astype(f32)),
+        leaf(walls.astype(f32)),
+        leaf(np.stack([tile, tile * 0.86]).astype(f32)),
+        leaf(np.array([0.95, 0.95, 0.95], f32)),
     )
 
 
@@ -251,12 +270,16 @@ def make_room(
 
 
 def visibility(rendering: Rendering) -> np.ndarray:
-    """(F, N) share of the pixels that the object would cover alone, on an unbounded canvas, that show it."""
-    return rendering.seen / np.maximum(rendering.alone, 1.0)
+    """(F, N) share of the pixels that the object would cover alone, on an unbounded canvas, that
+    show it.
+    """
+    return np.asarray(rendering.seen) / np.maximum(np.asarray(rendering.alone), 1.0)
 
 
 def surface_points(placed: Placed, spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """(k, 3) world points on the surfaces of the parts, about one for each `spacing` squared, corners included."""
+    """(k, 3) world points on the surfaces of the parts, about one for each `spacing` squared,
+    corners included.
+    """
     clouds = []
     center, half = placed.parts()
     for part, middle, reach in zip(placed.category.parts, center, half, strict=True):
@@ -266,7 +289,9 @@ def surface_points(placed: Placed, spacing: float, rng: np.random.Generator) -> 
             local = rng.normal(size=(count, 3))
             local = np.concatenate([local, np.eye(3), -np.eye(3)])
             # The extreme points in world axes, so that the cloud's box is the object's.
-            local[-6:, :2] = np.concatenate([_extremes(placed.yaw, reach), local[-2:, :2]])[[0, 1, 4, 2, 3, 5]]
+            local[-6:, :2] = np.concatenate([_extremes(placed.yaw, reach), local[-2:, :2]])[
+                [0, 1, 4, 2, 3, 5]
+            ]
             local = local / np.linalg.norm(local, axis=1, keepdims=True) * reach
         else:
             local = rng.uniform(-1, 1, (count, 3))
@@ -280,7 +305,9 @@ def surface_points(placed: Placed, spacing: float, rng: np.random.Generator) -> 
 
 
 def _extremes(yaw: float, reach: np.ndarray) -> np.ndarray:
-    """(4, 2) points of the unit circle that an ellipse turned by yaw maps to its extreme x and y: +x, +y, -x, -y."""
+    """(4, 2) points of the unit circle that an ellipse turned by yaw maps to its extreme x and y:
+    +x, +y, -x, -y.
+    """
     cos, sin = np.cos(yaw), np.sin(yaw)
     towards = np.array([[cos * reach[0], -sin * reach[1]], [sin * reach[0], cos * reach[1]]])
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
@@ -295,7 +322,7 @@ def _face_shares(reach: np.ndarray) -> np.ndarray:
 def _frame_record(room: Room, row: int) -> FrameRecord:
     """What picture `row` of the room shows."""
     rendering = room.rendering
-    depth, instance = rendering.depth[row], rendering.instance[row]
+    depth, instance = np.asarray(rendering.depth[row]), np.asarray(rendering.instance[row])
     height, width = depth.shape
     v, u = np.mgrid[:height, :width] + 0.5
     x = (u - room.intrinsics[0, 2]) / room.intrinsics[0, 0] * depth
@@ -363,7 +390,11 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
         poses=room.path,
         intrinsics=room.intrinsics,
         surfaces=(
-            ("floor", np.column_stack([floor, np.zeros(SURFACE_POINTS)]), np.array([163, 153, 140])),
+            (
+                "floor",
+                np.column_stack([floor, np.zeros(SURFACE_POINTS)]),
+                np.array([163, 153, 140]),
+            ),
             ("wall", np.column_stack([wall_x, wall_y, along[:, 1]]), np.array([210, 205, 200])),
         ),
     )

@@ -1,7 +1,8 @@
 """Writes scenes in the published unified layout, whole or not at all.
 
-A scene is first written into a hidden folder beside its place and then renamed; the metadata folder is renamed last, so
-that a scene with metadata is complete. Files: see `geometry_jax.scene_io` for what is read back.
+A scene is first written into a hidden folder beside its place and then renamed; the metadata folder
+is renamed last, so that a scene with metadata is complete. Files: see `geometry_jax.scene_io` for
+what is read back.
 """
 
 import dataclasses
@@ -66,7 +67,9 @@ class SceneSource:
     frames: tuple[FrameRecord, ...]
     poses: np.ndarray  # (M, 4, 4) world_from_camera; the row is the frame id
     intrinsics: np.ndarray  # (3, 3) pixels
-    surfaces: tuple[tuple[str, np.ndarray, np.ndarray], ...]  # label, (k, 3) points, (3,) colour: floor, walls
+    surfaces: tuple[
+        tuple[str, np.ndarray, np.ndarray], ...
+    ]  # label, (k, 3) points, (3,) colour: floor, walls
 
 
 def is_complete(root: Path, split: str, scene_id: str) -> bool:
@@ -79,7 +82,10 @@ def write_scene(root: Path, split: str, source: SceneSource) -> None:
     """Writes one scene; leftovers of an earlier, interrupted try are replaced."""
     name = source.scene_id
     folder, metadata = root / split / name, root / "metadata" / name
-    part_folder, part_metadata = folder.with_name(f".{name}.part"), metadata.with_name(f".{name}.part")
+    part_folder, part_metadata = (
+        folder.with_name(f".{name}.part"),
+        metadata.with_name(f".{name}.part"),
+    )
     for path in (folder, metadata, part_folder, part_metadata):
         if path.exists():
             shutil.rmtree(path)

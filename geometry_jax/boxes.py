@@ -62,10 +62,11 @@ def closest_points(
     extent_b: Float[Array, "3"],
     yaw_b: Float[Array, ""],
 ) -> Float[Array, "2 3"]:
-    """The closest points of two upright boxes, one on each; the same point twice where they touch or overlap.
+    """The closest points of two upright boxes, one on each; the same point twice where they touch
+    or overlap.
 
-    Upright boxes are prisms, so the distance splits exactly into the gap of the two footprints in the plane and the
-    gap of the two height intervals.
+    Upright boxes are prisms, so the distance splits exactly into the gap of the two footprints in
+    the plane and the gap of the two height intervals.
     """
     a, b = footprint(center_a, extent_a, yaw_a), footprint(center_b, extent_b, yaw_b)
     on_b = point_segment(a[:, None], b[None], jnp.roll(b, -1, 0)[None])  # (4, 4, 2)
@@ -85,7 +86,8 @@ def closest_points(
     plan_a, plan_b = jnp.where(overlap, shared, plan_a), jnp.where(overlap, shared, plan_b)
     low = jnp.maximum(center_a[2] - extent_a[2] / 2, center_b[2] - extent_b[2] / 2)
     high = jnp.minimum(center_a[2] + extent_a[2] / 2, center_b[2] + extent_b[2] / 2)
-    # `low` above `high`: the intervals are apart, and the box with the higher bottom meets at `low`.
+    # `low` above `high`: the intervals are apart, and the box with the higher bottom meets at
+    # `low`.
     a_is_above = center_a[2] - extent_a[2] / 2 >= center_b[2] - extent_b[2] / 2
     apart = low > high
     middle = (low + high) / 2
@@ -95,7 +97,10 @@ def closest_points(
 
 
 def closest_to_point(
-    center: Float[Array, "3"], extent: Float[Array, "3"], yaw: Float[Array, ""], point: Float[Array, "3"]
+    center: Float[Array, "3"],
+    extent: Float[Array, "3"],
+    yaw: Float[Array, ""],
+    point: Float[Array, "3"],
 ) -> Float[Array, "3"]:
     """The point of the box (inside included) that is closest to `point`."""
     cos, sin = jnp.cos(yaw), jnp.sin(yaw)

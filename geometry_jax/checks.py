@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from geometry_jax import boxes, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.types import MAX_LABELS, Evidence, Query, Scene, Verdict
+from geometry_jax.types import MAX_LABELS, Evidence, Scene, Verdict
 
 MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
 CLEAR_ANGLE = jnp.deg2rad(2.0)  # nearer than this to the edge of a bin, an answer is not clear
@@ -37,7 +37,9 @@ def verdict(
     margin: jax.Array | float = ALWAYS_CLEAR,
     shown: Evidence | None = None,
 ) -> Verdict:
-    """The value, unless a check fails: then the first failing check's reason, and value and margin 0."""
+    """The value, unless a check fails: then the first failing check's reason, and value and margin
+    0.
+    """
     reason = jnp.int32(Reason.OK)
     for failed, why in reversed(failures):
         reason = jnp.where(failed, jnp.int32(why), reason)
@@ -72,9 +74,7 @@ def instances(scene: Scene, label: jax.Array) -> jax.Array:
 
 def visible(scene: Scene, frame: jax.Array, label: jax.Array) -> jax.Array:
     """(N,) bool: objects of a label that a frame shows well enough."""
-    return (
-        instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= MIN_VISIBILITY)
-    )
+    return instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= MIN_VISIBILITY)
 
 
 def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
@@ -86,7 +86,7 @@ def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
 
 
 def unique_object(scene: Scene, label: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Index of the scene's object of a label, whether there is none, and whether there are several."""
+    """Index of the scene's object of a label, whether there is none, whether several."""
     mask = instances(scene, label)
     return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
 
@@ -94,13 +94,15 @@ def unique_object(scene: Scene, label: jax.Array) -> tuple[jax.Array, jax.Array,
 def unique_in_frame(
     scene: Scene, frame: jax.Array, label: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Index of the object of a label in a frame, whether none is visible, and whether several are."""
+    """Index of a label's object in a frame, whether none is visible, whether several are."""
     mask = visible(scene, frame, label)
     return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
 
 
 def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array) -> jax.Array:
-    """(2, 3) closest points of two objects: of their instance points when asked for and there, else of their boxes."""
+    """(2, 3) closest points of two objects: of their instance points when asked for and there, else
+    of their boxes.
+    """
     by_box = boxes.closest_points(
         scene.obb_center[first],
         scene.obb_extent[first],

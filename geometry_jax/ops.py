@@ -18,7 +18,9 @@ def safe_norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
 
 
 def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Index into PLANAR of a horizontal displacement, and its angle to the nearest bin edge (0 to 22.5 degrees)."""
+    """Index into PLANAR of a horizontal displacement, and its angle to the nearest bin edge (0 to
+    22.5 degrees).
+    """
     angle = jnp.arctan2(forward, rightward)
     eighth = TAU / 8
     index = jnp.floor((angle + eighth / 2) / eighth)
@@ -31,8 +33,8 @@ def levelled(
 ) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
     """A world displacement in the camera's gravity-levelled frame: (forward, rightward), metres.
 
-    Forward is the optical axis projected on the floor; right is forward x up. Undefined (0, 0) for a camera that
-    looks straight up or down: check with `looks_vertical`.
+    Forward is the optical axis projected on the floor; right is forward x up. Undefined (0, 0) for
+    a camera that looks straight up or down: check with `looks_vertical`.
     """
     axis = world_from_camera[..., :2, 2]
     length = safe_norm(axis)

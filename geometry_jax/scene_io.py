@@ -1,4 +1,5 @@
-"""Scene files in the published unified layout <-> Scene. Host side, NumPy; the only file of this package that reads disks.
+"""Scene files in the published unified layout <-> Scene. Host side, NumPy; the only file of this
+package that reads disks.
 
     <root>/<split>/<scene>/pose/<frame>.txt  <scene>.txt  frame_processed/<frame>.jpg
     <root>/metadata/<scene>/<scene>.json     <scene>.npz (packed)   frame_processed/<frame>.json
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from geometry_jax.types import Scene
+from geometry_jax.types import Scene, leaf
 
 PACK_VERSION = 1
 FRAME_FOLDER = "frame_processed"
@@ -54,10 +55,12 @@ def scene_folder(root: Path, scene_id: str) -> Path:
     Raises:
         FileNotFoundError: no split has it.
     """
-    for candidate in sorted(root.glob(f"*/{scene_id}")) + [root / scene_id]:
+    for candidate in [*sorted(root.glob(f"*/{scene_id}")), root / scene_id]:
         if candidate.is_dir() and candidate.parent.name != "metadata":
             return candidate
-    raise FileNotFoundError(f"{root}: expected a scene {scene_id!r} in one of its splits, found none.")
+    raise FileNotFoundError(
+        f"{root}: expected a scene {scene_id!r} in one of its splits, found none."
+    )
 
 
 def load_scene(root: Path, scene_id: str, *, packed: bool = True) -> SceneRecord:
@@ -98,10 +101,14 @@ def _numbers(value: Any, count: int, where: str) -> np.ndarray:
 def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     objects = record.get("objects")
     if not isinstance(objects, list) or not all(isinstance(one, dict) for one in objects):
-        raise ValueError(f"{path}: expected a list of records under 'objects', got {objects!r:.80}.")
+        raise ValueError(
+            f"{path}: expected a list of records under 'objects', got {objects!r:.80}."
+        )
     for index, one in enumerate(objects):
         if not isinstance(one.get("label"), str):
-            raise ValueError(f"{path}: objects[{index}].label: expected text, got {one.get('label')!r}.")
+            raise ValueError(
+                f"{path}: objects[{index}].label: expected text, got {one.get('label')!r}."
+            )
     return objects
 
 
@@ -128,7 +135,9 @@ def read_pose(path: Path) -> np.ndarray:
 
 
 def read_alignment(path: Path) -> np.ndarray:
-    """(4, 4) world_from_mesh from the `axisAlignment` line; the identity where the file or the line is absent."""
+    """(4, 4) world_from_mesh from the `axisAlignment` line; the identity where the file or the line
+    is absent.
+    """
     if not path.is_file():
         return np.eye(4)
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -155,7 +164,8 @@ def path_headings(poses: np.ndarray) -> np.ndarray:
     defined = length > 1e-8
     if not defined.any():
         return np.zeros(len(poses))
-    # Each pose takes the heading of the last defined one before it; those before the first take the first.
+    # Each pose takes the heading of the last defined one before it; those before the first take the
+    # first.
     last = np.maximum.accumulate(np.where(defined, np.arange(len(poses)), -1))
     heading = heading[np.where(last >= 0, last, np.argmax(defined))]
     return np.unwrap(heading)
@@ -189,7 +199,9 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         aabb[index] = _numbers(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
         low, high = aabb[index, :3], aabb[index, 3:]
         if (high < low).any():
-            raise ValueError(f"{where}.3d_bbox: expected minima before maxima, got {one['3d_bbox']}.")
+            raise ValueError(
+                f"{where}.3d_bbox: expected minima before maxima, got {one['3d_bbox']}."
+            )
         obb[index] = [*(low + high) / 2, *(high - low), 0.0]
         if "obb" in one:
             box = one["obb"]
@@ -212,8 +224,14 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     frame_ids = tuple(p.stem for p in frame_files)
     for frame_id in frame_ids:
         if frame_id not in pose_files:
-            raise FileNotFoundError(f"{folder / 'pose' / frame_id}.txt: expected a camera pose, found none.")
-    poses = np.stack([alignment @ read_pose(pose_files[i]) for i in path_ids]) if path_ids else np.zeros((0, 4, 4))
+            raise FileNotFoundError(
+                f"{folder / 'pose' / frame_id}.txt: expected a camera pose, found none."
+            )
+    poses = (
+        np.stack([alignment @ read_pose(pose_files[i]) for i in path_ids])
+        if path_ids
+        else np.zeros((0, 4, 4))
+    )
     at = [path_ids.index(frame_id) for frame_id in frame_ids]
     headings = path_headings(poses) if len(poses) else np.zeros(0)
 
@@ -233,7 +251,9 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
             where = f"{file}: objects[{index}]"
             column = row_of_id.get(one.get("object_id", -1))
             if column is None:
-                raise ValueError(f"{where}.object_id: {one.get('object_id')!r} is not in the scene.")
+                raise ValueError(
+                    f"{where}.object_id: {one.get('object_id')!r} is not in the scene."
+                )
             seen[row, column] = True
             visibility[row, column] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
             bbox_2d[row, column] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
@@ -245,26 +265,26 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
 
     f32 = np.float32
     scene = Scene(
-        center=((aabb[:, :3] + aabb[:, 3:]) / 2).astype(f32),
-        extent=(aabb[:, 3:] - aabb[:, :3]).astype(f32),
-        obb_center=obb[:, :3].astype(f32),
-        obb_extent=obb[:, 3:6].astype(f32),
-        obb_yaw=obb[:, 6].astype(f32),
-        label=np.array([labels.index(one["label"]) for one in objects], np.int32),
-        object_valid=np.ones(count, bool),
-        world_from_camera=poses[at].astype(f32).reshape(frames, 4, 4),
-        heading=headings[at].astype(f32),
-        frame_valid=np.ones(frames, bool),
-        image_size=image_size.astype(f32),
-        seen=seen,
-        visibility=visibility.astype(f32),
-        bbox_2d=bbox_2d.astype(f32),
-        camera_location=location.astype(f32),
-        truncated=truncated,
-        occluded=occluded,
-        points=np.zeros((count, 0, 3), f32),
-        point_valid=np.zeros((count, 0), bool),
-        floor_area=f32(_floor_area(record.get("room_size"), path)),
+        center=leaf(((aabb[:, :3] + aabb[:, 3:]) / 2).astype(f32)),
+        extent=leaf((aabb[:, 3:] - aabb[:, :3]).astype(f32)),
+        obb_center=leaf(obb[:, :3].astype(f32)),
+        obb_extent=leaf(obb[:, 3:6].astype(f32)),
+        obb_yaw=leaf(obb[:, 6].astype(f32)),
+        label=leaf(np.array([labels.index(one["label"]) for one in objects], np.int32)),
+        object_valid=leaf(np.ones(count, bool)),
+        world_from_camera=leaf(poses[at].astype(f32).reshape(frames, 4, 4)),
+        heading=leaf(headings[at].astype(f32)),
+        frame_valid=leaf(np.ones(frames, bool)),
+        image_size=leaf(image_size.astype(f32)),
+        seen=leaf(seen),
+        visibility=leaf(visibility.astype(f32)),
+        bbox_2d=leaf(bbox_2d.astype(f32)),
+        camera_location=leaf(location.astype(f32)),
+        truncated=leaf(truncated),
+        occluded=leaf(occluded),
+        points=leaf(np.zeros((count, 0, 3), f32)),
+        point_valid=leaf(np.zeros((count, 0), bool)),
+        floor_area=leaf(f32(_floor_area(record.get("room_size"), path))),
     )
     return SceneRecord(scene_id, scene, labels, tuple(object_ids), frame_ids, tuple(image_paths))
 
@@ -274,13 +294,17 @@ def _image_path(folder: Path, frame_id: str) -> Path:
         path = folder / FRAME_FOLDER / f"{frame_id}{suffix}"
         if path.is_file():
             return path
-    raise FileNotFoundError(f"{folder / FRAME_FOLDER / frame_id}.jpg: expected an image, found none.")
+    raise FileNotFoundError(
+        f"{folder / FRAME_FOLDER / frame_id}.jpg: expected an image, found none."
+    )
 
 
 def _image_size(frame: dict[str, Any], image: Path, file: Path) -> np.ndarray:
     if "image_size" in frame:
         return _numbers(frame["image_size"], 2, f"{file}: image_size")
-    from PIL import Image  # only scenes made elsewhere lack the size; the oracle itself needs no images
+    from PIL import (
+        Image,  # only scenes made elsewhere lack the size; the oracle itself needs no images
+    )
 
     with Image.open(image) as opened:
         return np.asarray(opened.size, np.float64)
@@ -322,16 +346,19 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: expected a packed scene, but it does not load ({error}).") from error
+        raise ValueError(
+            f"{path}: expected a packed scene, but it does not load ({error})."
+        ) from error
     if int(arrays.get("version", -1)) != PACK_VERSION:
         raise ValueError(
-            f"{path}: expected a packed scene of version {PACK_VERSION}, got {arrays.get('version')}. "
+            f"{path}: expected a packed scene of version {PACK_VERSION}, "
+            f"got {arrays.get('version')}. "
             "Delete it to read the JSON files, or prepare the scene again."
         )
     missing = {field.name for field in dataclasses.fields(Scene)} - set(arrays)
     if missing:
         raise ValueError(f"{path}: expected arrays {sorted(missing)}, found none.")
-    scene = Scene(**{field.name: arrays[field.name] for field in dataclasses.fields(Scene)})
+    scene = Scene(**{field.name: leaf(arrays[field.name]) for field in dataclasses.fields(Scene)})
     return SceneRecord(
         scene_id=folder.name,
         scene=scene,
@@ -343,7 +370,8 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
 
 
 def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int = 0) -> Scene:
-    """Pads to N objects, F frames, K points; points beyond K are dropped, so that K = 0 leaves them out.
+    """Pads to N objects, F frames, K points; points beyond K are dropped, so that K = 0 leaves them
+    out.
 
     Raises:
         ValueError: more objects or frames than asked for.
@@ -351,9 +379,18 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
     objects, frames = scene.label.shape[0], scene.frame_valid.shape[0]
     if objects > num_objects or frames > num_frames:
         raise ValueError(
-            f"expected at most {num_objects} objects and {num_frames} frames, got {objects} and {frames}."
+            f"expected at most {num_objects} objects and {num_frames} frames, "
+            f"got {objects} and {frames}."
         )
-    per_object = {"center", "extent", "obb_center", "obb_extent", "obb_yaw", "label", "object_valid"}
+    per_object = {
+        "center",
+        "extent",
+        "obb_center",
+        "obb_extent",
+        "obb_yaw",
+        "label",
+        "object_valid",
+    }
     per_frame = {"world_from_camera", "heading", "frame_valid", "image_size"}
     padded = {}
     for field in dataclasses.fields(Scene):
@@ -375,14 +412,14 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
     # Padding must be harmless wherever it is computed with: a rigid pose, a label that nothing has.
     padded["world_from_camera"][frames:] = np.eye(4)
     padded["label"][objects:] = -1
-    return Scene(**padded)
+    return Scene(**{name: leaf(value) for name, value in padded.items()})
 
 
 def stack_scenes(scenes: Sequence[Scene]) -> Scene:
     """Scenes of equal padding on a new first axis."""
     return Scene(
         **{
-            field.name: np.stack([getattr(scene, field.name) for scene in scenes])
+            field.name: leaf(np.stack([getattr(scene, field.name) for scene in scenes]))
             for field in dataclasses.fields(Scene)
         }
     )

@@ -3,7 +3,8 @@
     python -m launch.ask --scene=data/rooms/val/scene5000_00 --task=absolute_distance \
         --question="What is the distance between the lamp and the table in meters?"
     python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=depth_order_obj_obj \
-        --images=frame_processed/0.jpg --question="Which is closer to the camera, the bed or the tv?"
+        --images=frame_processed/0.jpg --question="Which is closer to the camera, the bed or the
+        tv?"
     python -m launch.ask --scenes=data/rooms --requests=questions.jsonl --out=replies.jsonl
 
 By hand, the answer is printed as JSON with its evidence; a refused question is one sentence and a
@@ -27,12 +28,18 @@ from spatialevo_jax.environment import records
 
 CHUNK = 1024  # requests answered together
 
-_SCENES = flags.DEFINE_string("scenes", None, "Folder in the unified layout: train/, val/, metadata/.")
+_SCENES = flags.DEFINE_string(
+    "scenes", None, "Folder in the unified layout: train/, val/, metadata/."
+)
 _SCENE = flags.DEFINE_string("scene", None, "By hand: a scene id, or the path of a scene folder.")
 _TASK = flags.DEFINE_string("task", None, f"By hand: one of {', '.join(TASK_IDS)}.")
 _QUESTION = flags.DEFINE_string("question", None, "By hand: the question.")
-_IMAGES = flags.DEFINE_list("images", [], "By hand: the images shown, such as frame_processed/0.jpg.")
-_DIFFICULTY = flags.DEFINE_string("difficulty", None, "relative_direction_hard: easy, medium, hard.")
+_IMAGES = flags.DEFINE_list(
+    "images", [], "By hand: the images shown, such as frame_processed/0.jpg."
+)
+_DIFFICULTY = flags.DEFINE_string(
+    "difficulty", None, "relative_direction_hard: easy, medium, hard."
+)
 _REQUESTS = flags.DEFINE_string("requests", None, "File of JSON lines, one request each.")
 _OUT = flags.DEFINE_string("out", None, "File for the replies, one JSON line each.")
 _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
@@ -46,14 +53,15 @@ def _loader(root: Path) -> records.Loader:
 
 
 def _by_hand() -> None:
-    for name, flag in (("--scene", _SCENE), ("--task", _TASK), ("--question", _QUESTION)):
-        if not flag.value:
-            raise UserError(f"{name} is missing; by hand, --scene, --task and --question are needed.")
     scene_id, root = _SCENE.value, _SCENES.value
+    if not (scene_id and _TASK.value and _QUESTION.value):
+        raise UserError("by hand, --scene, --task and --question are needed; see --help.")
     if "/" in scene_id or root is None:
         folder = Path(scene_id)
         if not folder.is_dir():
-            raise UserError(f"--scene: expected a scene folder, found no {folder}; or give --scenes too.")
+            raise UserError(
+                f"--scene: expected a scene folder, found no {folder}; or give --scenes too."
+            )
         scene_id, root = folder.resolve().name, folder.resolve().parent.parent
     fields: dict[str, Any] = {
         "task_type": _TASK.value,
@@ -79,14 +87,14 @@ def _read_line(number: int, line: str) -> Any:
         return f"line {number} is not JSON ({error})"
 
 
-def _many() -> None:
+def _many(requests: Path) -> None:
     if not _SCENES.value or not _OUT.value:
         raise UserError("--requests needs --scenes and --out.")
     root = Path(_SCENES.value)
     if not root.is_dir():
         raise UserError(f"--scenes: expected a folder, found no {root}.")
     with user_errors(OSError, UnicodeDecodeError):
-        lines = Path(_REQUESTS.value).read_text(encoding="utf-8").split("\n")
+        lines = requests.read_text(encoding="utf-8").split("\n")
     if lines and not lines[-1]:
         lines.pop()
     load = _loader(root)
@@ -105,7 +113,7 @@ def main(argv: Sequence[str]) -> None:
     if _CONVENTION.value == "reference":
         raise UserError("--convention=reference is not available yet; expected corrected.")
     if _REQUESTS.value:
-        _many()
+        _many(Path(_REQUESTS.value))
     else:
         _by_hand()
 

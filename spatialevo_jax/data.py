@@ -133,11 +133,13 @@ class RowSource:
 
     def step_rows(self, step: int, counts: Sequence[int]) -> list[Row]:
         """`counts[i]` rows of each modality; the same for the same step, whatever came before."""
-        return [
-            dataset[step * count + offset]
-            for dataset, count in zip(self.datasets, counts, strict=True)
-            for offset in range(count)
-        ]
+        rows: list[Row] = []
+        for dataset, count in zip(self.datasets, counts, strict=True):
+            for row in (dataset[step * count + offset] for offset in range(count)):
+                if not isinstance(row, Row):
+                    raise ValueError(f"step {step}: expected a row, got {row!r}.")
+                rows.append(row)
+        return rows
 
 
 def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:

@@ -48,7 +48,7 @@ def solver_reward(reply: SolverReply, correctness: float, *, alpha: float) -> fl
 
 
 def explanation_score(answer: str, phrase: str) -> float:
-    """f_exp: whether the reply names the reason class of the oracle, given as its canonical phrase."""
+    """f_exp: whether the reply names the oracle's reason class, given as its phrase."""
     return 1.0 if readings.name(answer) == readings.name(phrase) else 0.0
 
 
@@ -61,5 +61,5 @@ def majority_answer(answers: Sequence[str]) -> str:
 
 
 def shuffled(rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same rewards handed to other samples: (P, G) -> (P, G). The control without any signal."""
+    """The same rewards handed to other samples, (P, G): the control without any signal."""
     return rng.permutation(rewards.reshape(-1)).reshape(rewards.shape)

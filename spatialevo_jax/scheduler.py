@@ -10,6 +10,7 @@ Questioner, not about the task), and old observations fade by `decay` a step, so
 the policy instead of its lifetime mean.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +19,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-class SchedulerState(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SchedulerState:
     accuracy_sum: jax.Array  # (K,) f32, faded sum of accuracies of valid questions
     count: jax.Array  # (K,) f32, faded number of valid questions
     valid_sum: jax.Array  # (K,) f32, faded number of valid questions among those asked

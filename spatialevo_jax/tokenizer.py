@@ -25,7 +25,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 # Qwen2's split: contractions, words with one leading separator, single digits, punctuation, line
 # ends, blanks.
-SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # Qwen2.5's added tokens, in the order of their ids.
 ADDED = (
     "<|endoftext|>",

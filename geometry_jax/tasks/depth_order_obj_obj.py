@@ -11,7 +11,7 @@ SAME = -2.0  # the value that stands for "same": the others are label indices
 
 
 def depth_order_obj_obj(scene: Scene, query: Query) -> Verdict:
-    """The label whose seen middle has the smaller depth (z in the camera), or `same` within 0.15 m."""
+    """The label whose seen middle has the smaller depth (camera z), or `same` within 0.15 m."""
     frame = query.frames[0]
     first, no_first, many_first = checks.unique_in_frame(scene, frame, query.labels[0])
     second, no_second, many_second = checks.unique_in_frame(scene, frame, query.labels[1])
@@ -25,9 +25,7 @@ def depth_order_obj_obj(scene: Scene, query: Query) -> Verdict:
         (no_first | no_second, Reason.NOT_VISIBLE),
         (many_first | many_second, Reason.NOT_UNIQUE_IN_IMAGE),
         margin=checks.share_margin(jnp.abs(lead), SAME_DEPTH),
-        shown=checks.evidence(
-            objects=(first, second), numbers=(depth[first], depth[second])
-        ),
+        shown=checks.evidence(objects=(first, second), numbers=(depth[first], depth[second])),
     )
 
 

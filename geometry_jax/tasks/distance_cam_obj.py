@@ -6,7 +6,9 @@ from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 
 def distance_cam_obj(scene: Scene, query: Query) -> Verdict:
-    """Metres from the camera's centre to the closest point of the object's oriented box; 0 inside it."""
+    """Metres from the camera's centre to the closest point of the object's oriented box; 0 inside
+    it.
+    """
     frame = query.frames[0]
     target, none, several = checks.unique_in_frame(scene, frame, query.labels[0])
     camera = scene.world_from_camera[frame, :3, 3]
@@ -23,6 +25,4 @@ def distance_cam_obj(scene: Scene, query: Query) -> Verdict:
     )
 
 
-TASK = TaskSpec(
-    "distance_cam_obj", "single_image", distance_cam_obj, "metres", ("target_label",)
-)
+TASK = TaskSpec("distance_cam_obj", "single_image", distance_cam_obj, "metres", ("target_label",))

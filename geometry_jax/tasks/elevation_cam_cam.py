@@ -10,7 +10,9 @@ SAME_LEVEL = 0.15  # metres; heights closer than this have no order
 
 
 def elevation_cam_cam(scene: Scene, query: Query) -> Verdict:
-    """Whether the target camera (`frames[1]`) stands higher or lower than the reference (`frames[0]`)."""
+    """Whether the target camera (`frames[1]`) stands higher or lower than the reference
+    (`frames[0]`).
+    """
     reference, target = query.frames[0], query.frames[1]
     cameras = scene.world_from_camera[query.frames, :3, 3]
     rise = cameras[1, 2] - cameras[0, 2]

@@ -1,6 +1,7 @@
 """In an image pair: how the camera moved from the first image to the second."""
 
 import itertools
+import math
 
 import jax.numpy as jnp
 
@@ -12,7 +13,7 @@ TURN = jnp.deg2rad(8.0)  # a turn of at least this is the motion
 STILL = 0.02  # metres of translation below which nothing moved
 SECOND_TO_FIRST = 0.35  # the second axis is named from this share of the first ...
 SECOND_TO_ALL = 0.25  # ... and of the whole translation
-LEVEL_TOLERANCE = jnp.deg2rad(15.0)
+LEVEL_TOLERANCE = math.radians(15.0)
 AXES = (("right", "left"), ("front", "back"), ("up", "down"))  # lateral, depth, vertical: +, -
 
 
@@ -28,10 +29,12 @@ def _choices() -> tuple[str, ...]:
 
 
 def motion_camera(scene: Scene, query: Query) -> Verdict:
-    """The turn about world up, summed along the path, when it is at least 8 degrees; else the translation.
+    """The turn about world up, summed along the path, when it is at least 8 degrees; else the
+    translation.
 
-    Translation is read in the levelled frame of the first camera along lateral, depth and vertical; the main axis
-    is named, and the second one with it when it is large enough. The order in an answer is lateral, depth, vertical.
+    Translation is read in the levelled frame of the first camera along lateral, depth and vertical;
+    the main axis is named, and the second one with it when it is large enough. The order in an
+    answer is lateral, depth, vertical.
     """
     first, second = query.frames[0], query.frames[1]
     turn = scene.heading[second] - scene.heading[first]

@@ -1,17 +1,19 @@
 """In an image pair: where the camera of one image stood, seen from the other."""
 
-import jax.numpy as jnp
+import math
 
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 SAME_PLACE = 0.10  # metres of horizontal displacement
-LEVEL_TOLERANCE = jnp.deg2rad(15.0)
+LEVEL_TOLERANCE = math.radians(15.0)
 
 
 def position_cam_cam(scene: Scene, query: Query) -> Verdict:
-    """Bearing of the target camera in the gravity-levelled frame of the reference camera, eight bins."""
+    """Bearing of the target camera in the gravity-levelled frame of the reference camera, eight
+    bins.
+    """
     reference, target = query.frames[0], query.frames[1]
     pose = scene.world_from_camera[reference]
     camera, other = pose[:3, 3], scene.world_from_camera[target, :3, 3]

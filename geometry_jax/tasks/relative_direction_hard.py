@@ -11,10 +11,11 @@ BACK_FROM = jnp.deg2rad(135.0)  # medium: beyond this the answer is `back`
 
 
 def relative_direction_hard(scene: Scene, query: Query) -> Verdict:
-    """Bearing of the queried object in the floor plane, from the standing place, relative to the facing direction.
+    """Bearing of the queried object in the floor plane, from the standing place, relative to the
+    facing direction.
 
-    Eight bins of 45 degrees, or VSI-Bench's coarser answers by `difficulty`: easy, the side of the facing line;
-    medium, `back` from 135 degrees, else the side; hard, the quadrant.
+    Eight bins of 45 degrees, or VSI-Bench's coarser answers by `difficulty`: easy, the side of the
+    facing line; medium, `back` from 135 degrees, else the side; hard, the quadrant.
     """
     found = [checks.unique_object(scene, query.labels[i]) for i in range(3)]
     stand, face, asked = (index for index, _, _ in found)

@@ -12,10 +12,11 @@ TIE_SHARE = 0.05  # ... or by more than this share of the second best
 
 
 def relative_distance(scene: Scene, query: Query) -> Verdict:
-    """Slot 0 is the target, unique in the scene; slots 1 to 4 are candidates. The value is the winner's label.
+    """Slot 0 is the target, unique in the scene; slots 1 to 4 are candidates. The value is the
+    winner's label.
 
-    A candidate label with several instances counts by its nearest one, as in VSI-Bench. The best two closer than
-    both tolerances: no clear answer.
+    A candidate label with several instances counts by its nearest one, as in VSI-Bench. The best
+    two closer than both tolerances: no clear answer.
     """
     target, absent, several = checks.unique_object(scene, query.labels[0])
     every = jnp.arange(scene.label.shape[0])

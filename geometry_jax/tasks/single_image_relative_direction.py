@@ -1,5 +1,7 @@
 """In one image: where one object is relative to another."""
 
+import math
+
 import jax.numpy as jnp
 
 from geometry_jax import checks, ops
@@ -8,7 +10,7 @@ from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 STEEP = 0.5  # vertical over horizontal displacement from which an answer starts with up or down
 OVERLAP = 1e-3  # metres
-LEVEL_TOLERANCE = jnp.deg2rad(15.0)
+LEVEL_TOLERANCE = math.radians(15.0)
 MAIN_AXES = ("right", "front", "left", "back")
 CHOICES = (
     *ops.PLANAR,
@@ -20,10 +22,12 @@ CHOICES = (
 
 
 def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
-    """Slot 0 is the reference, slot 1 the target; front means farther from the camera than the reference.
+    """Slot 0 is the reference, slot 1 the target; front means farther from the camera than the
+    reference.
 
-    Displacement of the middles of what is seen, in the camera's gravity-levelled frame. When it rises or falls by
-    more than half its horizontal length, the answer is up or down with the main horizontal axis.
+    Displacement of the middles of what is seen, in the camera's gravity-levelled frame. When it
+    rises or falls by more than half its horizontal length, the answer is up or down with the main
+    horizontal axis.
     """
     frame = query.frames[0]
     reference, no_reference, many_reference = checks.unique_in_frame(scene, frame, query.labels[0])
@@ -36,15 +40,11 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
     horizontal, rise = jnp.hypot(forward, rightward), displacement[2]
     planar, to_edge = ops.compass_bin(forward, rightward)
     sideways = jnp.abs(rightward) >= jnp.abs(forward)
-    axis = jnp.where(
-        sideways, jnp.where(rightward >= 0, 0, 2), jnp.where(forward >= 0, 1, 3)
-    )
+    axis = jnp.where(sideways, jnp.where(rightward >= 0, 0, 2), jnp.where(forward >= 0, 1, 3))
     upright = horizontal < OVERLAP
     vertical = jnp.where(rise > 0, 0, 1)
     steep = jnp.abs(rise) > STEEP * horizontal
-    value = jnp.where(
-        upright, 16 + vertical, jnp.where(steep, 8 + 4 * vertical + axis, planar)
-    )
+    value = jnp.where(upright, 16 + vertical, jnp.where(steep, 8 + 4 * vertical + axis, planar))
     to_axis_edge = jnp.abs(jnp.abs(jnp.arctan2(forward, rightward)) % (jnp.pi / 2) - jnp.pi / 4)
     slope_margin = checks.share_margin(jnp.abs(rise) / jnp.maximum(horizontal, OVERLAP), STEEP)
     bin_margin = checks.angle_margin(jnp.where(steep, to_axis_edge, to_edge))

@@ -13,9 +13,11 @@ OCCLUDED_COST, TRUNCATED_COST = 0.03, 0.02
 
 
 def visibility_compare(scene: Scene, query: Query) -> Verdict:
-    """Compares 0.75 visibility + 0.25 image share - 0.03 occluded - 0.02 truncated; `same` within 0.05.
+    """Compares 0.75 visibility + 0.25 image share - 0.03 occluded - 0.02 truncated; `same` within
+    0.05.
 
-    The object must be the only one of its label in each image that shows it; shown in neither, there is no answer.
+    The object must be the only one of its label in each image that shows it; shown in neither,
+    there is no answer.
     """
 
     def look(frame: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""The environment that both roles face: pools of labels, questions read and answered by geometry."""
+"""What both roles face: pools of labels, questions read and answered by geometry."""
 
 from spatialevo_jax.environment.pools import Pools, feasible_tasks, pools
 from spatialevo_jax.environment.respond import Reply, Request, answer_requests

@@ -37,8 +37,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "which (object )?is( the)? (closest|nearest) to {a}[:,] {b}, {c},?( and| or)? {d}",
     ),
     "relative_direction_hard": (
-        "if (i am|you are) standing (by|at|near) {a} and facing {b}, (where|in which direction) is {c}"
-        "( relative to (me|you)| located)?",
+        "if (i am|you are) standing (by|at|near) {a} and facing {b}, "
+        "(where|in which direction) is {c}( relative to (me|you)| located)?",
         "(i am )?standing (by|at|near) {a},?( and)? facing {b}, where is {c}( relative to me)?",
     ),
     "single_image_relative_direction": (

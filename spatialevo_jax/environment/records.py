@@ -1,9 +1,11 @@
-"""The environment's requests and replies as JSON records, with the field names of the published oracle.
+"""The environment's requests and replies as JSON records, with the field names of the published
+oracle.
 
     {"task_type": "absolute_distance", "scene_id": "scene0000_00", "question": "…"}
     {"request": "summary", "summary_type": "scene", "scene_id": "scene0000_00"}
 
-A record becomes a dataclass on the line after it is read; a bad one becomes a reply with an error code, never a crash.
+A record becomes a dataclass on the line after it is read; a bad one becomes a reply with an error
+code, never a crash.
 """
 
 import collections
@@ -57,16 +59,20 @@ class BadRequest:
 
 
 def resolve_task(name: str) -> str | BadRequest:
-    """Canonical task name, by exact name or listed alias after dropping blanks, brackets and case."""
+    """Canonical task name, by exact name or listed alias; blanks, brackets and case drop out."""
     squeezed = re.sub(r"[\s_\[\]【】]", "", name).lower()
     for task in TASK_IDS:
         if squeezed == task.replace("_", "") or squeezed in ALIASES.get(task, "").split():
             return task
-    return BadRequest("UNSUPPORTED_TASK", f"task_type: expected one of {', '.join(TASK_IDS)}, got {name!r}.")
+    return BadRequest(
+        "UNSUPPORTED_TASK", f"task_type: expected one of {', '.join(TASK_IDS)}, got {name!r}."
+    )
 
 
 def frame_index(record: SceneRecord, name: str) -> int | BadRequest:
-    """The frame that a path or id names: `frame_processed/120.jpg`, any path that ends so, or `120`."""
+    """The frame that a path or id names: `frame_processed/120.jpg`, any path that ends so, or
+    `120`.
+    """
     stem = PurePosixPath(name.replace("\\", "/")).stem
     digits = re.search(r"(\d+)$", stem)
     wanted = {stem} | ({str(int(digits[1]))} if digits else set())
@@ -103,11 +109,15 @@ def _image_names(fields: Mapping[str, Any]) -> list[str] | BadRequest:
         names = paths
     else:
         return []
-    names = [str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in names]
+    read: list[str] = []
     for name in names:
-        if not isinstance(name, str) or not name.strip():
-            return BadRequest("INVALID_INPUT", f"images: expected a path or a frame id, got {name!r}.")
-    return names
+        text = str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+        if not isinstance(text, str) or not text.strip():
+            return BadRequest(
+                "INVALID_INPUT", f"images: expected a path or a frame id, got {text!r}."
+            )
+        read.append(text)
+    return read
 
 
 def parse_request(fields: Mapping[str, Any], load: Loader) -> Request | BadRequest:
@@ -127,7 +137,9 @@ def parse_request(fields: Mapping[str, Any], load: Loader) -> Request | BadReque
         return BadRequest("INVALID_INPUT", f"{task} needs {needed} image(s), got {len(names)}.")
     difficulty = fields.get("difficulty") or ""
     if difficulty not in DIFFICULTIES:
-        return BadRequest("INVALID_INPUT", f"difficulty: expected easy, medium or hard, got {difficulty!r}.")
+        return BadRequest(
+            "INVALID_INPUT", f"difficulty: expected easy, medium or hard, got {difficulty!r}."
+        )
     try:
         record = load(fields["scene_id"])
     except (FileNotFoundError, ValueError) as error:
@@ -170,7 +182,10 @@ def reply_record(request: Request, reply: Reply) -> dict[str, Any]:
     spec = TASKS[TASK_IDS[reply.task]]
     parsed: dict[str, Any] = dict(zip(spec.slots, reply.slots.labels, strict=False))
     if reply.task == "relative_distance" and reply.slots.labels:
-        parsed = {"target_label": reply.slots.labels[0], "candidate_labels": list(reply.slots.labels[1:])}
+        parsed = {
+            "target_label": reply.slots.labels[0],
+            "candidate_labels": list(reply.slots.labels[1:]),
+        }
     if reply.slots.images:
         parsed["camera_reference_image_idx"], parsed["camera_target_image_idx"] = reply.slots.images
     record: dict[str, Any] = {
@@ -204,7 +219,7 @@ def reply_record(request: Request, reply: Reply) -> dict[str, Any]:
 
 
 def explain(request: Request, reason: Reason) -> str:
-    """The reason in words, with the labels that could have been named where a label is the trouble."""
+    """The reason in words, with the scene's labels where a label is the trouble."""
     if reason not in (Reason.ABSENT_LABEL, Reason.AMBIGUOUS_LABEL):
         return reason.sentence
     labels = ", ".join(sorted(request.record.labels))
@@ -212,7 +227,7 @@ def explain(request: Request, reason: Reason) -> str:
 
 
 def evidence_record(request: Request, reply: Reply) -> dict[str, Any]:
-    """What decides the answer: objects with ids and boxes, points in world metres, frames, numbers."""
+    """What decides the answer: objects with boxes, points in world metres, frames, numbers."""
     if reply.evidence is None:
         return {}
     record, scene = request.record, request.record.scene
@@ -240,8 +255,14 @@ def _floats(values: Any) -> list[float]:
 def summarise(fields: Mapping[str, Any], load: Loader) -> dict[str, Any]:
     """What a scene, an image or several images show: labels and counts."""
     kind = re.sub(r"[^a-z0-9_]", "", str(fields.get("summary_type", "scene")).lower())
-    kind = {"image_pair": "multi_image", "pair": "multi_image", "image": "single_image"}.get(kind, kind)
-    head: dict[str, Any] = {"response_version": RESPONSE_VERSION, "success": True, "summary_type": kind}
+    kind = {"image_pair": "multi_image", "pair": "multi_image", "image": "single_image"}.get(
+        kind, kind
+    )
+    head: dict[str, Any] = {
+        "response_version": RESPONSE_VERSION,
+        "success": True,
+        "summary_type": kind,
+    }
 
     def failed(bad: BadRequest) -> dict[str, Any]:
         return head | {"success": False, "error_code": bad.code, "error": bad.message}
@@ -329,7 +350,9 @@ def answer_records(
     requests: list[tuple[int, Request]] = []
     for index, fields in enumerate(records):
         if not isinstance(fields, dict):
-            bad = BadRequest("INVALID_INPUT", f"expected a JSON object, got {type(fields).__name__}.")
+            bad = BadRequest(
+                "INVALID_INPUT", f"expected a JSON object, got {type(fields).__name__}."
+            )
             replies.append(refusal({}, bad))
         elif fields.get("request") == "summary":
             replies.append(summarise(fields, load))

@@ -12,7 +12,7 @@ from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS, judge
-from geometry_jax.types import MAX_LABELS, Evidence, Query, Scene, TaskSpec, Verdict
+from geometry_jax.types import MAX_LABELS, Evidence, Query, Scene, TaskSpec, Verdict, leaf
 from spatialevo_jax.environment.extract import read_question
 from spatialevo_jax.environment.pools import modality_of
 from spatialevo_jax.environment.wordings import Slots
@@ -98,11 +98,11 @@ def _query(request: Request, slots: Slots) -> Query:
         shown = tuple(request.frames[image - 1] for image in slots.images)
     frames[: len(shown)] = shown
     return Query(
-        task_id=np.int32(TASK_IDS[request.task]),
-        labels=labels,
-        frames=frames,
-        difficulty=np.int32(DIFFICULTIES.index(request.difficulty)),
-        use_points=np.bool_(request.use_points),
+        task_id=leaf(np.int32(TASK_IDS[request.task])),
+        labels=leaf(labels),
+        frames=leaf(frames),
+        difficulty=leaf(np.int32(DIFFICULTIES.index(request.difficulty))),
+        use_points=leaf(np.bool_(request.use_points)),
     )
 
 

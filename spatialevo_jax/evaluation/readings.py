@@ -16,12 +16,13 @@ METRES |= {"mm": 0.001, "km": 1000.0, "ft": 0.3048, "feet": 0.3048, "foot": 0.30
 METRES |= {name + "s": scale for name, scale in METRES.items() if len(name) > 3 and name != "feet"}
 METRES |= {"inches": 0.0254}
 NUMBER = re.compile(r"(?<![\w.])([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+)\s*([a-z]+)?")
-UNITS = {word: value for value, word in enumerate(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-)}  # fmt: skip
-TENS = {word: 10 * (value + 2) for value, word in enumerate(
-    ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-)}  # fmt: skip
+_BELOW_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+UNITS = {word: value for value, word in enumerate(_BELOW_TWENTY.split())}
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+TENS = {word: 10 * (value + 2) for value, word in enumerate(_TENS.split())}
 
 DIRECTIONS = ("left", "right", "front", "back", "up", "down")
 DIRECTION_WORDS = {word: word for word in DIRECTIONS}

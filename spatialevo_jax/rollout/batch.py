@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from geometry_jax.types import leaf
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
 from spatialevo_jax.tokenizer import SpecialIds
 
@@ -61,7 +62,7 @@ class Conversation:
 
 @dataclasses.dataclass(frozen=True)
 class ChatEncoder:
-    """Turns images and a text into the tokens of a user turn that asks for the assistant's reply."""
+    """Turns images and a text into the tokens of a user turn that asks for a reply."""
 
     tokenizer: PreTrainedTokenizerBase
     ids: SpecialIds
@@ -76,7 +77,7 @@ class ChatEncoder:
         rendered = self.tokenizer.apply_chat_template(
             [message], add_generation_prompt=True, tokenize=False
         )
-        ids = np.asarray(self.encode(rendered), np.int32)
+        ids = np.asarray(self.encode(str(rendered)), np.int32)
         shown = int(np.sum(ids == self.ids.image_pad))
         if shown != images:
             raise ValueError(f"expected {images} image tokens, got {shown} in {text!r}.")
@@ -134,7 +135,7 @@ def pad_prompts(
         valid[row, :end] = True
         where = np.flatnonzero(conversation.visual)
         feature_index[row, where] = first + np.arange(len(where))
-    return Prompts(tokens, positions, valid, feature_index)
+    return Prompts(*map(leaf, (tokens, positions, valid, feature_index)))
 
 
 def prompts_for_decoding(
@@ -143,10 +144,8 @@ def prompts_for_decoding(
     """All tokens but the last of each prompt, and the last one as the first input of decoding."""
     ends = [len(conversation.tokens) - 1 for conversation in conversations]
     starts = Starts(
-        tokens=np.asarray([conversation.tokens[-1] for conversation in conversations], np.int32),
-        positions=np.asarray(
-            [conversation.positions[0, -1] for conversation in conversations], np.int32
-        ),
+        tokens=leaf(np.asarray([one.tokens[-1] for one in conversations], np.int32)),
+        positions=leaf(np.asarray([one.positions[0, -1] for one in conversations], np.int32)),
     )
     return pad_prompts(conversations, ends, first_features, length), starts
 
@@ -179,7 +178,7 @@ def dialogue(encoder: ChatEncoder, conversation: Conversation, end: int, reply: 
 
 
 def pad_dialogues(groups: Sequence[Sequence[Dialogue]], multiple: int) -> Suffixes:
-    """Stacks P groups of G dialogues; a dialogue of n tokens gives n - 1 inputs with their targets."""
+    """Stacks P groups of G dialogues; n tokens give n - 1 inputs with their targets."""
     longest = max(len(one.tokens) for group in groups for one in group) - 1
     shape = (len(groups), len(groups[0]), bucket(longest, multiple))
     inputs, targets = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
@@ -192,4 +191,4 @@ def pad_dialogues(groups: Sequence[Sequence[Dialogue]], multiple: int) -> Suffix
             positions[:, p, g, :n] = one.positions[:, :-1]
             valid[p, g, :n] = True
             mask[p, g, n - one.learnt : n] = 1.0
-    return Suffixes(inputs, targets, positions, valid, mask)
+    return Suffixes(*map(leaf, (inputs, targets, positions, valid, mask)))

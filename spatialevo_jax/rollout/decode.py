@@ -61,7 +61,7 @@ def generate(
     """
     features = qwen.encode_images(policy, params, vision)
     prefix = prefill(policy, params, features, prompts)
-    shape = (*keys.shape, length)
+    shape = (keys.shape[0], keys.shape[1], length)
 
     def cond(state: SamplingState) -> jax.Array:
         # Stop when the length is used up or every sample has ended.

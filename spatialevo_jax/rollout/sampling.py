@@ -1,4 +1,4 @@
-"""Picking the next token. One uniform number a token, so that noise costs nothing beside the model."""
+"""Picking the next token. One uniform number a token: noise costs nothing beside the model."""
 
 import jax
 import jax.numpy as jnp

@@ -37,4 +37,6 @@ def restore(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState 
         return None
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
     state = checkpoints.restore(latest, args=ocp.args.StandardRestore(target))
+    if not isinstance(state, TrainState):
+        raise ValueError(f"{checkpoints.directory}: expected a train state, got {type(state)}.")
     return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))

@@ -27,7 +27,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, rewards
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
-from spatialevo_jax.evaluation import held_out
+from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import sized
@@ -59,7 +59,7 @@ class Setup:
     config: TrainConfig
     train: RoomSet
     held_out: RoomSet
-    items: list[held_out.Item]
+    items: list[scoring.Item]
     rows: RowSource
     policy: qwen.Policy
     encoder: packing.ChatEncoder
@@ -152,7 +152,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         config=config,
         train=train,
         held_out=val,
-        items=held_out.build_items(
+        items=scoring.build_items(
             val, config.evaluation.questions_per_task, config.data.scene_frames
         ),
         rows=rows,
@@ -436,7 +436,7 @@ class _Steps:
                 state, vision, shown, starts, keys, config.rollout.solver_tokens, greedy=True
             )
             replies += [group[0] for group in self._texts(out)]
-        score, points = held_out.score(items, replies)
+        score, points = scoring.score(items, replies)
         samples = []
         if moment != "during":
             # Spread over the items, so that every task is shown.

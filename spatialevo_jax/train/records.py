@@ -38,7 +38,8 @@ class Records:
             differs = sorted(_differences(known, wanted))
             if differs:
                 raise ValueError(
-                    f"{workdir} holds a run of another configuration (differs in {', '.join(differs)}); "
+                    f"{workdir} holds a run of another configuration "
+                    f"(differs in {', '.join(differs)}); "
                     "choose another --workdir, or delete it to begin anew."
                 )
         else:

@@ -54,7 +54,8 @@ class TextConfig:
             )
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"num_heads: expected a multiple of {self.num_kv_heads} key-value heads, got {self.num_heads}."
+                f"num_heads: expected a multiple of num_kv_heads={self.num_kv_heads}, "
+                f"got {self.num_heads}."
             )
 
 

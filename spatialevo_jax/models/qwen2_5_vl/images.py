@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from geometry_jax.types import leaf
 from spatialevo_jax.models.qwen2_5_vl.config import VisionConfig
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, RGB in [0, 1]
@@ -23,7 +24,7 @@ MAX_ASPECT = 200
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class VisionInputs:
-    """Images packed by window. K patches fill a whole window; M is the most patches of one image."""
+    """Images packed by window. K patches fill a window; M is the most patches of an image."""
 
     patches: jax.Array  # (W, K, patch_dim) f32
     valid: jax.Array  # (W, K) bool, False for the padding of windows at an image's edge
@@ -131,7 +132,8 @@ def pack_images(images: Sequence[Patches], config: VisionConfig) -> VisionInputs
     for number, (values, grid) in enumerate(images):
         if len(values) != math.prod(grid):
             raise ValueError(
-                f"image {number}: expected {math.prod(grid)} patches for grid {grid}, got {len(values)}."
+                f"image {number}: expected {math.prod(grid)} patches for grid {grid}, "
+                f"got {len(values)}."
             )
         where = _patch_positions(grid, merge)
         slots = np.empty(len(values), np.int32)
@@ -154,11 +156,11 @@ def pack_images(images: Sequence[Patches], config: VisionConfig) -> VisionInputs
         image_valid[number, : len(slots)] = True
         return_slots[slots] = number * longest + np.arange(len(slots))
     return VisionInputs(
-        patches=np.stack(patches),
-        valid=np.stack(valid),
-        positions=np.stack(positions).astype(np.int32),
-        image_slots=image_slots,
-        image_valid=image_valid,
-        return_slots=return_slots,
-        token_slots=np.concatenate(token_slots),
+        patches=leaf(np.stack(patches)),
+        valid=leaf(np.stack(valid)),
+        positions=leaf(np.stack(positions).astype(np.int32)),
+        image_slots=leaf(image_slots),
+        image_valid=leaf(image_valid),
+        return_slots=leaf(return_slots),
+        token_slots=leaf(np.concatenate(token_slots)),
     )

@@ -139,7 +139,9 @@ class TextDecoder(nnx.Module):
                 k = jax.lax.dynamic_update_slice(cached[0], k, at)
                 v = jax.lax.dynamic_update_slice(cached[1], v, at)
             own = KVCache(k, v, own_valid)
-            before = None if shared is None or prefix is None else KVCache(*shared, prefix.valid)
+            before = None
+            if prefix is not None:
+                before = KVCache(shared[0], shared[1], prefix.valid)
             return block.finish(x, attend(q, own, before, causal)), (k, v)
 
         scanned = (
