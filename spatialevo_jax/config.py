@@ -24,6 +24,7 @@ class DataConfig:
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
     image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
     scene_frames: int = 4  # images of one scene row
+    wordings: int = 1  # sentence forms of each task in generated and held-out questions
     rows: tuple[int, int, int] = (6, 6, 4)  # of one step of evolution: single images, pairs, scenes
 
     def __post_init__(self) -> None:
@@ -46,16 +47,16 @@ class WarmStartConfig:
     names labels at random, so that self-evolution has both roles left to improve.
     """
 
-    steps: int = 700
-    single_steps: int = 350  # the first steps, in which all rows show one image: sight comes sooner
+    steps: int = 1300
+    single_steps: int = 500  # the first steps, in which all rows show one image: sight comes sooner
     peak_lr: float = 2e-3
     warmup_steps: int = 40
     rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
-    questions: int = 2  # Questioner conversations for one image set
-    answers: int = 6  # Solver conversations for one image set
+    questions: int = 3  # Questioner conversations for one image set
+    answers: int = 5  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
     answer_noise: float = 0.9
-    question_noise: float = 0.4
+    question_noise: float = 0.25
 
     def __post_init__(self) -> None:
         _require(
@@ -77,7 +78,7 @@ class RolloutConfig:
     solver_prompts: int = 48  # distinct questions answered in one step; a fixed budget
     max_invalid_share: float = 0.15  # of the budget that may go to explaining invalid questions
     temperature: float = 1.0
-    questioner_tokens: int = 48  # longest Questioner response
+    questioner_tokens: int = 52  # longest Questioner response
     solver_tokens: int = 36  # longest Solver response
     questioner_prompt: int = 192  # tokens that Questioner prompts are padded to, images included
     solver_prompt: int = 192  # likewise for the Solver; a longer prompt is an error, never cut

@@ -37,7 +37,7 @@ class Score:
     formatted: float  # share of replies with exactly one answer block
 
 
-def build_items(rooms: RoomSet, per_task: int, scene_frames: int) -> list[Item]:
+def build_items(rooms: RoomSet, per_task: int, scene_frames: int, wordings: int) -> list[Item]:
     """`per_task` questions of each task, ordered so that every run of len(TASKS) items has one of
     each task.
 
@@ -56,7 +56,7 @@ def build_items(rooms: RoomSet, per_task: int, scene_frames: int) -> list[Item]:
             row = rows[rng.integers(len(rows))]
             slots = draw_slots(rooms.records[row.room], row.frames, task.name, rng)
             if slots is not None:
-                question = render(task.name, slots, int(rng.integers(1000)))
+                question = render(task.name, slots, int(rng.integers(wordings)))
                 drawn.append((row, question))
                 requests.append(Request(rooms.records[row.room], task.name, question, row.frames))
         verdicts = answer_requests(requests, strict_margin=True)

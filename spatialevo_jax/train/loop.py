@@ -153,7 +153,10 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         train=train,
         held_out=val,
         items=scoring.build_items(
-            val, config.evaluation.questions_per_task, config.data.scene_frames
+            val,
+            config.evaluation.questions_per_task,
+            config.data.scene_frames,
+            config.data.wordings,
         ),
         rows=rows,
         policy=policy,
@@ -174,7 +177,9 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
     texts: list[str] = ["system\nYou are a helpful assistant.", "user\nImage 1: ", "assistant\n"]
     for step in range(TOKENIZER_STEPS):
         rows = source.step_rows(step, config.data.rows)
-        for one in warm_start.row_examples(rooms, rows, config.warm_start, rng):
+        for one in warm_start.row_examples(
+            rooms, rows, config.warm_start, config.data.wordings, rng
+        ):
             for example in (*one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
     # Every hint and reason, however rare.
@@ -213,7 +218,9 @@ class _Steps:
         rng = np.random.default_rng((setup.config.seed, 2, step))
         single = (sum(config.rows), 0, 0)
         rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
-        examples = warm_start.row_examples(setup.train, rows, config, rng)
+        examples = warm_start.row_examples(
+            setup.train, rows, config, setup.config.data.wordings, rng
+        )
         vision, first = self._vision(setup.train, rows)
         bare = [setup.encoder.conversation("", len(row.frames)) for row in rows]
         ends = [int(np.flatnonzero(one.visual)[-1]) + 2 for one in bare]  # through <|vision_end|>

@@ -31,7 +31,7 @@ from spatialevo_jax.environment import (
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
 
-NAMED = 4  # objects of one image that a Questioner's observation points at, nearest first
+NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
 
@@ -54,10 +54,17 @@ class RowExamples:
 
 
 def row_examples(
-    rooms: RoomSet, rows: Sequence[Row], config: WarmStartConfig, rng: np.random.Generator
+    rooms: RoomSet,
+    rows: Sequence[Row],
+    config: WarmStartConfig,
+    wordings: int,
+    rng: np.random.Generator,
 ) -> list[RowExamples]:
-    """Conversations for each row; all questions are judged in one call of the oracle."""
-    drafts = [_draft(rooms.records[row.room], row, config, rng) for row in rows]
+    """Conversations for each row; all questions are judged in one call of the oracle.
+
+    `wordings` is how many of the sentence forms of each task are used.
+    """
+    drafts = [_draft(rooms.records[row.room], row, config, wordings, rng) for row in rows]
     verdicts = iter(
         answer_requests([request for draft in drafts for request in draft], strict_margin=True)
     )
@@ -80,7 +87,11 @@ def row_examples(
 
 
 def _draft(
-    record: SceneRecord, row: Row, config: WarmStartConfig, rng: np.random.Generator
+    record: SceneRecord,
+    row: Row,
+    config: WarmStartConfig,
+    wordings: int,
+    rng: np.random.Generator,
 ) -> list[Request]:
     """Questions for a row: the Questioner's first, then twice as many as the Solver needs."""
     tasks = feasible_tasks(record, row.frames)
@@ -93,7 +104,7 @@ def _draft(
             raise ValueError(f"{record.scene_id}: {task} is feasible but offers no labels.")
         if rng.random() < noise:
             slots = dataclasses.replace(slots, labels=_any_labels(record, len(slots.labels), rng))
-        question = render(task, slots, int(rng.integers(1000)))
+        question = render(task, slots, int(rng.integers(wordings)))
         requests.append(Request(record, task, question, row.frames))
     return requests
 
