@@ -19,7 +19,7 @@ def footprint(
 
 
 def point_segment(
-    point: Float[Array, "*b 2"], start: Float[Array, "*b 2"], end: Float[Array, "*b 2"]
+    point: Float[Array, "*#b 2"], start: Float[Array, "*#b 2"], end: Float[Array, "*#b 2"]
 ) -> Float[Array, "*b 2"]:
     """The point of a segment that is closest to `point`."""
     along = end - start
@@ -28,11 +28,19 @@ def point_segment(
     return start + jnp.clip(share, 0.0, 1.0)[..., None] * along
 
 
-def _inside(corners: Float[Array, "4 2"], point: Float[Array, "*b 2"]) -> Bool[Array, "*b"]:
-    """Whether points lie within a counter-clockwise rectangle, its edge included."""
-    edge = jnp.roll(corners, -1, axis=0) - corners
-    offset = point[..., None, :] - corners
-    return jnp.all(edge[:, 0] * offset[..., 1] - edge[:, 1] * offset[..., 0] >= 0, axis=-1)
+def _inside(
+    center: Float[Array, "3"],
+    extent: Float[Array, "3"],
+    yaw: Float[Array, ""],
+    points: Float[Array, "*b 2"],
+) -> Bool[Array, "*b"]:
+    """Whether points lie within the footprint of a box, its edge included.
+
+    Tested in the box's own axes: the signs of edge products say nothing where a side is 0.
+    """
+    cos, sin = jnp.cos(yaw), jnp.sin(yaw)
+    world_from_box = jnp.array([[cos, -sin], [sin, cos]])
+    return jnp.all(jnp.abs((points - center[:2]) @ world_from_box) <= extent[:2] / 2, axis=-1)
 
 
 def _crossing(a: Float[Array, "4 2"], b: Float[Array, "4 2"]) -> tuple[jax.Array, jax.Array]:
@@ -75,7 +83,8 @@ def closest_points(
     ends_b = jnp.concatenate([on_b, jnp.broadcast_to(b[:, None], on_a.shape)]).reshape(-1, 2)
     nearest = jnp.argmin(ops.safe_norm(ends_a - ends_b))
     plan_a, plan_b = ends_a[nearest], ends_b[nearest]
-    a_in_b, b_in_a = _inside(b, a), _inside(a, b)
+    a_in_b = _inside(center_b, extent_b, yaw_b, a)
+    b_in_a = _inside(center_a, extent_a, yaw_a, b)
     crosses, crossing = _crossing(a, b)
     shared = jnp.where(
         a_in_b.any(),
@@ -86,8 +95,7 @@ def closest_points(
     plan_a, plan_b = jnp.where(overlap, shared, plan_a), jnp.where(overlap, shared, plan_b)
     low = jnp.maximum(center_a[2] - extent_a[2] / 2, center_b[2] - extent_b[2] / 2)
     high = jnp.minimum(center_a[2] + extent_a[2] / 2, center_b[2] + extent_b[2] / 2)
-    # `low` above `high`: the intervals are apart, and the box with the higher bottom meets at
-    # `low`.
+    # `low` above `high`: apart, and the box with the higher bottom meets the other at `low`.
     a_is_above = center_a[2] - extent_a[2] / 2 >= center_b[2] - extent_b[2] / 2
     apart = low > high
     middle = (low + high) / 2

@@ -10,6 +10,7 @@ The packed file holds the same numbers as the JSON files and loads without parsi
 import dataclasses
 import json
 import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from geometry_jax.types import Scene, leaf
 
 PACK_VERSION = 1
 FRAME_FOLDER = "frame_processed"
+LARGEST = 1e9  # metres or pixels; beyond it a number is an accident
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -55,9 +57,14 @@ def scene_folder(root: Path, scene_id: str) -> Path:
     Raises:
         FileNotFoundError: no split has it.
     """
-    for candidate in [*sorted(root.glob(f"*/{scene_id}")), root / scene_id]:
-        if candidate.is_dir() and candidate.parent.name != "metadata":
-            return candidate
+    # Names are compared, not joined to a path: an id can be any text, "../x" and "*" included.
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected a folder of scenes, found none.")
+    splits = sorted(path for path in root.iterdir() if path.is_dir() and path.name != "metadata")
+    for parent in [*splits, root]:
+        for candidate in parent.iterdir():
+            if candidate.name == scene_id and candidate.is_dir():
+                return candidate
     raise FileNotFoundError(
         f"{root}: expected a scene {scene_id!r} in one of its splits, found none."
     )
@@ -83,7 +90,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: expected a metadata file, found none.")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, but it does not parse ({error}).") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}.")
@@ -93,9 +100,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _numbers(value: Any, count: int, where: str) -> np.ndarray:
     good = isinstance(value, list) and len(value) == count
     good = good and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
-    if not good:
-        raise ValueError(f"{where}: expected {count} numbers, got {value!r}.")
+    if not good or not all(abs(x) <= LARGEST for x in value):  # so that NaN is refused too
+        raise ValueError(f"{where}: expected {count} finite numbers, got {value!r:.80}.")
     return np.asarray(value, np.float64)
+
+
+def _identity(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{where}.object_id: expected a whole number, got {value!r}.")
+    return value
 
 
 def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -129,8 +142,11 @@ def read_pose(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: expected a 4x4 matrix, got {matrix.shape}.")
     if not np.isfinite(matrix).all():
         raise ValueError(f"{path}: expected finite numbers, got {matrix[~np.isfinite(matrix)][0]}.")
-    if np.abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-2:
+    rotation = matrix[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
         raise ValueError(f"{path}: expected a rotation in the upper left 3x3 block.")
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise ValueError(f"{path}: expected a last row of 0 0 0 1, got {matrix[3]}.")
     return matrix
 
 
@@ -147,8 +163,10 @@ def read_alignment(path: Path) -> np.ndarray:
                 numbers = np.array([float(x) for x in value.split()])
             except ValueError as error:
                 raise ValueError(f"{path}: axisAlignment: expected numbers ({error}).") from error
-            if numbers.shape != (16,):
-                raise ValueError(f"{path}: axisAlignment: expected 16 numbers, got {len(numbers)}.")
+            if numbers.shape != (16,) or not np.isfinite(numbers).all():
+                raise ValueError(
+                    f"{path}: axisAlignment: expected 16 finite numbers, got {value.strip()!r:.80}."
+                )
             return numbers.reshape(4, 4)
     return np.eye(4)
 
@@ -176,9 +194,7 @@ def _floor_area(value: Any, path: Path) -> float:
         value = value.get("area")
     if value is None:
         return math.nan
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"{path}: room_size: expected a number of square metres, got {value!r}.")
-    return float(value)
+    return float(_numbers([value], 1, f"{path}: room_size (square metres)")[0])
 
 
 def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRecord:
@@ -211,8 +227,11 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
             extent = _numbers(box.get("extent"), 3, f"{where}.obb.extent")
             yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
             obb[index] = [*center, *extent, *yaw]
-        object_ids.append(int(one.get("object_id", index + 1)))
+        object_ids.append(_identity(one.get("object_id", index + 1), where))
     row_of_id = {identity: index for index, identity in enumerate(object_ids)}
+    if len(row_of_id) < len(object_ids):
+        twice = next(i for i in object_ids if object_ids.count(i) > 1)
+        raise ValueError(f"{path}: expected distinct values of object_id, got {twice} twice.")
 
     alignment = read_alignment(folder / f"{scene_id}.txt")
     pose_files = {p.stem: p for p in (folder / "pose").glob("*.txt") if p.stem.isdigit()}
@@ -249,11 +268,9 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         image_size[row] = _image_size(frame, image_paths[-1], file)
         for index, one in enumerate(_objects(frame, file)):
             where = f"{file}: objects[{index}]"
-            column = row_of_id.get(one.get("object_id", -1))
+            column = row_of_id.get(_identity(one.get("object_id"), where))
             if column is None:
-                raise ValueError(
-                    f"{where}.object_id: {one.get('object_id')!r} is not in the scene."
-                )
+                raise ValueError(f"{where}.object_id: {one['object_id']} is not in the scene.")
             seen[row, column] = True
             visibility[row, column] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
             bbox_2d[row, column] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
@@ -345,7 +362,7 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: expected a packed scene, but it does not load ({error})."
         ) from error
@@ -355,7 +372,8 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
             f"got {arrays.get('version')}. "
             "Delete it to read the JSON files, or prepare the scene again."
         )
-    missing = {field.name for field in dataclasses.fields(Scene)} - set(arrays)
+    names = {"labels", "object_ids", "frame_ids", "image_names"}
+    missing = (names | {field.name for field in dataclasses.fields(Scene)}) - set(arrays)
     if missing:
         raise ValueError(f"{path}: expected arrays {sorted(missing)}, found none.")
     scene = Scene(**{field.name: leaf(arrays[field.name]) for field in dataclasses.fields(Scene)})

@@ -28,17 +28,15 @@ class Scene:
 
     center: jax.Array  # (N, 3) f32, middle of the axis-aligned box, world
     extent: jax.Array  # (N, 3) f32, full sides of the axis-aligned box
-    obb_center: (
-        jax.Array
-    )  # (N, 3) f32, middle of the oriented box; the axis-aligned one where there is none
+    # (N, 3) f32, middle of the oriented box; the axis-aligned one where there is none
+    obb_center: jax.Array
     obb_extent: jax.Array  # (N, 3) f32, full sides in the box's own axes
     obb_yaw: jax.Array  # (N,) f32, radians about +z, counter-clockwise
     label: jax.Array  # (N,) i32, index into the scene's label list
     object_valid: jax.Array  # (N,) bool, False for padding
     world_from_camera: jax.Array  # (F, 4, 4) f32, rigid
-    heading: (
-        jax.Array
-    )  # (F,) f32, radians of the optical axis about +z, unwrapped along all poses of the path
+    # (F,) f32, radians of the optical axis about +z, unwrapped along all poses of the path
+    heading: jax.Array
     frame_valid: jax.Array  # (F,) bool
     image_size: jax.Array  # (F, 2) f32, width and height in pixels
     seen: jax.Array  # (F, N) bool, the frame has a record of the object
@@ -60,9 +58,8 @@ class Query:
     task_id: jax.Array  # () i32, index into TASKS
     labels: jax.Array  # (5,) i32, in the order of the task's slots, -1 where unused
     frames: jax.Array  # (2,) i32, reference and target (motion: first and second), -1 where unused
-    difficulty: (
-        jax.Array
-    )  # () i32, of relative_direction_hard: 0 eight-way, 1 easy, 2 medium, 3 hard
+    # () i32, of relative_direction_hard: 0 eight-way, 1 easy, 2 medium, 3 hard
+    difficulty: jax.Array
     use_points: jax.Array  # () bool, distances between instance points where the scene has them
 
 
@@ -83,9 +80,8 @@ class Verdict:
 
     value: jax.Array  # () f32: an index into the task's choices, a label index, metres or a count
     reason: jax.Array  # () i32, a Reason
-    margin: (
-        jax.Array
-    )  # () f32, distance to the nearest decision edge, 1 = just clear (2 degrees, 2 %)
+    # () f32, distance to the nearest decision edge, 1 = just clear (2 degrees, 2 %)
+    margin: jax.Array
     evidence: Evidence
 
 

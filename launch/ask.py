@@ -82,9 +82,12 @@ def _by_hand() -> None:
 def _read_line(number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         # Still one reply for the line: a record that asks nothing.
-        return f"line {number} is not JSON ({error})"
+        return records.BadRequest(
+            "INVALID_INPUT",
+            f"line {number}: expected a JSON object; it does not parse ({error}).",
+        )
 
 
 def _many(requests: Path) -> None:
@@ -104,7 +107,8 @@ def _many(requests: Path) -> None:
             part = lines[start : start + CHUNK]
             asked = [_read_line(start + i + 1, line) for i, line in enumerate(part)]
             for reply in records.answer_records(asked, load, strict_margin=_STRICT.value):
-                file.write(json.dumps(reply, ensure_ascii=False) + "\n")
+                # Escaped: a request may hold half a surrogate pair, which UTF-8 has no form for.
+                file.write(json.dumps(reply) + "\n")
     partial.replace(_OUT.value)
     print(f"answered {len(lines)} requests: {_OUT.value}", file=sys.stderr)
 

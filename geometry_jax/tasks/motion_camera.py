@@ -44,7 +44,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     along = jnp.stack([rightward, forward, move[2]])
     size = jnp.abs(along)
     order = jnp.argsort(-size, stable=True)
-    main, next_ = order[0], order[1]
+    main, next_, least = order[0], order[1], order[2]
     negative = (along < 0).astype(jnp.int32)
     length = ops.safe_norm(move)
     share_main = size[next_] / jnp.maximum(size[main], 1e-9)
@@ -58,8 +58,8 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
     translation_margin = jnp.minimum(
         checks.share_margin(share_main, SECOND_TO_FIRST),
-        # With one axis named, the main axis itself must be clear of the next.
-        jnp.where(two, jnp.inf, (size[main] - size[next_]) / (checks.CLEAR_SHARE * length + 1e-9)),
+        # Where two axes are named, the second must also be clear of the third.
+        jnp.where(two, (size[next_] - size[least]) / (checks.CLEAR_SHARE * length + 1e-9), jnp.inf),
     )
     return checks.verdict(
         jnp.where(turning, jnp.where(turn > 0, 1, 0), translation),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.types import MAX_LABELS, Query, Scene, TaskSpec, Verdict
+from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 TIE_DISTANCE = 0.05  # metres; the best two must differ by more than this ...
 TIE_SHARE = 0.05  # ... or by more than this share of the second best
@@ -47,8 +47,8 @@ def relative_distance(scene: Scene, query: Query) -> Verdict:
         margin=margin,
         shown=checks.evidence(
             (ends[winner, 0], ends[winner, 1]),
-            (target, *(nearest_object[i] for i in range(MAX_LABELS - 1))),
-            tuple(nearest_distance[i] for i in range(MAX_LABELS - 1)),
+            (target, *jnp.where(asked, nearest_object, -1)),
+            (*jnp.where(asked, nearest_distance, jnp.nan),),
         ),
     )
 

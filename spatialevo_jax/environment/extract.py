@@ -117,9 +117,12 @@ def read_question(task: str, question: str, labels: Sequence[str]) -> Slots | Re
         question: free text.
         labels: distinct labels of the scene.
     """
-    if not question.strip() or len(question) > MAX_LENGTH or not question.isprintable():
+    if len(question) > MAX_LENGTH:
         return Reason.EMPTY_QUESTION
-    text = normalise(question)
+    line = re.sub(r"[ \t\r\n]+", " ", question).strip()
+    if not line or not line.isprintable():
+        return Reason.EMPTY_QUESTION
+    text = normalise(line)
     found = _fit(task, text, labels)
     if found is not None:
         return found

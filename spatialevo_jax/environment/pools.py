@@ -12,7 +12,7 @@ from geometry_jax.checks import MIN_VISIBILITY
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks.elevation_cam_cam import SAME_LEVEL
 from geometry_jax.types import Modality
-from spatialevo_jax.environment.labels import NOT_OBJECTS
+from spatialevo_jax.environment.labels import NOT_OBJECTS, askable, spoken
 
 # Unique labels that a task needs; the others need what `feasible_tasks` says.
 LEAST_UNIQUE = {
@@ -43,7 +43,7 @@ def modality_of(frames: tuple[int, ...]) -> Modality:
 
 def _labels(record: SceneRecord, mask: np.ndarray) -> list[str]:
     names = [record.labels[int(record.scene.label[index])] for index in np.flatnonzero(mask)]
-    return [name for name in names if name.lower() not in NOT_OBJECTS]
+    return [name for name in names if spoken(name) not in NOT_OBJECTS]
 
 
 def _counted(labels: Iterable[str]) -> collections.Counter[str]:
@@ -58,13 +58,16 @@ def visible_labels(record: SceneRecord, frame: int) -> list[str]:
 
 
 def pools(record: SceneRecord, frames: tuple[int, ...]) -> Pools:
-    """The label pools of the modality that the number of frames stands for."""
+    """The label pools of the modality that the number of frames stands for.
+
+    They hold only labels that a sentence can name: every question about them can be read back.
+    """
     modality = modality_of(frames)
     if modality == "scene":
         counts = [_counted(_labels(record, np.asarray(record.scene.object_valid)))]
     else:
         counts = [_counted(visible_labels(record, frame)) for frame in frames]
-    names = sorted(set().union(*counts))
+    names = sorted(set().union(*counts) & askable(record.labels))
     most = {name: max(count[name] for count in counts) for name in names}
     return Pools(
         modality,

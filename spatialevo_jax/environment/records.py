@@ -75,7 +75,7 @@ def frame_index(record: SceneRecord, name: str) -> int | BadRequest:
     """
     stem = PurePosixPath(name.replace("\\", "/")).stem
     digits = re.search(r"(\d+)$", stem)
-    wanted = {stem} | ({str(int(digits[1]))} if digits else set())
+    wanted = {stem} | ({digits[1].lstrip("0") or "0"} if digits else set())
     for index, frame_id in enumerate(record.frame_ids):
         if frame_id in wanted:
             return index
@@ -142,7 +142,7 @@ def parse_request(fields: Mapping[str, Any], load: Loader) -> Request | BadReque
         )
     try:
         record = load(fields["scene_id"])
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return BadRequest("EXECUTION_FAILED", str(error))
     frames = []
     for name in names[:needed]:
@@ -280,7 +280,7 @@ def summarise(fields: Mapping[str, Any], load: Loader) -> dict[str, Any]:
         )
     try:
         record = load(scene_id)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         return failed(BadRequest("EXECUTION_FAILED", str(error)))
     if kind == "scene":
         counts = _counts(record, np.asarray(record.scene.object_valid))
@@ -345,11 +345,16 @@ def _image_summary(record: SceneRecord, frame: int) -> dict[str, Any]:
 def answer_records(
     records: Sequence[Any], load: Loader, *, strict_margin: bool = False
 ) -> list[dict[str, Any]]:
-    """One reply for each record, in order; questions are judged together."""
+    """One reply for each record, in order; questions are judged together.
+
+    A record that could not even be parsed comes as a `BadRequest` and has its reply too.
+    """
     replies: list[dict[str, Any] | None] = []
     requests: list[tuple[int, Request]] = []
     for index, fields in enumerate(records):
-        if not isinstance(fields, dict):
+        if isinstance(fields, BadRequest):
+            replies.append(refusal({}, fields))
+        elif not isinstance(fields, dict):
             bad = BadRequest(
                 "INVALID_INPUT", f"expected a JSON object, got {type(fields).__name__}."
             )

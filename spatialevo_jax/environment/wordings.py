@@ -10,7 +10,7 @@ import numpy as np
 
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax.environment.labels import plural
+from spatialevo_jax.environment.labels import plural, spoken
 from spatialevo_jax.environment.pools import pools
 
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -85,7 +85,7 @@ class Slots:
 def render(task: str, slots: Slots, wording: int) -> str:
     """A question; `wording` counts modulo the number of wordings of the task."""
     templates = WORDINGS[task]
-    blanks = dict(zip("abcd", slots.labels, strict=False))
+    blanks = dict(zip("abcd", map(spoken, slots.labels), strict=False))
     blanks |= {f"{key}_plural": plural(label) for key, label in blanks.items()}
     blanks |= dict(zip("nm", map(str, slots.images), strict=False))
     return templates[wording % len(templates)].format(**blanks)
