@@ -148,7 +148,6 @@ class TrainConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_every: int = 20  # steps
     checkpoints_kept: int = 2
-    mesh: tuple[int, int, int] = (1, 1, 1)  # devices along data, fsdp, tensor
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
