@@ -1,8 +1,8 @@
-"""A ray caster for rooms of boxes and ellipsoids: colour, depth and instances, exact visibility.
-Vectorised in JAX.
+"""A ray caster for rooms of boxes and ellipsoids: colour, depth, instances, exact coverage.
 
-A pixel's ray has z component 1 in the camera, so its parameter *is* the z-depth. R rays, P parts, N
-objects, F frames.
+A pixel's ray has z component 1 in the camera, so its parameter *is* the z-depth. Parts are taken
+one after the other, each against all rays of a frame at once: the rays' running minimum stays in
+the cache. R rays, P parts, N objects, F frames.
 """
 
 import dataclasses
@@ -12,16 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-AMBIENT, DIFFUSE = 0.55, 0.45
+AMBIENT, DIFFUSE = 0.58, 0.42
+LAMP = (0.5, 0.4, 0.98)  # where the light hangs, in shares of the room's sides
+TILE = 0.5  # metres, side of a floor tile
 CANVAS = 2  # the unbounded canvas is approximated by one this many times as wide as the image
 RING_STRIDE = 2  # pixels between rays outside the image
 NEAR = 1e-3  # metres
+MAX_OBJECTS = 32  # what a ray passes is kept in the bits of one word
+
+Vector = tuple[jax.Array, jax.Array, jax.Array]  # x, y, z
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Parts of all objects of a room, padded."""
+    """Parts of all objects of a room, padded; the padding comes last."""
 
     center: jax.Array  # (P, 3) f32, world metres
     half_extent: jax.Array  # (P, 3) f32, metres
@@ -45,7 +50,7 @@ class Shell:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    color: jax.Array  # (F, H, W, 3) f32, 0 to 1
+    color: jax.Array  # (F, H, W, 3) uint8
     depth: jax.Array  # (F, H, W) f32, metres along z
     instance: jax.Array  # (F, H, W) i32, object index, -1 for the room
     seen: jax.Array  # (F, N) f32, pixels on which the object is seen
@@ -54,7 +59,7 @@ class Rendering:
 
 
 def _ray_grid(width: int, height: int, intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(R, 3) directions in the camera, image rays first in raster order, and (R,) pixels that each
+    """(3, R) directions in the camera, image rays first in raster order, and (R,) pixels that each
     stands for.
     """
     margin_x, margin_y = (CANVAS - 1) * width // 2, (CANVAS - 1) * height // 2
@@ -72,61 +77,91 @@ def _ray_grid(width: int, height: int, intrinsics: np.ndarray) -> tuple[np.ndarr
     # A ray goes through the middle of its pixel.
     x = (pixel_u + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (pixel_v + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
-    return np.stack([x, y, np.ones_like(x)], 1).astype(np.float32), weight
+    return np.stack([x, y, np.ones_like(x)]).astype(np.float32), weight
 
 
-def _enter(
-    origin: jax.Array, direction: jax.Array, half: jax.Array, ellipsoid: jax.Array
-) -> jax.Array:
-    """Depth at which rays enter parts, infinite where they miss; all in the parts' own axes, (...,
-    3).
-    """
-    safe = jnp.where(jnp.abs(direction) < 1e-9, 1e-9, direction)
-    first, second = (-half - origin) / safe, (half - origin) / safe
-    near = jnp.minimum(first, second).max(-1)
-    far = jnp.maximum(first, second).min(-1)
-    box = jnp.where((near <= far) & (near > NEAR), near, jnp.inf)
-    scaled_origin, scaled = origin / half, direction / half
-    a, b = (scaled * scaled).sum(-1), (scaled_origin * scaled).sum(-1)
-    discriminant = b * b - a * ((scaled_origin * scaled_origin).sum(-1) - 1)
+def _turn(yaw: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A plane vector's components, rotated by yaw."""
+    cos, sin = jnp.cos(yaw), jnp.sin(yaw)
+    return cos * x - sin * y, sin * x + cos * y
+
+
+def _enter_box(origin: Vector, direction: Vector, half: Vector) -> jax.Array:
+    """Depth (R,) at which rays enter a box, infinite where they miss; all in the box's own axes."""
+    near, far = -jnp.inf, jnp.inf
+    for start, step, reach in zip(origin, direction, half, strict=True):
+        inverse = 1.0 / jnp.where(jnp.abs(step) < 1e-9, 1e-9, step)
+        middle, slab = -start * inverse, reach * jnp.abs(inverse)
+        near, far = jnp.maximum(near, middle - slab), jnp.minimum(far, middle + slab)
+    return jnp.where((near <= far) & (near > NEAR), near, jnp.inf)
+
+
+def _enter_ellipsoid(origin: Vector, direction: Vector, half: Vector) -> jax.Array:
+    """As `_enter_box`, for an ellipsoid of the half axes given."""
+    a, b, c = 0.0, 0.0, -1.0
+    for start, step, reach in zip(origin, direction, half, strict=True):
+        start, step = start / reach, step * (1.0 / reach)
+        a, b, c = a + step * step, b + start * step, c + start * start
+    discriminant = b * b - a * c
     root = (-b - jnp.sqrt(jnp.maximum(discriminant, 0.0))) / a
-    ball = jnp.where((discriminant > 0) & (root > NEAR), root, jnp.inf)
-    return jnp.where(ellipsoid, ball, box)
+    return jnp.where((discriminant > 0) & (root > NEAR), root, jnp.inf)
+
+
+def _cast(
+    parts: Parts, origin: jax.Array, direction: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Along rays (3, R) of the world: depth of the nearest part (infinite without any), its index,
+    and the objects that the ray passes through as bits of a word; (R,) each.
+    """
+
+    def one(index: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]):
+        depth, nearest, passed = carry
+        yaw, half = parts.yaw[index], tuple(parts.half_extent[index])
+        offset = origin - parts.center[index]
+        # One array a component: XLA then fuses a part's whole test into one loop over the rays.
+        start = (*_turn(-yaw, offset[0], offset[1]), offset[2])
+        step = (*_turn(-yaw, direction[0], direction[1]), direction[2])
+        enter = jnp.where(
+            parts.ellipsoid[index],
+            _enter_ellipsoid(start, step, half),
+            _enter_box(start, step, half),
+        )
+        bit = jnp.left_shift(jnp.uint32(1), parts.owner[index].astype(jnp.uint32))
+        closer = enter < depth
+        return (
+            jnp.where(closer, enter, depth),
+            jnp.where(closer, index, nearest),
+            passed | jnp.where(jnp.isfinite(enter), bit, jnp.uint32(0)),
+        )
+
+    rays = direction.shape[1]
+    none = (jnp.full(rays, jnp.inf), jnp.zeros(rays, jnp.int32), jnp.zeros(rays, jnp.uint32))
+    return jax.lax.fori_loop(0, (parts.owner >= 0).sum(), one, none)
 
 
 def _normal(point: jax.Array, half: jax.Array, ellipsoid: jax.Array) -> jax.Array:
-    """Outward unit normal at surface points in the part's own axes, (R, 3)."""
+    """Outward unit normal at surface points (3, R) in the part's own axes."""
     scaled = point / half
-    face = jnp.argmax(jnp.abs(scaled), axis=-1)
-    box = jax.nn.one_hot(face, 3) * jnp.sign(scaled)
-    ball = scaled / half
-    normal = jnp.where(ellipsoid[:, None], ball, box)
-    return normal / jnp.maximum(jnp.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
-
-
-def _turn(yaw: jax.Array, xy: jax.Array) -> jax.Array:
-    """Rotates (..., 2) by yaw."""
-    cos, sin = jnp.cos(yaw), jnp.sin(yaw)
-    return jnp.stack(
-        [cos * xy[..., 0] - sin * xy[..., 1], sin * xy[..., 0] + cos * xy[..., 1]], axis=-1
-    )
+    face = jnp.argmax(jnp.abs(scaled), axis=0)
+    box = jnp.where(jnp.arange(3)[:, None] == face, jnp.sign(scaled), 0.0)
+    normal = jnp.where(ellipsoid, scaled / half, box)
+    return normal / jnp.maximum(jnp.sqrt((normal * normal).sum(0)), 1e-9)
 
 
 def _room(
     shell: Shell, origin: jax.Array, direction: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Depth, colour and inward normal of the room's surfaces along rays (R, 3)."""
+    """Depth (R,), colour and inward normal (3, R) of the room's surfaces along rays (3, R)."""
     safe = jnp.where(jnp.abs(direction) < 1e-9, 1e-9, direction)
-    leave = jnp.where(safe > 0, (shell.size - origin) / safe, -origin / safe)
-    axis = jnp.argmin(leave, axis=-1)
-    depth = leave.min(-1)
-    point = origin + depth[:, None] * direction
-    upper = jnp.take_along_axis(safe, axis[:, None], 1)[:, 0] > 0
-    tile = (jnp.floor(point[:, 0] / 0.5) + jnp.floor(point[:, 1] / 0.5)).astype(jnp.int32) % 2
-    wall = shell.wall_color[jnp.clip(2 * axis + upper, 0, 3)]
-    ground = jnp.where(upper[:, None], shell.ceiling_color, shell.floor_color[tile])
-    normal = jax.nn.one_hot(axis, 3) * jnp.where(upper, -1.0, 1.0)[:, None]
-    return depth, jnp.where((axis == 2)[:, None], ground, wall), normal
+    leave = jnp.where(safe > 0, (shell.size - origin)[:, None], -origin[:, None]) / safe
+    axis, depth = jnp.argmin(leave, axis=0), leave.min(0)
+    point = origin[:, None] + depth * direction
+    upper = jnp.take_along_axis(safe, axis[None], 0)[0] > 0
+    tile = (jnp.floor(point[0] / TILE) + jnp.floor(point[1] / TILE)).astype(jnp.int32) % 2
+    wall = shell.wall_color.T[:, jnp.clip(2 * axis + upper, 0, 3)]
+    ground = jnp.where(upper, shell.ceiling_color[:, None], shell.floor_color.T[:, tile])
+    normal = jnp.where(jnp.arange(3)[:, None] == axis, jnp.where(upper, -1.0, 1.0), 0.0)
+    return depth, jnp.where(axis == 2, ground, wall), normal
 
 
 @functools.partial(jax.jit, static_argnames=("width", "height", "num_objects"))
@@ -142,57 +177,48 @@ def _render(
     num_objects: int,
 ) -> Rendering:
     pixels = width * height
-    ellipsoid = parts.ellipsoid
 
-    def frame(pose: jax.Array):
-        origin, direction = pose[:3, 3], rays @ pose[:3, :3].T
-        local_origin = origin - parts.center
-        local_origin = jnp.concatenate(
-            [_turn(-parts.yaw, local_origin[:, :2]), local_origin[:, 2:]], axis=-1
-        )
-        turned = _turn(-parts.yaw, direction[:, None, :2])
-        local = jnp.concatenate(
-            [turned, jnp.broadcast_to(direction[:, None, 2:], (*turned.shape[:2], 1))], axis=-1
-        )
-        enter = _enter(local_origin, local, parts.half_extent, ellipsoid)
-        enter = jnp.where(parts.owner >= 0, enter, jnp.inf)  # (R, P)
-        owners = jax.nn.one_hot(parts.owner, num_objects)
-        covers = (jnp.isfinite(enter).astype(jnp.float32) @ owners) > 0  # (R, N)
-        alone = weight @ covers
-        inside = covers[:pixels].sum(0).astype(jnp.float32)
+    def frame(pose: jax.Array) -> Rendering:
+        origin = pose[:3, 3]
+        direction = jnp.matmul(pose[:3, :3], rays, precision=jax.lax.Precision.HIGHEST)
+        depth, nearest, passed = _cast(parts, origin, direction)
+        bits = jnp.arange(num_objects, dtype=jnp.uint32)[:, None]
+        covers = ((passed >> bits) & 1).astype(jnp.float32)  # (N, R)
 
-        enter = enter[:pixels]
-        nearest = jnp.argmin(enter, axis=-1)
-        part_depth = enter.min(-1)
-        room_depth, room_color, room_normal = _room(shell, origin, direction[:pixels])
-        hit = part_depth < room_depth
-        depth = jnp.where(hit, part_depth, room_depth)
-        point = (
-            local_origin[nearest]
-            + jnp.where(hit, part_depth, 0.0)[:, None]
-            * jnp.take_along_axis(local[:pixels], nearest[:, None, None], 1)[:, 0]
-        )
-        normal = _normal(point, parts.half_extent[nearest], ellipsoid[nearest])
-        normal = jnp.concatenate([_turn(parts.yaw[nearest], normal[:, :2]), normal[:, 2:]], axis=-1)
-        normal = jnp.where(hit[:, None], normal, room_normal)
-        base = jnp.where(hit[:, None], parts.color[nearest], room_color)
-        world = origin + depth[:, None] * direction[:pixels]
-        light = shell.size * jnp.array([0.5, 0.4, 0.98]) - world
-        light = light / jnp.linalg.norm(light, axis=-1, keepdims=True)
-        shade = AMBIENT + DIFFUSE * jnp.maximum((normal * light).sum(-1), 0.0)
+        depth, nearest, direction = depth[:pixels], nearest[:pixels], direction[:, :pixels]
+        room_depth, room_color, room_normal = _room(shell, origin, direction)
+        hit = depth < room_depth
+        depth = jnp.where(hit, depth, room_depth)
+        point = origin[:, None] + depth * direction
+        color, normal = _surface(parts, nearest, point)
+        color = jnp.where(hit, color, room_color)
+        normal = jnp.where(hit, normal, room_normal)
+        light = (shell.size * jnp.array(LAMP))[:, None] - point
+        light = light / jnp.sqrt((light * light).sum(0))
+        shade = AMBIENT + DIFFUSE * jnp.maximum((normal * light).sum(0), 0.0)
         instance = jnp.where(hit, parts.owner[nearest], -1)
-        seen = jax.nn.one_hot(instance, num_objects).sum(0)
         image = (height, width)
-        return (
-            jnp.clip(base * shade[:, None], 0.0, 1.0).reshape(*image, 3),
-            depth.reshape(image),
-            instance.reshape(image),
-            seen,
-            inside,
-            alone,
+        return Rendering(
+            color=jnp.rint(jnp.clip(color * shade, 0.0, 1.0) * 255)
+            .astype(jnp.uint8)
+            .T.reshape(*image, 3),
+            depth=depth.reshape(image),
+            instance=instance.reshape(image),
+            seen=(instance == jnp.arange(num_objects)[:, None]).astype(jnp.float32).sum(1),
+            inside=covers[:, :pixels].sum(1),
+            alone=(covers * weight).sum(1),
         )
 
-    return Rendering(*jax.lax.map(frame, world_from_camera))
+    return jax.lax.map(frame, world_from_camera)
+
+
+def _surface(parts: Parts, nearest: jax.Array, point: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Colour and world normal (3, R) of the parts `nearest` (R,) at world points (3, R)."""
+    yaw = parts.yaw[nearest]
+    offset = point - parts.center[nearest].T
+    local = jnp.stack([*_turn(-yaw, offset[0], offset[1]), offset[2]])
+    normal = _normal(local, parts.half_extent[nearest].T, parts.ellipsoid[nearest])
+    return parts.color[nearest].T, jnp.stack([*_turn(yaw, normal[0], normal[1]), normal[2]])
 
 
 def render(
@@ -205,12 +231,17 @@ def render(
     height: int,
     num_objects: int,
 ) -> Rendering:
-    """Renders all frames of a room. Equal shapes are compiled once.
+    """Renders all frames of a room; the result's leaves are NumPy. Equal shapes compile once.
 
     Args:
         world_from_camera: (F, 4, 4), camera x right, y down, z forward.
         intrinsics: (3, 3) pinhole in pixels of the image, pixel middles at half-integers.
+
+    Raises:
+        ValueError: more objects than a word has bits.
     """
+    if num_objects > MAX_OBJECTS:
+        raise ValueError(f"num_objects: expected at most {MAX_OBJECTS}, got {num_objects}.")
     rays, weight = _ray_grid(width, height, intrinsics)
     return jax.device_get(
         _render(

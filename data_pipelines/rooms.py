@@ -8,58 +8,27 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.furniture import CATEGORIES, Category, local_bounds
+from data_pipelines.cameras import FIRST_LEG, camera_path, pinhole
+from data_pipelines.furniture import CATEGORIES, Category
+from data_pipelines.placing import Placed, Views, place, surface_points
 from data_pipelines.renderer import Parts, Rendering, Shell, render
 from data_pipelines.unified import FrameRecord, ObjectRecord, SceneSource, SeenObject
+from geometry_jax.scene_io import path_headings
 from geometry_jax.types import leaf
 
-MAX_PARTS, MAX_OBJECTS = 80, 12
-PATH_PER_FRAME = 4  # poses of the camera path for each frame that is kept
-GAP = 0.12  # metres between footprints
-CAMERA_GAP = 0.35  # metres between the camera path and furniture that reaches its height
-MIN_SEEN = 0.1  # every object is seen at least this well in two frames
-HEIGHT = 2.6  # metres
+MAX_PARTS, MAX_OBJECTS = 80, 12  # fixed shapes: the renderer is compiled once
+MOST, LEAST_LABELS = 9, 5  # objects of a room; different labels
+LENGTH, WIDTH, HEIGHT = (4.2, 6.0), (3.6, 5.2), 2.6  # metres
+COPIES = (0.36, 0.34, 0.30)  # shares of two, three, four of a kind, before some find no place
+MIN_SEEN = 0.1  # what counts as seen: this share of the object
+LEAST_FRAMES = 2  # in which every object is seen, and in one of the first leg
 ATTEMPTS = 60
 POINT_SPACING = 0.08  # metres between instance points
 SURFACE_POINTS = 600  # on the floor, and on the walls
 
 
-@dataclasses.dataclass(frozen=True)
-class Placed:
-    """A piece of furniture in the room."""
-
-    category: Category
-    position: np.ndarray  # (2,) metres, of the object frame's origin
-    yaw: float  # radians, counter-clockwise
-    scale: np.ndarray  # (3,) of the category's own sizes
-    tint: np.ndarray  # (3,) factor on all colours
-
-    def obb(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Centre (3,) in world, full sides (3,), yaw."""
-        low, high = (bound * self.scale for bound in local_bounds(self.category))
-        middle = (low + high) / 2
-        return (
-            np.append(self.position + turn(self.yaw, middle[:2]), middle[2]),
-            high - low,
-            self.yaw,
-        )
-
-    def parts(self) -> tuple[np.ndarray, np.ndarray]:
-        """World centres (p, 3) and half sides (p, 3) of the parts."""
-        center = np.array([part.center for part in self.category.parts]) * self.scale
-        half = np.array([part.half_extent for part in self.category.parts]) * self.scale
-        return np.column_stack([self.position + turn(self.yaw, center[:, :2]), center[:, 2]]), half
-
-    def aabb(self) -> np.ndarray:
-        """(6,) x y z minima and maxima of the parts, exact for boxes and ellipsoids."""
-        center, half = self.parts()
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-        ball = np.array([part.shape == "ellipsoid" for part in self.category.parts])
-        box_reach = half @ np.abs(rotation).T
-        ball_reach = np.sqrt((half**2) @ (rotation**2).T)
-        reach = np.where(ball[:, None], ball_reach, box_reach)
-        return np.concatenate([(center - reach).min(0), (center + reach).max(0)])
+class NoRoomError(RuntimeError):
+    """No room in which every object is seen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,124 +37,32 @@ class Room:
 
     size: np.ndarray  # (3,) metres
     objects: tuple[Placed, ...]
-    path: np.ndarray  # (M, 4, 4) world_from_camera, all poses
-    kept: np.ndarray  # (F,) which poses have pictures
-    intrinsics: np.ndarray  # (3, 3)
+    views: Views
     rendering: Rendering
 
 
-def turn(yaw: float, xy: np.ndarray) -> np.ndarray:
-    """(..., 2) rotated by yaw."""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    return xy @ np.array([[cos, sin], [-sin, cos]])
-
-
-def footprint(placed: Placed) -> np.ndarray:
-    """(4, 2) corners of the oriented box seen from above."""
-    center, extent, yaw = placed.obb()
-    signs = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    return center[:2] + turn(yaw, signs * extent[:2])
-
-
-def separation(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest gap between two convex quadrilaterals over their edge normals; negative when they
-    overlap.
-    """
-    gaps = []
-    for corners in (a, b):
-        edges = np.roll(corners, -1, 0) - corners
-        normals = np.column_stack([edges[:, 1], -edges[:, 0]])
-        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-        low_a, high_a = (a @ normals.T).min(0), (a @ normals.T).max(0)
-        low_b, high_b = (b @ normals.T).min(0), (b @ normals.T).max(0)
-        gaps.append(np.maximum(low_a - high_b, low_b - high_a).max())
-    return float(max(gaps))
-
-
-def camera_path(size: np.ndarray, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """(M, 4, 4) poses on a wavy loop near the walls, looking across the room, as somebody walking
-    round would.
-    """
-    count = frames * PATH_PER_FRAME
-    turns = rng.uniform(0.75, 1.0) * rng.choice([-1, 1])
-    angle = rng.uniform(0, 2 * np.pi) + turns * 2 * np.pi * np.arange(count) / count
-
-    def wave(low: float, high: float, cycles: float) -> np.ndarray:
-        phase = rng.uniform(0, 2 * np.pi)
-        return (low + high) / 2 + (high - low) / 2 * np.sin(phase + cycles * angle)
-
-    middle = size[:2] / 2
-    reach = wave(0.34, 0.43, rng.uniform(1.5, 3.5))[:, None] * size[:2]
-    eye = middle + reach * np.column_stack([np.cos(angle), np.sin(angle)])
-    height = wave(1.05, 2.15, rng.uniform(1.7, 4.3))
-    aim = middle + size[:2] * np.column_stack(
-        [wave(-0.16, 0.16, rng.uniform(1.3, 3.7)), wave(-0.16, 0.16, rng.uniform(1.3, 3.7))]
-    )
-    eye = np.column_stack([eye, height])
-    target = np.column_stack([aim, wave(0.35, 0.75, 2.3)])
-    forward = target - eye
-    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
-    right = np.cross(forward, np.array([0.0, 0.0, 1.0]))
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    down = np.cross(forward, right)
-    roll = np.deg2rad(wave(-3.0, 3.0, 2.9))[:, None]
-    tilted = np.cos(roll) * right + np.sin(roll) * down
-    poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3, 0], poses[:, :3, 1], poses[:, :3, 2] = tilted, np.cross(forward, tilted), forward
-    poses[:, :3, 3] = eye
-    return poses
-
-
 def _choose(rng: np.random.Generator) -> list[Category]:
-    """5 to 9 pieces: one small category two to four times, the rest once each."""
+    """One small category two to four times, the rest once each. Large ones come first, while there
+    is space, then the repeated one, so that all counts stay about equally frequent.
+    """
     small = [category for category in CATEGORIES if category.small]
     repeated = small[rng.integers(len(small))]
-    copies = int(rng.choice([2, 3, 4], p=[0.34, 0.33, 0.33]))
+    copies = int(rng.choice([2, 3, 4], p=COPIES))
     others = [category for category in CATEGORIES if category is not repeated]
-    unique = rng.permutation(len(others))[: int(rng.integers(4, 7))]
-    return [others[index] for index in unique] + [repeated] * copies
+    unique = rng.permutation(len(others))[: int(rng.integers(4, min(6, MOST - copies) + 1))]
+    chosen = [others[index] for index in unique] + [repeated] * copies
+    return sorted(chosen, key=lambda one: (not one.by_wall, one.small, one is not repeated))
 
 
-def _place(
-    category: Category,
-    size: np.ndarray,
-    path: np.ndarray,
-    taken: list[Placed],
-    rng: np.random.Generator,
-) -> Placed | None:
-    """A place for one piece, clear of walls, pieces and the camera; None when there is none."""
-    scale = np.append(np.repeat(rng.uniform(0.9, 1.1), 2), rng.uniform(0.92, 1.08))
-    tint = rng.uniform(0.9, 1.08) * rng.uniform(0.96, 1.04, 3)
-    low, high = local_bounds(category)
-    for _ in range(ATTEMPTS):
-        if category.by_wall:
-            wall = int(rng.integers(4))  # where its back is: y = 0, x = size, y = size, x = 0
-            yaw = wall * np.pi / 2
-            span = size[0] if wall % 2 == 0 else size[1]
-            reach = (high[0] - low[0]) / 2 * scale[0]
-            if span <= 2 * reach + 0.1:
-                continue
-            along = rng.uniform(reach + 0.05, span - reach - 0.05)
-            back = -low[1] * scale[1] + 0.03
-            spots = ((along, back), (size[0] - back, along), (along, size[1] - back), (back, along))
-            position = np.array(spots[wall])
-        else:
-            yaw = float(rng.uniform(-np.pi, np.pi))
-            position = rng.uniform([0.4, 0.4], size[:2] - 0.4)
-        placed = Placed(category, position, float(yaw), scale, tint)
-        corners = footprint(placed)
-        if (corners < 0.02).any() or (corners > size[:2] - 0.02).any():
-            continue
-        if any(separation(corners, footprint(other)) < GAP for other in taken):
-            continue
-        top = placed.aabb()[5]
-        blocking = path[path[:, 2, 3] < top + 0.25]
-        offset = turn(-yaw, blocking[:, :2, 3] - placed.obb()[0][:2])
-        beyond = np.maximum(np.abs(offset) - placed.obb()[1][:2] / 2, 0.0)
-        if (np.linalg.norm(beyond, axis=1) < CAMERA_GAP).any():
-            continue
-        return placed
-    return None
+def _furnish(size: np.ndarray, views: Views, rng: np.random.Generator) -> tuple[Placed, ...]:
+    """The pieces for which there is a place."""
+    taken: list[Placed] = []
+    least = min(LEAST_FRAMES, len(views.kept) - 1)
+    for category in _choose(rng):
+        placed = place(category, size, views, taken, rng, first=FIRST_LEG, least=least)
+        if placed is not None:
+            taken.append(placed)
+    return tuple(taken)
 
 
 def _parts_of(objects: tuple[Placed, ...]) -> Parts:
@@ -198,7 +75,7 @@ def _parts_of(objects: tuple[Placed, ...]) -> Parts:
         center[own], half[own] = placed.parts()
         yaw[own], owner[own] = placed.yaw, index
         ellipsoid[own] = [part.shape == "ellipsoid" for part in placed.category.parts]
-        color[own] = np.clip([np.array(p.color) * placed.tint for p in placed.category.parts], 0, 1)
+        color[own] = [placed.color(part.color) for part in placed.category.parts]
         at = own.stop
     f32 = np.float32
     return Parts(
@@ -225,48 +102,46 @@ def _shell(size: np.ndarray, rng: np.random.Generator) -> Shell:
     )
 
 
-def pinhole(width: int, height: int, field_of_view: float) -> np.ndarray:
-    """(3, 3) intrinsics of a camera with the given horizontal field of view in radians."""
-    focal = width / 2 / np.tan(field_of_view / 2)
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
-
-
 def make_room(
     seed: tuple[int, ...], *, frames: int, width: int, height: int, field_of_view: float
 ) -> Room:
-    """A room in which every object is seen in at least two frames.
+    """A room in which the first frames together see every object, and two of all frames see each.
+
+    Args:
+        seed: everything follows from it.
+        field_of_view: horizontal, radians.
 
     Raises:
-        RuntimeError: no such room was found; more frames or a wider view would help.
+        NoRoomError: no such room was found; more frames or a wider view would help.
     """
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng((*seed, attempt))
-        size = np.array([rng.uniform(4.2, 6.0), rng.uniform(3.8, 5.2), HEIGHT])
-        path = camera_path(size, frames, rng)
-        taken: list[Placed] = []
-        for category in sorted(_choose(rng), key=lambda c: (not c.by_wall, c.small)):
-            placed = _place(category, size, path, taken, rng)
-            if placed is not None:
-                taken.append(placed)
-        labels = [placed.category.label for placed in taken]
-        if len(set(labels)) < 5 or max(labels.count(label) for label in labels) < 2:
+        size = np.array([rng.uniform(*LENGTH), rng.uniform(*WIDTH), HEIGHT])
+        path, kept = camera_path(size, frames, rng)
+        if np.ptp(path_headings(path)) >= np.pi:
+            continue  # a turn to the left by more than that would look like one to the right
+        views = Views(path, kept, pinhole(width, height, field_of_view), width, height)
+        objects = _furnish(size, views, rng)
+        labels = [placed.category.label for placed in objects]
+        if len(set(labels)) < LEAST_LABELS or len(set(labels)) == len(labels):
             continue
-        objects = tuple(taken)
-        kept = np.arange(frames) * PATH_PER_FRAME
-        intrinsics = pinhole(width, height, field_of_view)
         rendering = render(
             _parts_of(objects),
             _shell(size, rng),
             path[kept],
-            intrinsics,
+            views.intrinsics,
             width=width,
             height=height,
             num_objects=MAX_OBJECTS,
         )
-        share = visibility(rendering)[:, : len(objects)]
-        if ((share >= MIN_SEEN).sum(0) >= min(2, frames)).all():
-            return Room(size, objects, path, kept, intrinsics, rendering)
-    raise RuntimeError(f"seed {seed}: found no room whose objects are all seen in {frames} frames.")
+        seen = visibility(rendering)[:, : len(objects)] >= MIN_SEEN
+        enough = seen.sum(0) >= min(LEAST_FRAMES, frames - 1)
+        if enough.all() and seen[:FIRST_LEG].any(0).all():
+            return Room(size, objects, views, rendering)
+    raise NoRoomError(
+        f"seed {seed}: found no room whose objects are all seen in {frames} frames of "
+        f"{np.rad2deg(field_of_view):.0f} degrees; use more frames or a wider view."
+    )
 
 
 def visibility(rendering: Rendering) -> np.ndarray:
@@ -276,57 +151,14 @@ def visibility(rendering: Rendering) -> np.ndarray:
     return np.asarray(rendering.seen) / np.maximum(np.asarray(rendering.alone), 1.0)
 
 
-def surface_points(placed: Placed, spacing: float, rng: np.random.Generator) -> np.ndarray:
-    """(k, 3) world points on the surfaces of the parts, about one for each `spacing` squared,
-    corners included.
-    """
-    clouds = []
-    center, half = placed.parts()
-    for part, middle, reach in zip(placed.category.parts, center, half, strict=True):
-        area = 8 * (reach[0] * reach[1] + reach[1] * reach[2] + reach[0] * reach[2])
-        count = max(24, int(area / spacing**2))
-        if part.shape == "ellipsoid":
-            local = rng.normal(size=(count, 3))
-            local = np.concatenate([local, np.eye(3), -np.eye(3)])
-            # The extreme points in world axes, so that the cloud's box is the object's.
-            local[-6:, :2] = np.concatenate([_extremes(placed.yaw, reach), local[-2:, :2]])[
-                [0, 1, 4, 2, 3, 5]
-            ]
-            local = local / np.linalg.norm(local, axis=1, keepdims=True) * reach
-        else:
-            local = rng.uniform(-1, 1, (count, 3))
-            face = rng.choice(3, count, p=_face_shares(reach))
-            local[np.arange(count), face] = np.sign(local[np.arange(count), face])
-            corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
-            local = np.concatenate([local, corners]) * reach
-        clouds.append(np.column_stack([turn(placed.yaw, local[:, :2]), local[:, 2]]))
-        clouds[-1] += [*middle[:2], middle[2]]
-    return np.concatenate(clouds)
-
-
-def _extremes(yaw: float, reach: np.ndarray) -> np.ndarray:
-    """(4, 2) points of the unit circle that an ellipse turned by yaw maps to its extreme x and y:
-    +x, +y, -x, -y.
-    """
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    towards = np.array([[cos * reach[0], -sin * reach[1]], [sin * reach[0], cos * reach[1]]])
-    towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    return np.concatenate([towards, -towards])
-
-
-def _face_shares(reach: np.ndarray) -> np.ndarray:
-    areas = np.array([reach[1] * reach[2], reach[0] * reach[2], reach[0] * reach[1]])
-    return areas / areas.sum()
-
-
 def _frame_record(room: Room, row: int) -> FrameRecord:
     """What picture `row` of the room shows."""
     rendering = room.rendering
     depth, instance = np.asarray(rendering.depth[row]), np.asarray(rendering.instance[row])
     height, width = depth.shape
     v, u = np.mgrid[:height, :width] + 0.5
-    x = (u - room.intrinsics[0, 2]) / room.intrinsics[0, 0] * depth
-    y = (v - room.intrinsics[1, 2]) / room.intrinsics[1, 1] * depth
+    x = (u - room.views.intrinsics[0, 2]) / room.views.intrinsics[0, 0] * depth
+    y = (v - room.views.intrinsics[1, 2]) / room.views.intrinsics[1, 1] * depth
     points = np.stack([x, y, depth], axis=-1)
     share = visibility(rendering)[row]
     seen = []
@@ -351,8 +183,8 @@ def _frame_record(room: Room, row: int) -> FrameRecord:
                 camera_location=(own.min(0) + own.max(0)) / 2,
             )
         )
-    color = np.rint(rendering.color[row] * 255).astype(np.uint8)
-    return FrameRecord(int(room.kept[row]), color, depth, tuple(seen))
+    color = np.asarray(rendering.color[row])
+    return FrameRecord(int(room.views.kept[row]), color, depth, tuple(seen))
 
 
 def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSource:
@@ -370,7 +202,7 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
                 obb_extent=extent,
                 obb_yaw=yaw,
                 points=surface_points(placed, POINT_SPACING, rng),
-                color=np.rint(np.array(placed.category.color) * 255).astype(np.uint8),
+                color=np.rint(placed.color(placed.category.color) * 255).astype(np.uint8),
             )
         )
     length, width, height = room.size
@@ -386,9 +218,9 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
         room_size=float(length * width),
         floor_polygon=np.array([[0, 0], [length, 0], [length, width], [0, width]]),
         objects=tuple(objects),
-        frames=tuple(_frame_record(room, row) for row in range(len(room.kept))),
-        poses=room.path,
-        intrinsics=room.intrinsics,
+        frames=tuple(_frame_record(room, row) for row in range(len(room.views.kept))),
+        poses=room.views.path,
+        intrinsics=room.views.intrinsics,
         surfaces=(
             (
                 "floor",

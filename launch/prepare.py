@@ -1,42 +1,43 @@
 """Raw data to unified scenes. `rooms` needs no raw data: it makes furnished rooms.
 
-    python -m launch.prepare --dataset=rooms --out=data/rooms --count=200 --val_count=40 --seed=0
+    python -m launch.prepare --dataset=rooms --out=data/rooms --count=240 --val_count=60 --seed=0
     python -m launch.prepare --dataset=rooms --out=data/rooms --contact_sheet=rooms.png
 
-A run that was stopped goes on: finished scenes are kept.
+A run that was stopped goes on: finished scenes are kept, and --count may grow. The same seed gives
+the same bytes with any number of workers.
 """
 
 import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags
-from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from data_pipelines import rooms, unified
-from data_pipelines.furniture import CATEGORIES
+from data_pipelines import contact_sheet, rooms, unified
 from geometry_jax import scene_io
 from launch.errors import UserError, run, user_errors
 
 DATASETS = ("rooms", "scannet", "scannetpp", "arkitscenes")
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
+RECIPE_FILE = "rooms.json"
 VAL_START = 5000  # held-out rooms are numbered from here, whatever the count
-SHEET_ROOMS = 6
-MAX_OBJECTS_SHEET = 8
+WORTH_A_WORKER = 24  # rooms; a process needs about three seconds to start
 
 _DATASET = flags.DEFINE_enum("dataset", "rooms", DATASETS, "What to prepare.")
 _RAW = flags.DEFINE_string("raw", None, "Folder of the raw data; rooms needs none.")
 _OUT = flags.DEFINE_string("out", None, "Folder for the scenes.", required=True)
-_COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", lower_bound=0)
-_VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Held-out rooms.", lower_bound=0)
+_COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", 0, VAL_START)
+_VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Held-out rooms.", 0, VAL_START)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all rooms.", lower_bound=0)
-_FRAMES = flags.DEFINE_integer("frames", 8, "Pictures of a room.", lower_bound=2)
+_FRAMES = flags.DEFINE_integer("frames", 8, "Pictures of a room.", 2, 64)
 _SIZE = flags.DEFINE_string("image_size", "112x112", "Width and height of a picture, pixels.")
 _VIEW = flags.DEFINE_float("field_of_view", 85.0, "Horizontal, degrees.", 20.0, 130.0)
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
@@ -45,12 +46,12 @@ _SHEET = flags.DEFINE_string("contact_sheet", None, "Also draw some rooms into t
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What decides the pixels of a room, beside its number."""
+    """What decides the bytes of a room, beside its number."""
 
     version: int
     seed: int
     frames: int
-    width: int
+    width: int  # pixels
     height: int
     field_of_view: float  # degrees
 
@@ -67,15 +68,17 @@ def _recipe() -> Recipe:
 
 
 def _check_recipe(root: Path, recipe: Recipe) -> None:
-    """One folder holds rooms of one recipe; the count may grow."""
-    path = root / "rooms.json"
+    """One folder holds rooms of one recipe; the counts may grow."""
+    path = root / RECIPE_FILE
+    wanted = dataclasses.asdict(recipe)
     if path.is_file():
         with user_errors(ValueError, place=str(path)):
             known = json.loads(path.read_text())
-        wanted = dataclasses.asdict(recipe)
-        differs = sorted(key for key in wanted if known.get(key) != wanted[key])
+        if not isinstance(known, dict):
+            raise UserError(f"{path}: expected the recipe of the rooms, got {known!r:.40}.")
+        differs = [key for key in wanted if known.get(key) != wanted[key]]
         if differs:
-            shown = ", ".join(f"{k}={known.get(k)} there, {wanted[k]} asked" for k in differs)
+            shown = ", ".join(f"{k}: {known.get(k)} there, {wanted[k]} asked" for k in differs)
             raise UserError(
                 f"{root} holds rooms of another recipe ({shown}); choose another --out."
             )
@@ -83,7 +86,13 @@ def _check_recipe(root: Path, recipe: Recipe) -> None:
         raise UserError(f"{root} is not empty and holds no rooms; choose another --out.")
     else:
         root.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
+        part = root / f".{RECIPE_FILE}.part"
+        part.write_text(json.dumps(wanted, indent=1) + "\n")
+        part.rename(path)
+
+
+def scene_name(number: int) -> str:
+    return f"scene{number:04d}_00"
 
 
 def make_scene(root: Path, split: str, number: int, recipe: Recipe) -> str:
@@ -101,46 +110,41 @@ def make_scene(root: Path, split: str, number: int, recipe: Recipe) -> str:
     return source.scene_id
 
 
-def scene_name(number: int) -> str:
-    return f"scene{number:04d}_00"
+def _use_cpu() -> None:
+    # The same bytes on every machine, and no accelerator shared by several processes.
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _start_worker() -> None:
+    _use_cpu()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
 
 
 def _make_all(
     root: Path, todo: Sequence[tuple[str, int]], recipe: Recipe, workers: int
 ) -> Iterator[str]:
-    if workers == 1 or len(todo) < 4 * workers:
+    workers = min(workers, len(todo) // WORTH_A_WORKER)
+    if workers < 2:
         for split, number in todo:
             yield make_scene(root, split, number, recipe)
         return
     # Spawned, because JAX must not be forked once it runs.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    try:
         futures = [pool.submit(make_scene, root, split, n, recipe) for split, n in todo]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def contact_sheet(root: Path, path: Path) -> None:
-    """A picture of some rooms, a row each, under a legend of the labels."""
-    names = scene_io.list_scenes(root, "train")[:SHEET_ROOMS]
-    rows = []
-    for name in names:
-        record = scene_io.load_scene(root, name)
-        shown = [
-            Image.open(p).resize((224, 224), Image.Resampling.NEAREST) for p in record.image_paths
-        ]
-        rows.append(
-            np.concatenate([np.asarray(x.convert("RGB")) for x in shown[:MAX_OBJECTS_SHEET]], 1)
-        )
-    body = np.concatenate(rows)
-    sheet = Image.new("RGB", (body.shape[1], body.shape[0] + 40), "white")
-    sheet.paste(Image.fromarray(body), (0, 40))
-    draw = ImageDraw.Draw(sheet)
-    for index, category in enumerate(CATEGORIES):
-        left = 8 + index * (sheet.width // len(CATEGORIES))
-        color = tuple(int(255 * c) for c in category.color)
-        draw.rectangle([left, 10, left + 20, 30], fill=color, outline="black")
-        draw.text((left + 26, 13), category.label, fill="black")
+def _write_sheet(root: Path, path: Path) -> None:
+    names = [name for split in ("train", "val") for name in scene_io.list_scenes(root, split)]
+    with user_errors(ValueError, FileNotFoundError, place="--contact_sheet"):
+        records = [scene_io.load_scene(root, name) for name in names[: contact_sheet.ROOMS]]
+        sheet = contact_sheet.draw(records)
+    path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
 
 
@@ -149,6 +153,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--dataset={_DATASET.value} is not available yet; expected rooms.")
     if _RAW.value:
         raise UserError("--raw: rooms are generated and need no raw data.")
+    if _SHEET.value and not _SHEET.value.lower().endswith(".png"):
+        raise UserError(f"--contact_sheet: expected a name that ends in .png, got {_SHEET.value}.")
     started = time.monotonic()
     root = Path(_OUT.value)
     recipe = _recipe()
@@ -156,21 +162,24 @@ def main(argv: Sequence[str]) -> None:
         _check_recipe(root, recipe)
     wanted = [("train", n) for n in range(_COUNT.value)]
     wanted += [("val", VAL_START + n) for n in range(_VAL_COUNT.value)]
-    if _COUNT.value > VAL_START:
-        raise UserError(f"--count: expected at most {VAL_START}, got {_COUNT.value}.")
     todo = [
         (split, number)
         for split, number in wanted
         if not unified.is_complete(root, split, scene_name(number))
     ]
-    with user_errors(OSError, RuntimeError):
-        made = _make_all(root, todo, recipe, _WORKERS.value)
-        for _ in tqdm(made, total=len(todo), desc="rooms", unit="room", disable=not todo):
-            pass
-        if _SHEET.value:
-            contact_sheet(root, Path(_SHEET.value))
+    _use_cpu()
+    try:
+        with user_errors(OSError, rooms.NoRoomError):
+            made = _make_all(root, todo, recipe, _WORKERS.value)
+            for _ in tqdm(made, total=len(todo), desc="rooms", unit="room", disable=not todo):
+                pass
+            if _SHEET.value:
+                _write_sheet(root, Path(_SHEET.value))
+    except KeyboardInterrupt as stop:
+        raise UserError("stopped; finished rooms are kept, the same command goes on.") from stop
     seconds = time.monotonic() - started
-    print(f"done {len(todo)}, skipped {len(wanted) - len(todo)}, {seconds:.1f} s: {root}")
+    skipped = len(wanted) - len(todo)
+    print(f"{root}: done {len(todo)}, skipped {skipped}, {seconds:.1f} s")
 
 
 if __name__ == "__main__":
