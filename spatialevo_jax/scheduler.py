@@ -2,7 +2,7 @@
 
 Sampling weight of task k, after the published rule (SpatialEvo, task-adaptive scheduler):
 
-    smoothed_k = (accuracy_sum_k + p0 * c0) / (count_k + c0)
+    smoothed_k = (accuracy_sum_k + p0 * c0) / (valid_sum_k + c0)
     weight_k   = max(floor, 1 - smoothed_k)
 
 with two changes: only valid questions count (an invalid question says something about the
@@ -10,7 +10,6 @@ Questioner, not about the task), and old observations fade by `decay` a step, so
 the policy instead of its lifetime mean.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,13 +18,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SchedulerState:
+# A NamedTuple, not a dataclass: the test run checks the types of this module's functions, and would
+# check those of a dataclass's fields too, which JAX fills with placeholders.
+class SchedulerState(NamedTuple):
     accuracy_sum: jax.Array  # (K,) f32, faded sum of accuracies of valid questions
-    count: jax.Array  # (K,) f32, faded number of valid questions
-    valid_sum: jax.Array  # (K,) f32, faded number of valid questions among those asked
-    asked: jax.Array  # (K,) f32, faded number of questions asked
+    valid_sum: jax.Array  # (K,) f32, faded number of valid questions
+    asked_sum: jax.Array  # (K,) f32, faded number of all questions
 
 
 class Scheduler(NamedTuple):
@@ -49,8 +47,8 @@ def accuracy_scheduler(
         raise ValueError(f"scheduler.prior_count: expected > 0, got {prior_count}.")
 
     def init() -> SchedulerState:
-        # Four arrays, not one four times: a donated buffer may appear in a state only once.
-        return SchedulerState(*(jnp.zeros(num_tasks, jnp.float32) for _ in range(4)))
+        # Three arrays, not one three times: a donated buffer may appear in a state only once.
+        return SchedulerState(*(jnp.zeros(num_tasks, jnp.float32) for _ in range(3)))
 
     def update(
         state: SchedulerState,
@@ -65,16 +63,16 @@ def accuracy_scheduler(
         counted = weights * valid
         return SchedulerState(
             accuracy_sum=(decay * state.accuracy_sum).at[task_ids].add(counted * accuracies),
-            count=(decay * state.count).at[task_ids].add(counted),
             valid_sum=(decay * state.valid_sum).at[task_ids].add(counted),
-            asked=(decay * state.asked).at[task_ids].add(weights),
+            asked_sum=(decay * state.asked_sum).at[task_ids].add(weights),
         )
 
     def probabilities(
         state: SchedulerState, feasible: Bool[Array, "... k"]
     ) -> Float[Array, "... k"]:
         """Chance of each task among the feasible ones; a row without any gets zeros."""
-        smoothed = (state.accuracy_sum + prior_accuracy * prior_count) / (state.count + prior_count)
+        prior_sum = prior_accuracy * prior_count
+        smoothed = (state.accuracy_sum + prior_sum) / (state.valid_sum + prior_count)
         weight = jnp.where(feasible, jnp.maximum(floor, 1.0 - smoothed), 0.0)
         total = weight.sum(-1, keepdims=True)
         return weight / jnp.where(total > 0, total, 1.0)

@@ -97,7 +97,7 @@ def run(config: TrainConfig, workdir: Path) -> dict[str, Any]:
         evolving = number >= config.warm_start.steps
         if number == config.warm_start.steps and not records.has_moment("before"):
             accuracy = steps.evaluate(state, "before", records)
-        phase = steps.evolution if evolving else steps.warm_start
+        phase = steps.evolve if evolving else steps.supervise
         state, metrics = phase(state, number, records)
         if not math.isfinite(metrics["loss/total"]):
             raise FloatingPointError(f"step {number}: the loss is {metrics['loss/total']}.")
@@ -180,7 +180,7 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
         for one in warm_start.row_examples(
             rooms, rows, config.warm_start, config.data.wordings, rng
         ):
-            for example in (*one.questioner, *one.solver):
+            for example in (*one.pointing, *one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
     # Every hint and reason, however rare.
     texts += [f" {phrase}" for phrase in prompts.reason_phrases()]
@@ -210,47 +210,60 @@ class _Steps:
         shown = np.array([len(row.frames) for row in rows]) * self.setup.encoder.tokens_per_image
         return images.pack_images(patches, vision), (np.cumsum(shown) - shown).tolist()
 
-    def warm_start(
+    def supervise(
         self, state: TrainState, step: int, records: Records
     ) -> tuple[TrainState, dict[str, float]]:
         setup = self.setup
-        config = setup.config.warm_start
+        config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
-        single = (sum(config.rows), 0, 0)
-        rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
-        examples = warm_start.row_examples(
-            setup.train, rows, config, setup.config.data.wordings, rng
-        )
+        if step < config.pointing_steps:
+            rows = setup.rows.step_rows(step, (config.pointing_rows, 0, 0))
+            pointed = warm_start.pointing_examples(setup.train, rows, rng)
+            kinds = [[(example,) for example in pointed]]
+        else:
+            rows = setup.rows.step_rows(step, config.rows)
+            drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
+            kinds = [
+                [one.pointing for one in drawn],
+                [one.questioner for one in drawn],
+                [one.solver for one in drawn],
+            ]
         vision, first = self._vision(setup.train, rows)
         bare = [setup.encoder.conversation("", len(row.frames)) for row in rows]
         ends = [int(np.flatnonzero(one.visual)[-1]) + 2 for one in bare]  # through <|vision_end|>
-        length = packing.bucket(max(ends), setup.config.rollout.prompt_bucket)
-
-        def suffixes(chosen: list[tuple[warm_start.Example, ...]]) -> packing.Suffixes:
-            groups = [
-                [
-                    packing.dialogue(
-                        setup.encoder,
-                        setup.encoder.conversation(example.prompt, len(row.frames)),
-                        end,
-                        example.reply,
-                    )
-                    for example in group
-                ]
-                for row, end, group in zip(rows, ends, chosen, strict=True)
-            ]
-            return packing.pad_dialogues(groups, setup.config.rollout.prompt_bucket)
-
+        bucket = setup.config.rollout.prompt_bucket
+        shown = packing.pad_prompts(bare, ends, first, packing.bucket(max(ends), bucket))
         batch = WarmStartBatch(
             vision=vision,
-            prompts=packing.pad_prompts(bare, ends, first, length),
-            questioner=suffixes([one.questioner for one in examples]),
-            solver=suffixes([one.solver for one in examples]),
+            prompts=shown,
+            kinds=tuple(self._dialogues(rows, ends, kind) for kind in kinds),
         )
         state, metrics = self.update_warm(state, batch)
         return state, _floats(metrics)
 
-    def evolution(
+    def _dialogues(
+        self,
+        rows: Sequence[Row],
+        ends: Sequence[int],
+        groups: Sequence[tuple[warm_start.Example, ...]],
+    ) -> packing.Suffixes:
+        """Conversations about the rows' images, cut where the images end."""
+        encoder = self.setup.encoder
+        dialogues = [
+            [
+                packing.dialogue(
+                    encoder,
+                    encoder.conversation(example.prompt, len(row.frames)),
+                    end,
+                    example.reply,
+                )
+                for example in group
+            ]
+            for row, end, group in zip(rows, ends, groups, strict=True)
+        ]
+        return packing.pad_dialogues(dialogues, self.setup.config.rollout.prompt_bucket)
+
+    def evolve(
         self, state: TrainState, step: int, records: Records
     ) -> tuple[TrainState, dict[str, float]]:
         setup, config = self.setup, self.setup.config

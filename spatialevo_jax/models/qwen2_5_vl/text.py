@@ -6,6 +6,7 @@ prefix, no cache).
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,25 +40,32 @@ def attend(q: jax.Array, own: KVCache, prefix: KVCache | None, causal: jax.Array
     """
     p, g, t, heads, d = q.shape
     kv = own.keys.shape[-2]
-    q = q.reshape(p, g, t, kv, heads // kv, d) * d**-0.5
-    scores = jnp.einsum("pgtkrd,pgckd->pgkrtc", q, own.keys, preferred_element_type=jnp.float32)
-    mask = causal & own.valid[:, :, None, None, None]
+    repeats = heads // kv
+    matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    # Queries of one key head side by side, N = T * repeats rows: plain batched matrix products
+    # whose results need no transposing, and prefix keys that are read once for all G suffixes.
+    q = (q * d**-0.5).reshape(p, g, t, kv, repeats, d).transpose(0, 3, 1, 2, 4, 5)
+    q = q.reshape(p, kv, g, t * repeats, d)
+    keys, values = (x.transpose(0, 3, 1, 2, 4) for x in (own.keys, own.values))
+    scores = matmul(q, keys.swapaxes(-1, -2))  # (P, K, G, N, C)
+    mask = jnp.repeat(causal, repeats, axis=0) & own.valid[:, None, :, None]
     scores = jnp.where(mask, scores, MASKED)
     if prefix is None:
-        weights = jax.nn.softmax(scores, axis=-1).astype(q.dtype)
-        out = jnp.einsum("pgkrtc,pgckd->pgtkrd", weights, own.values)
-        return out.reshape(p, g, t, heads, d)
-    before = jnp.einsum("pgtkrd,pskd->pgkrts", q, prefix.keys, preferred_element_type=jnp.float32)
-    before = jnp.where(prefix.valid[:, None, None, None, None], before, MASKED)
-    # One softmax over two blocks of scores, without joining them in memory.
-    top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
-    top = jax.lax.stop_gradient(top)
-    own_weights, prefix_weights = jnp.exp(scores - top), jnp.exp(before - top)
-    total = own_weights.sum(-1) + prefix_weights.sum(-1)
-    out = jnp.einsum("pgkrtc,pgckd->pgtkrd", own_weights.astype(q.dtype), own.values)
-    out = out + jnp.einsum("pgkrts,pskd->pgtkrd", prefix_weights.astype(q.dtype), prefix.values)
-    out = out / jnp.moveaxis(total, -1, 2)[..., None].astype(q.dtype)
-    return out.reshape(p, g, t, heads, d)
+        out = matmul(jax.nn.softmax(scores, axis=-1).astype(q.dtype), values)
+    else:
+        before_keys, before_values = prefix.keys.swapaxes(1, 2), prefix.values.swapaxes(1, 2)
+        before = matmul(q.reshape(p, kv, -1, d), before_keys.swapaxes(-1, -2))
+        before = before.reshape(*q.shape[:-1], -1)  # (P, K, G, N, S)
+        before = jnp.where(prefix.valid[:, None, None, None], before, MASKED)
+        # One softmax over two blocks of scores, without joining them in memory.
+        top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
+        top = jax.lax.stop_gradient(top)
+        weights, before = jnp.exp(scores - top), jnp.exp(before - top)
+        total = weights.sum(-1, keepdims=True) + before.sum(-1, keepdims=True)
+        seen = matmul(before.reshape(p, kv, g * t * repeats, -1).astype(q.dtype), before_values)
+        out = (matmul(weights.astype(q.dtype), values) + seen.reshape(q.shape)) / total
+    out = out.astype(q.dtype).reshape(p, kv, g, t, repeats, d)
+    return out.transpose(0, 2, 3, 1, 4, 5).reshape(p, g, t, heads, d)
 
 
 class TextBlock(nnx.Module):

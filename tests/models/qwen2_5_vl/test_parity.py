@@ -159,9 +159,15 @@ def test_greedy_generation_gives_the_same_tokens(pair: Pair) -> None:
     @functools.partial(jax.jit, static_argnums=0)
     def generate(policy, params, vision):
         features = qwen.encode_images(policy, params, vision)
-        x = qwen.embed(policy, params, tokens[None, None], index[None, None], features)
+        x = qwen.embed(
+            policy, params, jnp.array(tokens[None, None]), jnp.array(index[None, None]), features
+        )
         hidden, cache = qwen.extend(
-            policy, params, x, positions[:, None, None], jnp.ones((1, 1, len(tokens)), bool)
+            policy,
+            params,
+            x,
+            jnp.array(positions[:, None, None]),
+            jnp.ones((1, 1, len(tokens)), bool),
         )
         prefix = qwen.as_prefix(cache)
         first = qwen.logits(policy, params, hidden[:, :, -1]).argmax(-1)

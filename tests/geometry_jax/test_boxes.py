@@ -1,0 +1,123 @@
+"""Distances between boxes, against rulers and against a solver that knows nothing of boxes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geometry_jax import boxes
+from tests.reference import boxes as reference
+
+Box = tuple[tuple[float, float, float], tuple[float, float, float], float]
+closest_points = jax.jit(jax.vmap(boxes.closest_points))
+
+
+def ends(pairs: list[tuple[Box, Box]]) -> np.ndarray:
+    """(B, 2, 3) closest points of pairs of (center, extent, yaw in degrees)."""
+    columns = [[*one, *other] for one, other in pairs]
+    arrays = [jnp.array([row[i] for row in columns], jnp.float32) for i in range(6)]
+    arrays[2], arrays[5] = jnp.deg2rad(arrays[2]), jnp.deg2rad(arrays[5])
+    return np.asarray(closest_points(*arrays))
+
+
+def gap(a: Box, b: Box) -> float:
+    found = ends([(a, b)])[0]
+    return float(np.linalg.norm(found[0] - found[1]))
+
+
+UNIT: Box = ((0.0, 0.0, 0.5), (1.0, 1.0, 1.0), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (((3.0, 0.0, 0.5), (1.0, 1.0, 1.0), 0.0), 2.0),  # side by side
+        (((0.0, 0.0, 3.5), (1.0, 1.0, 1.0), 0.0), 2.0),  # above
+        (((0.0, 0.0, -2.5), (1.0, 1.0, 1.0), 0.0), 2.0),  # below
+        (((2.0, 2.0, 2.5), (1.0, 1.0, 1.0), 0.0), 3**0.5),  # corner to corner
+        (((3.0, 0.0, 0.5), (2.0, 2.0, 1.0), 45.0), 2.5 - 2**0.5),  # a corner towards a side
+        (((1.0, 0.0, 0.5), (1.0, 1.0, 1.0), 0.0), 0.0),  # touching sides
+        (((1.0, 1.0, 1.5), (1.0, 1.0, 1.0), 0.0), 0.0),  # touching corners
+        (((0.3, 0.2, 0.5), (1.0, 1.0, 1.0), 30.0), 0.0),  # overlapping
+        (((0.0, 0.0, 0.5), (0.2, 0.2, 0.2), 10.0), 0.0),  # nested
+        (((0.0, 0.0, 0.5), (1.0, 1.0, 1.0), 0.0), 0.0),  # the same box
+        (((0.0, 0.0, 0.5), (4.0, 0.2, 0.2), 0.0), 0.0),  # a bar through it, no corner inside
+    ],
+)
+def test_a_gap_is_what_a_ruler_says(other: Box, expected: float) -> None:
+    assert gap(UNIT, other) == pytest.approx(expected, abs=1e-5)
+    assert gap(other, UNIT) == pytest.approx(expected, abs=1e-5)
+
+
+def test_flat_boxes_in_one_line_are_apart() -> None:
+    """Two pictures on one wall, without thickness: being in line is not being inside."""
+    one: Box = ((0.0, 0.5, 1.0), (0.0, 1.0, 1.0), 0.0)
+    other: Box = ((0.0, 3.0, 1.0), (0.0, 1.0, 1.0), 0.0)
+    assert gap(one, other) == pytest.approx(1.5, abs=1e-6)
+
+
+def test_boxes_without_any_size_are_points() -> None:
+    one: Box = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+    assert gap(one, ((3.0, 4.0, 0.0), (0.0, 0.0, 0.0), 20.0)) == pytest.approx(5.0, abs=1e-6)
+
+
+def random_boxes(seed: int, count: int) -> list[tuple[Box, Box]]:
+    rng = np.random.default_rng(seed)
+
+    def one() -> Box:
+        center, extent = rng.uniform(-1.5, 1.5, 3), rng.uniform(0.02, 2.0, 3)
+        x, y, z = (float(v) for v in center)
+        dx, dy, dz = (float(v) for v in extent)
+        return (x, y, z), (dx, dy, dz), float(rng.uniform(-360, 360))
+
+    return [(one(), one()) for _ in range(count)]
+
+
+def twin(a: Box, b: Box) -> float:
+    return reference.distance(
+        np.array(a[0]), np.array(a[1]), np.deg2rad(a[2]),
+        np.array(b[0]), np.array(b[1]), np.deg2rad(b[2]),
+    )  # fmt: skip
+
+
+def test_gaps_match_the_solver_on_random_boxes() -> None:
+    pairs = random_boxes(0, 600)
+    found = ends(pairs)
+    gaps = np.linalg.norm(found[:, 0] - found[:, 1], axis=-1)
+    expected = np.array([twin(a, b) for a, b in pairs])
+    assert 0.1 < (expected < 1e-6).mean() < 0.8  # both kinds occur
+    np.testing.assert_allclose(gaps, expected, atol=1e-3)
+
+
+def test_the_closest_points_lie_on_their_boxes() -> None:
+    pairs = random_boxes(1, 200)
+    for (a, b), (on_a, on_b) in zip(pairs, ends(pairs), strict=True):
+        for box, point in ((a, on_a), (b, on_b)):
+            away = reference.outside(
+                np.array(box[0]), np.array(box[1]), np.deg2rad(box[2]), point.astype(np.float64)
+            )
+            assert away < 1e-4
+
+
+def test_the_point_of_a_box_closest_to_a_point_matches_clipping() -> None:
+    rng = np.random.default_rng(2)
+    closest = jax.jit(boxes.closest_to_point)
+    for (a, _), point in zip(random_boxes(3, 50), rng.uniform(-3, 3, (50, 3)), strict=True):
+        center, extent, yaw = jnp.array(a[0]), jnp.array(a[1]), jnp.deg2rad(jnp.float32(a[2]))
+        found = np.asarray(closest(center, extent, yaw, jnp.array(point, jnp.float32)))
+        expected = reference.outside(np.array(a[0]), np.array(a[1]), np.deg2rad(a[2]), point)
+        assert np.linalg.norm(found - point) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_gap_has_a_gradient_where_boxes_touch() -> None:
+    """Touching boxes have length 0, where a plain norm's gradient is NaN."""
+
+    def distance(x: jax.Array) -> jax.Array:
+        side = jnp.ones(3)
+        found = boxes.closest_points(
+            jnp.zeros(3), side, jnp.float32(0.0), jnp.stack([x, x * 0, x * 0]), side, jnp.float32(0)
+        )
+        return boxes.ops.safe_norm(found[1] - found[0])
+
+    assert np.isfinite(float(jax.grad(distance)(jnp.float32(0.5))))
+    assert float(jax.grad(distance)(jnp.float32(2.0))) == pytest.approx(1.0)

@@ -1,0 +1,237 @@
+"""Laws of the model that need no other implementation."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geometry_jax.types import leaf
+from spatialevo_jax.models.qwen2_5_vl import images, model, rope, weights
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, sized
+
+PROMPTS, GROUP, PROMPT, SUFFIX = 2, 3, 9, 5
+RNG = np.random.default_rng(0)
+TOKENS = RNG.integers(0, TINY.text.vocab_size, (PROMPTS, PROMPT))
+LENGTHS = (PROMPT, PROMPT - 3)  # the second prompt is padded on the right
+SUFFIXES = RNG.integers(0, TINY.text.vocab_size, (PROMPTS, GROUP, SUFFIX))
+
+
+embed = jax.jit(model.embed, static_argnums=0)
+extend = jax.jit(model.extend, static_argnums=0)
+encode_images = jax.jit(model.encode_images, static_argnums=0)
+
+
+class Ids:
+    image_pad = 9
+
+
+@pytest.fixture(scope="module")
+def built() -> tuple[model.Policy, model.Params]:
+    return model.build(TINY, seed=0)
+
+
+def text_positions(first: np.ndarray, count: int) -> jax.Array:
+    """(3, ..., count) positions from `first` on, the same on all axes."""
+    return leaf(np.broadcast_to(first[..., None] + np.arange(count), (3, *first.shape, count)))
+
+
+def prefill(policy: model.Policy, params: model.Params) -> model.KVCache:
+    valid = np.arange(PROMPT) < np.array(LENGTHS)[:, None]
+    x = embed(policy, params, leaf(TOKENS[:, None]))
+    positions = text_positions(np.zeros((PROMPTS, 1), int), PROMPT)
+    return model.as_prefix(extend(policy, params, x, positions, leaf(valid[:, None]))[1])
+
+
+def plain_hidden(policy: model.Policy, params: model.Params) -> np.ndarray:
+    """(P, G, T, D) hidden states of the suffixes from whole sequences, without any cache."""
+    out = np.zeros((PROMPTS, GROUP, SUFFIX, TINY.text.hidden_size), np.float32)
+    for p in range(PROMPTS):
+        before = np.broadcast_to(TOKENS[p, : LENGTHS[p]], (GROUP, LENGTHS[p]))
+        whole = np.concatenate([before, SUFFIXES[p]], axis=1)[:, None]
+        x = embed(policy, params, leaf(whole))
+        positions = text_positions(np.zeros((GROUP, 1), int), whole.shape[-1])
+        hidden, _ = extend(policy, params, x, positions, jnp.ones(whole.shape, bool))
+        out[p] = np.asarray(hidden)[:, 0, LENGTHS[p] :]
+    return out
+
+
+def suffix_starts() -> np.ndarray:
+    return np.broadcast_to(np.array(LENGTHS)[:, None], (PROMPTS, GROUP))
+
+
+def test_suffixes_that_share_a_prefix_equal_whole_sequences(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    policy, params = built
+    x = embed(policy, params, leaf(SUFFIXES))
+    positions = text_positions(suffix_starts(), SUFFIX)
+    valid = jnp.ones(SUFFIXES.shape, bool)
+    hidden, _ = extend(policy, params, x, positions, valid, prefill(policy, params))
+    np.testing.assert_allclose(hidden, plain_hidden(policy, params), atol=2e-5)
+
+
+@pytest.mark.parametrize("room", [SUFFIX, SUFFIX + 4])
+def test_cached_decoding_equals_whole_sequences(
+    built: tuple[model.Policy, model.Params], room: int
+) -> None:
+    policy, params = built
+    prefix = prefill(policy, params)
+    cache = model.empty_cache(policy, (PROMPTS, GROUP, room))
+    found = []
+    for step in range(SUFFIX):
+        x = embed(policy, params, leaf(SUFFIXES[..., step : step + 1]))
+        positions = text_positions(suffix_starts() + step, 1)
+        valid = jnp.ones((PROMPTS, GROUP, 1), bool)
+        hidden, cache = extend(policy, params, x, positions, valid, prefix, cache, step)
+        found.append(np.asarray(hidden)[:, :, 0])
+    np.testing.assert_allclose(np.stack(found, 2), plain_hidden(policy, params), atol=2e-5)
+
+
+def test_recomputing_layers_changes_no_gradient(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    policy, params = built
+
+    def loss(params: model.Params, policy: model.Policy) -> jax.Array:
+        x = embed(policy, params, leaf(TOKENS[:, None]))
+        positions = text_positions(np.zeros((PROMPTS, 1), int), PROMPT)
+        valid = jnp.ones((PROMPTS, 1, PROMPT), bool)
+        hidden, _ = extend(policy, params, x, positions, valid)
+        return jnp.square(model.logits(policy, params, hidden)).mean()
+
+    other = model.Policy(dataclasses.replace(TINY, remat=True, unroll=3))
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    plain, again = gradient(params, policy), gradient(params, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
+
+
+def test_computing_in_bfloat16_stays_near_float32(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    policy, params = built
+    half = model.Policy(dataclasses.replace(TINY, compute_dtype="bfloat16"))
+    exact, rounded = prefill(policy, params), prefill(half, params)
+    assert rounded.keys.dtype == jnp.bfloat16
+    error = np.abs(np.asarray(rounded.values, np.float32) - np.asarray(exact.values)).max()
+    assert error < 0.05 * np.abs(np.asarray(exact.values)).max()
+
+
+def pictures(*shapes: tuple[int, int]) -> list[images.Patches]:
+    return [
+        images.preprocess(
+            np.random.default_rng(h * w).integers(0, 256, (h, w, 3), dtype=np.uint8), TINY.vision
+        )
+        for h, w in shapes
+    ]
+
+
+def test_features_of_an_image_do_not_depend_on_its_neighbours(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    policy, params = built
+    first, second = pictures((140, 84), (196, 252))
+
+    def features(*shown: images.Patches) -> np.ndarray:
+        packed = images.pack_images(shown, TINY.vision)
+        return np.asarray(encode_images(policy, params, packed))
+
+    alone, count = features(first), len(first.values) // 4
+    assert alone.shape == (count, TINY.vision.out_hidden_size)
+    np.testing.assert_allclose(features(first, second)[:count], alone, atol=1e-5)
+    np.testing.assert_allclose(features(second, first)[-count:], alone, atol=1e-5)
+
+
+def test_packing_needs_an_image_and_patches_that_match_their_grid() -> None:
+    with pytest.raises(ValueError, match="at least one image"):
+        images.pack_images([], TINY.vision)
+    (one,) = pictures((56, 56))
+    with pytest.raises(ValueError, match="image 0: expected 16 patches"):
+        images.pack_images([one._replace(values=one.values[:-1])], TINY.vision)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((112, 112), (112, 112)),
+        ((100, 150), (112, 140)),
+        ((20, 30), (56, 84)),  # grown to the least number of pixels
+        ((1000, 500), (308, 140)),  # shrunk to the most
+    ],
+)
+def test_images_are_resized_to_whole_merge_blocks(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    got = images.smart_resize(*size, min_pixels=56 * 56, max_pixels=28 * 28 * 64)
+    assert got == expected
+
+
+def test_a_ribbon_is_refused() -> None:
+    with pytest.raises(ValueError, match="aspect ratio below 200"):
+        images.smart_resize(10, 2010, min_pixels=1, max_pixels=10**6)
+
+
+def test_positions_of_an_image_between_words() -> None:
+    tokens = np.array([1, 1, 9, 9, 9, 9, 9, 9, 1, 1])
+    expected = [
+        [0, 1, 2, 2, 2, 2, 2, 2, 5, 6],
+        [0, 1, 2, 2, 2, 3, 3, 3, 5, 6],
+        [0, 1, 2, 3, 4, 2, 3, 4, 5, 6],
+    ]
+    np.testing.assert_array_equal(rope.mrope_positions(tokens, [(1, 4, 6)], Ids()), expected)
+    with pytest.raises(ValueError, match="expected 4 image tokens"):
+        rope.mrope_positions(tokens, [(1, 4, 4)], Ids())
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        ("qwen2_5_vl_3b", 3_754_622_976),
+        ("qwen2_5_vl_7b", 8_292_166_656),
+        ("qwen2_5_vl_32b", 33_452_718_336),
+        ("qwen2_5_vl_72b", 73_410_777_344),
+    ],
+)
+def test_released_sizes_have_their_published_number_of_parameters(size: str, count: int) -> None:
+    shapes = model.abstract_params(sized(size))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == count
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_weight_table_names_every_parameter_once(size: str) -> None:
+    paths = jax.tree_util.tree_leaves_with_path(model.abstract_params(sized(size)))
+    ours = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    entries = weights.table(sized(size))
+    assert sorted(entry.ours for entry in entries) == sorted(ours)
+    assert len({entry.released for entry in entries}) == len(entries)
+
+
+def test_random_parameters_have_the_shapes_that_are_announced(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    announced = model.abstract_params(TINY)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)),
+        *(
+            announced,
+            built[1],
+        ),
+    )
+
+
+def test_a_missing_tensor_is_named(built: tuple[model.Policy, model.Params]) -> None:
+    tensors = weights.to_released(built[1], TINY)
+    del tensors["model.layers.2.self_attn.q_proj.bias"]
+    with pytest.raises(ValueError, match=r"model\.layers\.2\.self_attn\.q_proj\.bias"):
+        weights.from_released(tensors, TINY)
+
+
+def test_sizes_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected one of tiny"):
+        sized("huge")
+    with pytest.raises(ValueError, match="mrope_section"):
+        dataclasses.replace(TINY.text, mrope_section=(2, 2, 3))
+    with pytest.raises(ValueError, match="num_heads"):
+        dataclasses.replace(TINY.text, num_kv_heads=3)
