@@ -48,14 +48,12 @@ class WarmStartConfig:
     """
 
     steps: int = 1300
-    pointing_steps: int = 500  # the first of them, which teach nothing but pointing in one image
-    pointing_rows: int = 32  # images of one such step
+    single_steps: int = 500  # the first steps, in which all rows show one image: sight comes sooner
     peak_lr: float = 2e-3
     warmup_steps: int = 40
     rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
-    pointings: int = 2  # pointing conversations for one image set
-    questions: int = 2  # Questioner conversations for one image set
-    answers: int = 4  # Solver conversations for one image set
+    questions: int = 3  # Questioner conversations for one image set
+    answers: int = 5  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
     answer_noise: float = 0.9
     question_noise: float = 0.25

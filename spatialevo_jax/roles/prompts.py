@@ -4,8 +4,6 @@ A prompt is the images, each announced as "Image k:", then one of these texts. T
 from the same definition as the truth, and nothing in a prompt gives an answer away.
 """
 
-from collections.abc import Sequence
-
 from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.pools import Pools
 
@@ -56,10 +54,6 @@ def questioner(task: str, pools: Pools) -> str:
         "<observation> label, then image, column, row, depth as digits </observation>"
         "<question> </question>"
     )
-
-
-def pointing(image: int, labels: Sequence[str]) -> str:
-    return f"Point in Image {image} at {', '.join(labels)}."
 
 
 def solver(task: str, question: str) -> str:

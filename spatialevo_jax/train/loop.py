@@ -180,7 +180,7 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
         for one in warm_start.row_examples(
             rooms, rows, config.warm_start, config.data.wordings, rng
         ):
-            for example in (*one.pointing, *one.questioner, *one.solver):
+            for example in (*one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
     # Every hint and reason, however rare.
     texts += [f" {phrase}" for phrase in prompts.reason_phrases()]
@@ -216,18 +216,9 @@ class _Steps:
         setup = self.setup
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
-        if step < config.pointing_steps:
-            rows = setup.rows.step_rows(step, (config.pointing_rows, 0, 0))
-            pointed = warm_start.pointing_examples(setup.train, rows, rng)
-            kinds = [[(example,) for example in pointed]]
-        else:
-            rows = setup.rows.step_rows(step, config.rows)
-            drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
-            kinds = [
-                [one.pointing for one in drawn],
-                [one.questioner for one in drawn],
-                [one.solver for one in drawn],
-            ]
+        single = (sum(config.rows), 0, 0)
+        rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
+        examples = warm_start.row_examples(setup.train, rows, config, wordings, rng)
         vision, first = self._vision(setup.train, rows)
         bare = [setup.encoder.conversation("", len(row.frames)) for row in rows]
         ends = [int(np.flatnonzero(one.visual)[-1]) + 2 for one in bare]  # through <|vision_end|>
@@ -236,7 +227,8 @@ class _Steps:
         batch = WarmStartBatch(
             vision=vision,
             prompts=shown,
-            kinds=tuple(self._dialogues(rows, ends, kind) for kind in kinds),
+            questioner=self._dialogues(rows, ends, [one.questioner for one in examples]),
+            solver=self._dialogues(rows, ends, [one.solver for one in examples]),
         )
         state, metrics = self.update_warm(state, batch)
         return state, _floats(metrics)

@@ -16,7 +16,6 @@ from spatialevo_jax.rollout.batch import Prompts, Suffixes
 from spatialevo_jax.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
-KINDS = ("pointing", "questioner", "solver")  # of supervised conversations
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +42,8 @@ class EvolutionBatch:
 class WarmStartBatch:
     vision: qwen.VisionInputs
     prompts: Prompts  # the images alone, shared by all conversations about them
-    kinds: tuple[Suffixes, ...]  # pointing, questioner, solver; or pointing alone
+    questioner: Suffixes
+    solver: Suffixes
 
 
 def target_logprobs(
@@ -81,18 +81,19 @@ def _apply(
 def make_warm_start_step(
     policy: qwen.Policy, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, WarmStartBatch], tuple[TrainState, Metrics]]:
-    """Cross-entropy of the replies: mean over tokens of each kind, then over the kinds."""
+    """Cross-entropy of the replies, mean over tokens, both roles weighing the same."""
 
     def loss_fn(params: Any, batch: WarmStartBatch) -> tuple[jax.Array, Metrics]:
         features = qwen.encode_images(policy, params, batch.vision)
         prefix = decode.prefill(policy, params, features, batch.prompts)
-        losses = [
-            -grpo.masked_mean(target_logprobs(policy, params, prefix, suffixes), suffixes.mask)
-            for suffixes in batch.kinds
-        ]
-        total = jnp.stack(losses).mean()
-        named = {f"loss/{kind}": loss for kind, loss in zip(KINDS, losses, strict=False)}
-        return total, named | {"loss/total": total}
+        losses = {
+            f"loss/{role}": -grpo.masked_mean(
+                target_logprobs(policy, params, prefix, suffixes), suffixes.mask
+            )
+            for role, suffixes in (("questioner", batch.questioner), ("solver", batch.solver))
+        }
+        total = 0.5 * (losses["loss/questioner"] + losses["loss/solver"])
+        return total, losses | {"loss/total": total}
 
     def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)

@@ -2,8 +2,6 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
-- Pointing: labels that an image shows, and exactly where they are. The first steps are nothing
-  but this.
 - Solver: a valid question, the exact pointings of the objects it names, and an answer; with
   chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
   learns to look, and hardly to reason.
@@ -34,8 +32,6 @@ from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
 
 NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
-POINTED = 5  # labels of a pointing conversation, at most
-MOST_POINTINGS = 7  # and pointings of it
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
 
@@ -53,7 +49,6 @@ class Example:
 @dataclasses.dataclass(frozen=True)
 class RowExamples:
     row: Row
-    pointing: tuple[Example, ...]
     questioner: tuple[Example, ...]
     solver: tuple[Example, ...]
 
@@ -81,9 +76,6 @@ def row_examples(
         examples.append(
             RowExamples(
                 row=row,
-                pointing=tuple(
-                    pointing_example(seen, len(row.frames), rng) for _ in range(config.pointings)
-                ),
                 questioner=tuple(
                     _questioner_example(record, row, request, seen, rng)
                     for request in draft[: config.questions]
@@ -92,32 +84,6 @@ def row_examples(
             )
         )
     return examples
-
-
-def pointing_examples(
-    rooms: RoomSet, rows: Sequence[Row], rng: np.random.Generator
-) -> list[Example]:
-    """One pointing conversation for each row."""
-    return [
-        pointing_example(
-            pointing.visible(rooms.records[row.room], row.frames), len(row.frames), rng
-        )
-        for row in rows
-    ]
-
-
-def pointing_example(
-    seen: tuple[pointing.Pointing, ...], images: int, rng: np.random.Generator
-) -> Example:
-    """Labels that one image shows, in random order, and all pointings at them, from the left."""
-    image = 1 + int(rng.integers(images))
-    own = sorted((point for point in seen if point.image == image), key=lambda p: p.column)
-    labels = list(dict.fromkeys(point.label for point in own))
-    asked = [labels[index] for index in rng.permutation(len(labels))[:POINTED]]
-    points = [point for label in asked for point in own if point.label == label][:MOST_POINTINGS]
-    return Example(
-        prompts.pointing(image, asked), "See " + " ".join(str(point) for point in points)
-    )
 
 
 def _draft(
