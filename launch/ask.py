@@ -41,7 +41,9 @@ _DIFFICULTY = flags.DEFINE_string(
     "difficulty", None, "relative_direction_hard: easy, medium, hard."
 )
 _REQUESTS = flags.DEFINE_string("requests", None, "File of JSON lines, one request each.")
-_OUT = flags.DEFINE_string("out", None, "File for the replies, one JSON line each.")
+_OUT = flags.DEFINE_string(
+    "out", None, "File for the replies, one JSON line each.", allow_override=True
+)
 _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
 _CONVENTION = flags.DEFINE_enum(
     "convention", "corrected", ("corrected", "reference"), "Whose meaning of the words."

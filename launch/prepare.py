@@ -33,7 +33,9 @@ WORTH_A_WORKER = 24  # rooms; a process needs about three seconds to start
 
 _DATASET = flags.DEFINE_enum("dataset", "rooms", DATASETS, "What to prepare.")
 _RAW = flags.DEFINE_string("raw", None, "Folder of the raw data; rooms needs none.")
-_OUT = flags.DEFINE_string("out", None, "Folder for the scenes.", required=True)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for the scenes.", allow_override=True, required=True
+)
 _COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", 0, VAL_START)
 _VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Held-out rooms.", 0, VAL_START)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all rooms.", lower_bound=0)

@@ -22,10 +22,10 @@ from launch.errors import UserError, run, user_errors
 from spatialevo_jax.evaluation import charts, report
 from spatialevo_jax.evaluation.runs import Run, Summary, read_run, read_summary, seeds_table
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of one run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of one run.", allow_override=True)
 _COMPARE = flags.DEFINE_list("compare", [], "NAME=DIR for each run to draw in one picture.")
 _SUMMARIES = flags.DEFINE_list("summaries", [], "Folders of runs to take the mean over.")
-_OUT = flags.DEFINE_string("out", None, "The file to write.")
+_OUT = flags.DEFINE_string("out", None, "The file to write.", allow_override=True)
 
 PICTURES = (".png", ".svg", ".pdf")
 

@@ -10,22 +10,27 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from launch.errors import run, user_errors
+from launch import errors
+from launch.errors import user_errors
 from launch.flags import define_config
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import loop
 
 _CONFIG = define_config(TrainConfig)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run.", allow_override=True, required=True
+)
 
 
 def main(argv: Sequence[str]) -> None:
     config = _CONFIG.load()
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of its work
-    with user_errors(FileNotFoundError, ValueError, FloatingPointError):
-        summary = loop.run(config, Path(_WORKDIR.value))
+    with user_errors(FileNotFoundError, ValueError):
+        run = loop.open_run(config, Path(_WORKDIR.value))
+    with user_errors(FloatingPointError):
+        summary = loop.train(run)
     print(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":
-    run(main)
+    errors.run(main)

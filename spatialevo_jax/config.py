@@ -9,6 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from geometry_jax.tasks import TASK_IDS
+
 RewardSource = Literal["geometry", "vote", "shuffled"]
 
 
@@ -24,6 +26,8 @@ class DataConfig:
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
     image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
     scene_frames: int = 4  # images of one scene row
+    images_last: bool = True  # False: as released models are mostly prompted
+    tasks: tuple[str, ...] = tuple(TASK_IDS)  # what is asked, in training and held out
     wordings: int = 1  # sentence forms of each task in generated and held-out questions
     rows: tuple[int, int, int] = (6, 6, 4)  # of one step of evolution: single images, pairs, scenes
 
@@ -31,6 +35,11 @@ class DataConfig:
         _require(
             self.image_size % 28 == 0,
             f"data.image_size: expected a multiple of 28, got {self.image_size}.",
+        )
+        unknown = [task for task in self.tasks if task not in TASK_IDS]
+        _require(
+            bool(self.tasks) and not unknown,
+            f"data.tasks: expected some of {', '.join(TASK_IDS)}; got {unknown or 'none'}.",
         )
         _require(
             self.scene_frames > 2,
@@ -48,11 +57,18 @@ class WarmStartConfig:
     """
 
     steps: int = 1300
-    single_steps: int = 500  # the first steps, in which all rows show one image: sight comes sooner
-    peak_lr: float = 2e-3
+    looking_steps: int = 600  # the first of them, which teach nothing but pointing in one image
+    looking_rows: int = 16  # images of one such step
+    single_steps: int = (
+        900  # the first of them, in which all rows show one image: sight comes sooner
+    )
+    single_rows: int = 10  # images of one such step
+    matrix_lr: float = 1e-2  # peak rate of the layers' matrices (Muon)
+    peak_lr: float = 4e-3  # and of all other parameters (AdamW)
     warmup_steps: int = 40
     rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
-    questions: int = 3  # Questioner conversations for one image set
+    looks: int = 1  # conversations about one image set that only point
+    questions: int = 2  # Questioner conversations for one image set
     answers: int = 5  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
     answer_noise: float = 0.9

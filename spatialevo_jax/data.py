@@ -33,9 +33,19 @@ class Row:
 class RoomSet:
     records: tuple[SceneRecord, ...]
     images: tuple[np.ndarray, ...]  # per room (F, H, W, 3) uint8, at the size the policy sees
+    tasks: tuple[str, ...]  # that are asked about them
 
     def row_images(self, row: Row) -> list[np.ndarray]:
         return [self.images[row.room][frame] for frame in row.frames]
+
+    def feasible_tasks(self, row: Row) -> tuple[str, ...]:
+        return _feasible(self.records[row.room], row.frames, self.tasks)
+
+
+def _feasible(
+    record: SceneRecord, frames: tuple[int, ...], tasks: Sequence[str]
+) -> tuple[str, ...]:
+    return tuple(task for task in feasible_tasks(record, frames) if task in tasks)
 
 
 def load_rooms(config: DataConfig, split: str) -> RoomSet:
@@ -56,7 +66,7 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
         np.stack([read_image(path, config.image_size) for path in record.image_paths])
         for record in records
     )
-    return RoomSet(records, images)
+    return RoomSet(records, images, config.tasks)
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
@@ -106,19 +116,19 @@ def _frame_sets(
     return [found[index] for index in order]
 
 
-def enumerate_rows(records: Sequence[SceneRecord], images: int, seed: int) -> list[Row]:
-    """Rows with the given number of images about which something can be asked.
+def enumerate_rows(rooms: RoomSet, images: int, seed: int) -> list[Row]:
+    """Rows with the given number of images about which one of the tasks can be asked.
 
     Raises:
         ValueError: no room offers such a row.
     """
     rows = []
-    for room, record in enumerate(records):
+    for room, record in enumerate(rooms.records):
         rng = np.random.default_rng((seed, images, room))
         rows += [
             Row(room, frames)
             for frames in _frame_sets(record, images, rng)
-            if feasible_tasks(record, frames)
+            if _feasible(record, frames, rooms.tasks)
         ]
     if not rows:
         raise ValueError(f"expected rooms with rows of {images} images to ask about, found none.")
@@ -145,10 +155,7 @@ class RowSource:
 def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:
     """Rows with `sizes[i]` images each."""
     datasets = tuple(
-        grain.MapDataset.source(enumerate_rows(rooms.records, size, seed))
-        .seed(seed)
-        .shuffle()
-        .repeat()
+        grain.MapDataset.source(enumerate_rows(rooms, size, seed)).seed(seed).shuffle().repeat()
         for size in sizes
     )
     return RowSource(datasets)

@@ -56,7 +56,8 @@ def majority_answer(answers: Sequence[str]) -> str:
     """The most frequent answer of a group after cleaning; the earliest wins a tie; "" when all are
     empty.
     """
-    counts = collections.Counter(readings.clean(answer) for answer in answers if answer.strip())
+    cleaned = (readings.clean(answer) for answer in answers)
+    counts = collections.Counter(answer for answer in cleaned if answer)
     return counts.most_common(1)[0][0] if counts else ""
 
 

@@ -209,18 +209,19 @@ def reward_curves(rows: Sequence[MetricRow]) -> Figure:
 
 
 def health_curves(rows: Sequence[MetricRow]) -> Figure:
-    """Loss and entropy of the policy."""
+    """Loss of both phases; entropy of both roles during self-evolution."""
     with matplotlib.rc_context(STYLE):
         figure = _figure(WIDTH, 2.5)
-        for axes, name in zip(figure.subplots(1, 2), ("loss/total", "policy/entropy"), strict=True):
-            for index, phase in enumerate(dict.fromkeys(row.phase for row in rows)):
-                own = [row for row in rows if row.phase == phase]
-                steps, values = series(own, name)
-                if len(steps):
-                    axes.plot(steps, values, color=COLOURS[index], alpha=0.25, lw=0.8)
-                    smooth = moving_mean(values)
-                    axes.plot(steps, smooth, color=COLOURS[index], label=_words(phase))
-            axes.set_title(name, loc="left")
+        loss, entropy = figure.subplots(1, 2)
+        for index, phase in enumerate(dict.fromkeys(row.phase for row in rows)):
+            steps, values = series([row for row in rows if row.phase == phase], "loss/total")
+            if len(steps):
+                loss.plot(steps, values, color=COLOURS[index], alpha=0.25, lw=0.8)
+                loss.plot(steps, moving_mean(values), color=COLOURS[index], label=_words(phase))
+        loss.set_title("loss", loc="left")
+        _curves(entropy, rows, ("policy/entropy_questioner", "policy/entropy_solver"))
+        entropy.set_title("entropy of a token, nats", loc="left")
+        for axes in (loss, entropy):
             axes.set_xlabel("step")
             if axes.lines:
                 axes.legend(loc="best", fontsize=8)

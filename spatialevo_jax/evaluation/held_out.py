@@ -38,8 +38,8 @@ class Score:
 
 
 def build_items(rooms: RoomSet, per_task: int, scene_frames: int, wordings: int) -> list[Item]:
-    """`per_task` questions of each task, ordered so that every run of len(TASKS) items has one of
-    each task.
+    """`per_task` questions of each task, ordered so that every run of len(rooms.tasks) items has one
+    of each task.
 
     Answers are balanced: among valid candidates the rarest answers are taken in turn.
 
@@ -47,9 +47,9 @@ def build_items(rooms: RoomSet, per_task: int, scene_frames: int, wordings: int)
         ValueError: the rooms offer no valid question for a task.
     """
     columns = []
-    for task in TASKS:
+    for task in (task for task in TASKS if task.name in rooms.tasks):
         images = MODALITY_IMAGES.get(task.modality, scene_frames)
-        rows = enumerate_rows(rooms.records, images, SEED)
+        rows = enumerate_rows(rooms, images, SEED)
         rng = np.random.default_rng((SEED, TASKS.index(task)))
         requests, drawn = [], []
         for _ in range(DRAWS * per_task):
@@ -75,7 +75,7 @@ def build_items(rooms: RoomSet, per_task: int, scene_frames: int, wordings: int)
 def _answer_class(task: str, answer: str) -> str:
     """Answers that should come equally often; labels and distances need no balance."""
     if task in readings.METRIC_TASKS or task in ("relative_distance", "depth_order_obj_obj"):
-        return "same" if answer == "same" else ""
+        return ""
     return answer
 
 
@@ -99,12 +99,13 @@ def score(items: Sequence[Item], texts: Sequence[str]) -> tuple[Score, list[floa
         for item, reply in zip(items, parsed, strict=True)
     ]
     per_task, counts = {}, {}
-    for task in TASKS:
+    for task in dict.fromkeys(item.task for item in items):
         own = [
             point
             for item, point in zip(items, points, strict=True)
-            if item.task == task.name and item.weight
+            if item.task == task and item.weight
         ]
-        per_task[task.name], counts[task.name] = float(np.mean(own)), len(own)
-    formatted = float(np.mean([reply.format_score for reply in parsed]))
+        per_task[task], counts[task] = float(np.mean(own)), len(own)
+    formats = [reply.format_score for reply in parsed]
+    formatted = float(np.average(formats, weights=[item.weight for item in items]))
     return Score(float(np.mean(list(per_task.values()))), per_task, counts, formatted), points

@@ -12,6 +12,7 @@ MRA_TOLERANCES = tuple(0.05 * k for k in range(1, 11))  # relative error allowed
 EDGE = 1e-9  # an error exactly on a threshold passes in spite of float rounding
 
 METRES = {"m": 1.0, "meter": 1.0, "metre": 1.0, "cm": 0.01, "centimeter": 0.01, "centimetre": 0.01}
+METRES |= {"millimeter": 0.001, "millimetre": 0.001, "kilometer": 1000.0, "kilometre": 1000.0}
 METRES |= {"mm": 0.001, "km": 1000.0, "ft": 0.3048, "feet": 0.3048, "foot": 0.3048, "inch": 0.0254}
 METRES |= {name + "s": scale for name, scale in METRES.items() if len(name) > 3 and name != "feet"}
 METRES |= {"inches": 0.0254}
@@ -123,7 +124,7 @@ def score(task: str, answer: str, truth: str, *, partial: bool) -> float:
     0.3, by two 0.1; one of two parts of a direction 0.1). Without it, choices and counts are right
     or wrong: the accuracy that is reported.
     """
-    if not answer.strip():
+    if not clean(answer):
         return 0.0
     if task in METRIC_TASKS:
         predicted, expected = metres(answer), metres(truth)

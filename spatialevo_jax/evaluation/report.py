@@ -274,7 +274,9 @@ def _training(run: Run) -> str:
                 "Share of the Questioner's questions that geometry can answer.",
             )
         )
-    parts.append(_chart(lambda: charts.health_curves(run.metrics), "Loss and policy entropy."))
+    parts.append(
+        _chart(lambda: charts.health_curves(run.metrics), "Loss, and how undecided the policy is.")
+    )
     return _section("Self-evolution", "", *parts, _time_table(run))
 
 

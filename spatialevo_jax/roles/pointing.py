@@ -17,7 +17,7 @@ from geometry_jax.scene_io import SceneRecord
 GRID = 8
 DEPTH_STEP = 0.5  # metres
 MIN_VISIBILITY = 0.1  # share of the object that must be seen; the oracle's floor
-CLAIM = re.compile(r"([a-z][a-z ]{0,40}?) (\d)(\d)(\d)(\d)(?![\d.])")
+CLAIM = re.compile(r"([a-z][a-z ]{0,40}?) (\d)(\d)(\d)(\d)(?!\d|\.\d)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +68,28 @@ def grounding(text: str, truth: tuple[Pointing, ...], *, wanted: int = 2) -> flo
     """Share of a text's claims that hold: f_obs of the Questioner, 0 to 1.
 
     A claim holds when an object of that label is seen in that image within one cell and one depth
-    step. A claim made twice counts once as right; fewer than `wanted` claims count as if the
-    missing ones were wrong, so that saying little does not pay.
+    step, and no earlier claim was about the same object. Fewer than `wanted` claims count as if
+    the missing ones were wrong, so that saying little does not pay, nor does saying it twice.
     """
     claims = parse(text)
-    right = {claim for claim in claims if any(_agrees(claim, seen) for seen in truth)}
-    return len(right) / max(len(claims), min(wanted, max(len(truth), 1)))
+    left = list(truth)
+    for claim in claims:
+        # The nearest of the objects it may be about, so that the order of claims hardly matters.
+        meant = min(
+            (seen for seen in left if _agrees(claim, seen)),
+            key=lambda seen: _cells_apart(claim, seen),
+            default=None,
+        )
+        if meant is not None:
+            left.remove(meant)
+    right = len(truth) - len(left)
+    return right / max(len(claims), min(wanted, max(len(truth), 1)))
+
+
+def _cells_apart(claim: Pointing, seen: Pointing) -> int:
+    return (
+        abs(claim.column - seen.column) + abs(claim.row - seen.row) + abs(claim.depth - seen.depth)
+    )
 
 
 def _agrees(claim: Pointing, seen: Pointing) -> bool:

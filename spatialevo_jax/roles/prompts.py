@@ -56,6 +56,10 @@ def questioner(task: str, pools: Pools) -> str:
     )
 
 
+def look(image: int) -> str:
+    return f"Point at all objects in Image {image}."
+
+
 def solver(task: str, question: str) -> str:
     return f"{question} Point at objects, then <answer> {HINTS[task]} </answer>"
 

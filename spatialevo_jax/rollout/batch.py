@@ -68,12 +68,15 @@ class ChatEncoder:
     ids: SpecialIds
     grid: tuple[int, int, int]  # patches (time, height, width) of each image
     tokens_per_image: int
+    images_last: bool = False  # the text first: then a reply begins right after the images
 
     def conversation(self, text: str, images: int) -> Conversation:
         content = []
         for number in range(1, images + 1):
             content += [{"type": "text", "text": f"Image {number}: "}, {"type": "image"}]
-        message = {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+        words = {"type": "text", "text": f"{text} " if self.images_last else text}
+        content = [words, *content] if self.images_last else [*content, words]
+        message = {"role": "user", "content": content}
         rendered = self.tokenizer.apply_chat_template(
             [message], add_generation_prompt=True, tokenize=False
         )

@@ -14,7 +14,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import rewards
 from spatialevo_jax.config import RewardSource, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
-from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, feasible_tasks, pools
+from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, pools
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts, replies
 
@@ -53,7 +53,7 @@ def feasible_mask(rooms: RoomSet, rows: Sequence[Row]) -> np.ndarray:
     """(R, K) bool."""
     mask = np.zeros((len(rows), len(TASKS)), bool)
     for index, row in enumerate(rows):
-        for task in feasible_tasks(rooms.records[row.room], row.frames):
+        for task in rooms.feasible_tasks(row):
             mask[index, TASK_IDS[task]] = True
     return mask
 

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from tqdm import tqdm
 
 from geometry_jax.tasks import TASK_IDS, TASKS
@@ -42,6 +43,7 @@ from spatialevo_jax.train.state import TrainState, begin_evolution, init_state, 
 from spatialevo_jax.train.step import (
     EvolutionBatch,
     RoleBatch,
+    Supervised,
     WarmStartBatch,
     make_evolution_step,
     make_warm_start_step,
@@ -67,20 +69,39 @@ class Setup:
     scheduler: Scheduler
 
 
-def run(config: TrainConfig, workdir: Path) -> dict[str, Any]:
-    """Runs, or goes on with, the run of `workdir`; returns the summary that it also writes.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that is ready to begin or to go on."""
+
+    setup: Setup
+    records: Records
+    checkpoints: ocp.CheckpointManager
+    state: TrainState
+
+
+def open_run(config: TrainConfig, workdir: Path) -> Run:
+    """Loads all that the run of `workdir` needs, and its latest state where there is one.
 
     Raises:
-        ValueError: the folder holds a run of another configuration, or scene files are of the wrong
-        form. FloatingPointError: the loss is no longer finite.
+        FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration, or
+            scene files are of the wrong form.
     """
     records = Records(workdir, dataclasses.asdict(config))
     setup, params = prepare(config, workdir)
     checkpoints = checkpoint.manager(workdir / "checkpoints", kept=config.checkpoints_kept)
-    state = init_state(config, params, setup.scheduler)
-    restored = checkpoint.restore(checkpoints, state)
-    if restored is not None:
-        state = restored
+    fresh = init_state(config, params, setup.scheduler)
+    restored = checkpoint.restore(checkpoints, fresh)
+    return Run(setup, records, checkpoints, fresh if restored is None else restored)
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Trains to the end; returns the summary that it also writes.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    setup, records, checkpoints, state = run.setup, run.records, run.checkpoints, run.state
+    config = setup.config
     first = int(state.step)
     records.resume(first)
     steps = _Steps(setup)
@@ -142,7 +163,11 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     policy, params = qwen.build(model, config.seed)
     side = config.data.image_size // model.vision.patch_size
     encoder = packing.ChatEncoder(
-        tokenizer, ids, (1, side, side), (side // model.vision.spatial_merge_size) ** 2
+        tokenizer,
+        ids,
+        (1, side, side),
+        (side // model.vision.spatial_merge_size) ** 2,
+        images_last=config.data.images_last,
     )
     banned = np.zeros(model.text.vocab_size, bool)
     banned[len(tokenizer) :] = True
@@ -180,7 +205,7 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
         for one in warm_start.row_examples(
             rooms, rows, config.warm_start, config.data.wordings, rng
         ):
-            for example in (*one.questioner, *one.solver):
+            for example in (*one.looking, *one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
     # Every hint and reason, however rare.
     texts += [f" {phrase}" for phrase in prompts.reason_phrases()]
@@ -216,44 +241,52 @@ class _Steps:
         setup = self.setup
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
-        single = (sum(config.rows), 0, 0)
-        rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
-        examples = warm_start.row_examples(setup.train, rows, config, wordings, rng)
+        if step < config.looking_steps:
+            rows = setup.rows.step_rows(step, (config.looking_rows, 0, 0))
+            looked = warm_start.looking_examples(setup.train, rows, wordings, rng)
+            kinds = [[(example,) for example in looked]]
+        else:
+            single = (config.single_rows, 0, 0)
+            rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
+            drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
+            kinds = [
+                [one.looking for one in drawn],
+                [one.questioner for one in drawn],
+                [one.solver for one in drawn],
+            ]
         vision, first = self._vision(setup.train, rows)
-        bare = [setup.encoder.conversation("", len(row.frames)) for row in rows]
-        ends = [int(np.flatnonzero(one.visual)[-1]) + 2 for one in bare]  # through <|vision_end|>
-        bucket = setup.config.rollout.prompt_bucket
-        shown = packing.pad_prompts(bare, ends, first, packing.bucket(max(ends), bucket))
         batch = WarmStartBatch(
-            vision=vision,
-            prompts=shown,
-            questioner=self._dialogues(rows, ends, [one.questioner for one in examples]),
-            solver=self._dialogues(rows, ends, [one.solver for one in examples]),
+            vision, tuple(self._supervised(rows, first, examples) for examples in kinds)
         )
         state, metrics = self.update_warm(state, batch)
         return state, _floats(metrics)
 
-    def _dialogues(
+    def _supervised(
         self,
         rows: Sequence[Row],
-        ends: Sequence[int],
+        first: Sequence[int],
         groups: Sequence[tuple[warm_start.Example, ...]],
-    ) -> packing.Suffixes:
-        """Conversations about the rows' images, cut where the images end."""
-        encoder = self.setup.encoder
+    ) -> Supervised:
+        """Conversations about the rows' images: all but the last token of each prompt, then the
+        reply.
+        """
+        encoder, bucket = self.setup.encoder, self.setup.config.rollout.prompt_bucket
+        asked, firsts, replies = [], [], []
+        for row, start, group in zip(rows, first, groups, strict=True):
+            for example in group:
+                asked.append(encoder.conversation(example.prompt, len(row.frames)))
+                firsts.append(start)
+                replies.append(example.reply)
+        ends = [len(one.tokens) - 1 for one in asked]
         dialogues = [
-            [
-                packing.dialogue(
-                    encoder,
-                    encoder.conversation(example.prompt, len(row.frames)),
-                    end,
-                    example.reply,
-                )
-                for example in group
-            ]
-            for row, end, group in zip(rows, ends, groups, strict=True)
+            [packing.dialogue(encoder, one, end, reply)]
+            for one, end, reply in zip(asked, ends, replies, strict=True)
         ]
-        return packing.pad_dialogues(dialogues, self.setup.config.rollout.prompt_bucket)
+        length = packing.bucket(max(ends), bucket)
+        return Supervised(
+            packing.pad_prompts(asked, ends, firsts, length),
+            packing.pad_dialogues(dialogues, bucket // 4),
+        )
 
     def evolve(
         self, state: TrainState, step: int, records: Records
@@ -345,7 +378,7 @@ class _Steps:
             "rollout/unfinished_questioner": 1.0 - float(np.mean(np.asarray(asked_out.finished))),
             "rollout/unfinished_solver": 1.0 - float(np.mean(np.asarray(solved_out.finished))),
         }
-        everywhere = jnp.ones(len(TASKS), bool)
+        everywhere = jnp.asarray([task.name in config.data.tasks for task in TASKS])
         for task, chance in zip(
             TASKS,
             np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere)),
@@ -452,7 +485,7 @@ class _Steps:
         samples = []
         if moment != "during":
             # Spread over the items, so that every task is shown.
-            chosen = range(0, min(len(items), SAMPLES_SHOWN * len(TASKS)))
+            chosen = range(0, min(len(items), SAMPLES_SHOWN * len(setup.config.data.tasks)))
             samples = [
                 {
                     "task": items[i].task,

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers
 
 from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.scheduler import Scheduler, SchedulerState
@@ -22,13 +23,40 @@ class TrainState:
 
 
 def warm_start_optimizer(config: WarmStartConfig) -> optax.GradientTransformation:
-    """AdamW with a linear rise and a cosine fall to a tenth of the peak rate."""
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, config.peak_lr, config.warmup_steps, max(config.steps, 1), 0.1 * config.peak_lr
-    )
+    """Muon for the matrices of the layers, AdamW for all else; both rates rise linearly and fall
+    along a cosine to a tenth.
+
+    On the tiny policy Muon reaches in 400 steps what AdamW alone does not in 800.
+    """
+
+    def rate(peak: float) -> optax.Schedule:
+        steps = max(config.steps, 1)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, config.warmup_steps, steps, 0.1 * peak)
+
     return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.98, weight_decay=0.01)
+        optax.clip_by_global_norm(1.0),
+        optax.contrib.muon(
+            rate(config.matrix_lr),
+            adam_learning_rate=rate(config.peak_lr),
+            adam_b2=0.98,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_layer_matrices,
+        ),
     )
+
+
+def _layer_matrices(params: Any) -> Any:
+    """For each kernel of a layer, which axes are its input and output: layers of one kind are
+    stacked along the axes before. None elsewhere: embeddings, norms, biases.
+    """
+
+    def axes(path: Any, leaf: jax.Array) -> MuonDimensionNumbers | None:
+        names = jax.tree_util.keystr(path)
+        if "kernel" not in names or "patch_embed" in names:
+            return None
+        return MuonDimensionNumbers((leaf.ndim - 2,), (leaf.ndim - 1,))
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def evolution_optimizer(config: GrpoConfig) -> optax.GradientTransformation:

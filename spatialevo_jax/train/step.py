@@ -16,6 +16,7 @@ from spatialevo_jax.rollout.batch import Prompts, Suffixes
 from spatialevo_jax.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
+KINDS = ("looking", "questioner", "solver")  # of supervised conversations
 
 
 @jax.tree_util.register_dataclass
@@ -39,11 +40,18 @@ class EvolutionBatch:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Supervised:
+    """Conversations of one kind with one reply each, (P, 1, T)."""
+
+    prompts: Prompts
+    replies: Suffixes
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class WarmStartBatch:
     vision: qwen.VisionInputs
-    prompts: Prompts  # the images alone, shared by all conversations about them
-    questioner: Suffixes
-    solver: Suffixes
+    kinds: tuple[Supervised, ...]  # of KINDS: all three, or looking alone
 
 
 def target_logprobs(
@@ -81,19 +89,18 @@ def _apply(
 def make_warm_start_step(
     policy: qwen.Policy, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, WarmStartBatch], tuple[TrainState, Metrics]]:
-    """Cross-entropy of the replies, mean over tokens, both roles weighing the same."""
+    """Cross-entropy of the replies: mean over tokens of each kind, then over the kinds."""
 
     def loss_fn(params: Any, batch: WarmStartBatch) -> tuple[jax.Array, Metrics]:
         features = qwen.encode_images(policy, params, batch.vision)
-        prefix = decode.prefill(policy, params, features, batch.prompts)
-        losses = {
-            f"loss/{role}": -grpo.masked_mean(
-                target_logprobs(policy, params, prefix, suffixes), suffixes.mask
-            )
-            for role, suffixes in (("questioner", batch.questioner), ("solver", batch.solver))
-        }
-        total = 0.5 * (losses["loss/questioner"] + losses["loss/solver"])
-        return total, losses | {"loss/total": total}
+        losses = []
+        for kind in batch.kinds:
+            prefix = decode.prefill(policy, params, features, kind.prompts)
+            logprobs = target_logprobs(policy, params, prefix, kind.replies)
+            losses.append(-grpo.masked_mean(logprobs, kind.replies.mask))
+        total = jnp.stack(losses).mean()
+        named = {f"loss/{kind}": loss for kind, loss in zip(KINDS, losses, strict=False)}
+        return total, named | {"loss/total": total}
 
     def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)

@@ -2,6 +2,7 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
+- Looking: all that one image shows, and exactly where it is. The first steps are nothing else.
 - Solver: a valid question, the exact pointings of the objects it names, and an answer; with
   chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
   learns to look, and hardly to reason.
@@ -24,7 +25,6 @@ from spatialevo_jax.environment import (
     Request,
     answer_requests,
     draw_slots,
-    feasible_tasks,
     pools,
     render,
 )
@@ -32,6 +32,7 @@ from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
 
 NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
+MOST_POINTINGS = 7  # of a looking conversation, nearest first
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
 
@@ -49,6 +50,7 @@ class Example:
 @dataclasses.dataclass(frozen=True)
 class RowExamples:
     row: Row
+    looking: tuple[Example, ...]
     questioner: tuple[Example, ...]
     solver: tuple[Example, ...]
 
@@ -64,7 +66,7 @@ def row_examples(
 
     `wordings` is how many of the sentence forms of each task are used.
     """
-    drafts = [_draft(rooms.records[row.room], row, config, wordings, rng) for row in rows]
+    drafts = [_draft(rooms, row, config, wordings, rng) for row in rows]
     verdicts = iter(
         answer_requests([request for draft in drafts for request in draft], strict_margin=True)
     )
@@ -76,6 +78,9 @@ def row_examples(
         examples.append(
             RowExamples(
                 row=row,
+                looking=tuple(
+                    _looking_example(seen, row, draft[i].question, rng) for i in range(config.looks)
+                ),
                 questioner=tuple(
                     _questioner_example(record, row, request, seen, rng)
                     for request in draft[: config.questions]
@@ -86,15 +91,40 @@ def row_examples(
     return examples
 
 
+def looking_examples(
+    rooms: RoomSet, rows: Sequence[Row], wordings: int, rng: np.random.Generator
+) -> list[Example]:
+    """One conversation for each row that points at all that an image shows."""
+    examples = []
+    for row in rows:
+        record = rooms.records[row.room]
+        tasks = rooms.feasible_tasks(row)
+        task = tasks[rng.integers(len(tasks))]
+        slots = draw_slots(record, row.frames, task, rng)
+        question = render(task, slots, int(rng.integers(wordings))) if rng.random() < 0.5 else ""
+        seen = pointing.visible(record, row.frames)
+        examples.append(_looking_example(seen, row, question, rng))
+    return examples
+
+
+def _looking_example(
+    seen: tuple[pointing.Pointing, ...], row: Row, question: str, rng: np.random.Generator
+) -> Example:
+    image = 1 + int(rng.integers(len(row.frames)))
+    shown = [point for point in seen if point.image == image][:MOST_POINTINGS]
+    text = f"{question} {prompts.look(image)}".strip()
+    return Example(text, "See " + " ".join(str(point) for point in shown))
+
+
 def _draft(
-    record: SceneRecord,
+    rooms: RoomSet,
     row: Row,
     config: WarmStartConfig,
     wordings: int,
     rng: np.random.Generator,
 ) -> list[Request]:
     """Questions for a row: the Questioner's first, then twice as many as the Solver needs."""
-    tasks = feasible_tasks(record, row.frames)
+    tasks, record = rooms.feasible_tasks(row), rooms.records[row.room]
     requests = []
     for number in range(config.questions + 2 * config.answers):
         task = tasks[rng.integers(len(tasks))]

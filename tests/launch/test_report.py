@@ -34,7 +34,7 @@ def make_run(folder: Path, *, gain: float = 0.3, seed: int = 0, reward: str = "g
     ]
     for step in range(10, 30):
         row: dict[str, Any] = {"step": step, "phase": "evolve", "seconds": float(step)}
-        row |= {"loss/total": 0.1, "policy/entropy": 0.5, "time/rollout_s": 0.25}
+        row |= {"loss/total": 0.1, "policy/entropy_solver": 0.5, "time/rollout_s": 0.25}
         row |= {"reward/questioner": 0.5, "reward/solver": 0.4, "accuracy/sampled": 0.4}
         row |= {f"scheduler/probability/{task}": 1 / 3 for task in TASKS}
         row |= {f"validity/{task}": 0.8 for task in TASKS}

@@ -92,10 +92,10 @@ def train(config: TrainConfig, workdir: Path, *, stop_before: int | None = None)
         patch.setattr(loop, "_Steps", watched_steps)
         patch.setattr(Records, "metrics", watched_record)
         if stop_before is None:
-            loop.run(config, workdir)
+            loop.train(loop.open_run(config, workdir))
             return seen
         with pytest.raises(Stopped):
-            loop.run(config, workdir)
+            loop.train(loop.open_run(config, workdir))
         managers[0].wait_until_finished()
         managers[0].close()
     return seen
@@ -201,10 +201,10 @@ def test_a_folder_holds_one_configuration(unbroken: tuple[TrainConfig, Path, See
     config, workdir, _ = unbroken
     other = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, lr=1e-3))
     with pytest.raises(ValueError, match=r"another configuration .*grpo\.lr"):
-        loop.run(other, workdir)
+        loop.open_run(other, workdir)
 
 
 def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:
     config = TrainConfig(data=DataConfig(scenes=tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"launch\.prepare"):
-        loop.run(config, tmp_path / "run")
+        loop.open_run(config, tmp_path / "run")

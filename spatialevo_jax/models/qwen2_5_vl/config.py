@@ -101,8 +101,8 @@ def _released(
     return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
 
 
-# The tiny size is for the demo and the tests. Its rotary base is small because its 8 frequencies
-# must tell apart a few dozen positions, not 32 thousand.
+# The tiny size is for the demo and the tests. Its 8 rotary frequencies are all 1 radian and serve
+# height and width: the four columns of a small image must be told apart, not 32 thousand words.
 TINY = ModelConfig(
     vision=VisionConfig(
         depth=2,
@@ -120,8 +120,8 @@ TINY = ModelConfig(
         num_heads=4,
         num_kv_heads=2,
         head_dim=16,
-        mrope_section=(2, 3, 3),
-        rope_theta=4.0,
+        mrope_section=(0, 1, 7),
+        rope_theta=30.0,
         tie_word_embeddings=True,
     ),
 )

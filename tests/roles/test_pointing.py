@@ -1,0 +1,144 @@
+"""Pointing: where an object is said to be, and which claims hold."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from geometry_jax.scene_io import SceneRecord
+from geometry_jax.types import leaf
+from spatialevo_jax.roles import pointing
+from spatialevo_jax.roles.pointing import Pointing, grounding, parse, visible
+from tests.scenes import THINGS, camera, make_record
+
+CHAIR = Pointing("chair", 1, 2, 5, 4)
+LAMP = Pointing("lamp", 1, 6, 1, 7)
+
+
+def record_with(boxes: list[list[float]], depths: list[float]) -> SceneRecord:
+    """Two images of 100 by 80 pixels; the objects' boxes and depths in both are as given."""
+    pose = camera(0.0, 0.0, 1.5, heading=90.0)
+    things = [dataclasses.replace(thing, center=(0.0, 3.0, 1.0)) for thing in THINGS[: len(boxes)]]
+    record = make_record(things, [pose, pose])
+    location = np.zeros((2, len(boxes), 3), np.float32)
+    location[..., 2] = depths
+    scene = dataclasses.replace(
+        record.scene,
+        bbox_2d=leaf(np.asarray([boxes, boxes], np.float32)),
+        camera_location=leaf(location),
+    )
+    return dataclasses.replace(record, scene=scene)
+
+
+def test_a_pointing_by_hand() -> None:
+    """Middle (30, 55) of 100 by 80 pixels: 2.4 columns and 5.5 rows in; 2.3 m is 4.6 steps."""
+    (found,) = visible(record_with([[20, 50, 40, 60]], [2.3]), (0,))
+    assert found == Pointing("bed", 1, 2, 5, 4)
+    assert str(found) == "bed 1254"
+
+
+@pytest.mark.parametrize(
+    ("box", "depth", "cells"),
+    [
+        ([0, 0, 0, 0], 0.0, (0, 0, 0)),
+        ([100, 80, 100, 80], 4.99, (7, 7, 9)),  # the far edge belongs to the last cell
+        ([12, 10, 13, 10], 0.5, (1, 1, 1)),  # on an edge: the later cell
+        ([-60, -60, 10, 10], -1.0, (0, 0, 0)),
+        ([50, 40, 50, 40], 50.0, (4, 4, 9)),
+    ],
+)
+def test_cells_at_the_edges(box: list[float], depth: float, cells: tuple[int, int, int]) -> None:
+    (found,) = visible(record_with([box], [depth]), (0,))
+    assert (found.column, found.row, found.depth) == cells
+
+
+def test_objects_come_image_by_image_nearest_first() -> None:
+    record = record_with([[0, 0, 10, 10]] * 3, [3.0, 1.0, 2.0])
+    found = [(one.image, one.label) for one in visible(record, (1, 0))]
+    near_to_far = ["table", "lamp", "bed"]
+    assert found == [(image, label) for image in (1, 2) for label in near_to_far]
+
+
+def test_only_what_is_seen_well_enough_is_pointed_at() -> None:
+    pose = camera(2.5, -1.0, 1.5, heading=90.0)
+    shares = {(0, 0): pointing.MIN_VISIBILITY, (0, 1): pointing.MIN_VISIBILITY - 0.01, (0, 2): 0.0}
+    found = visible(make_record(THINGS[:3], [pose], visibility=shares), (0,))
+    assert [one.label for one in found] == ["bed"]
+
+
+def test_what_is_written_is_read_back() -> None:
+    record = record_with([[0, 0, 30, 30], [50, 60, 70, 70], [90, 5, 99, 9]], [0.7, 2.6, 9.0])
+    truth = visible(record, (0, 1))
+    assert len(truth) == 6
+    assert parse(" ".join(map(str, truth))) == truth
+    assert grounding("\n".join(map(str, truth)), truth) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("", []),
+        ("I see a chair.", []),
+        ("chair 1254", ["chair 1254"]),
+        ("Chair 1254, LAMP 1617", ["chair 1254", "lamp 1617"]),
+        ("I see a lamp 1617.", ["i see a lamp 1617"]),
+        ("trash can 2301", ["trash can 2301"]),
+        ("chair 12545", []),  # five digits are no pointing ...
+        ("chair 125", []),  # ... nor are three
+        ("chair 1254.5", []),
+        ("chair1254", []),
+        ("1254", []),
+        ("chair 1254 lamp 1617 chair 1254", ["chair 1254", "lamp 1617", "chair 1254"]),
+        ("chair\n1254", []),
+    ],
+)
+def test_claims_in_a_text(text: str, claims: list[str]) -> None:
+    assert [str(claim) for claim in parse(text)] == claims
+
+
+@pytest.mark.parametrize(
+    ("claim", "holds"),
+    [
+        ("chair 1254", True),
+        ("chair 1143", True),  # one cell and one step off in everything
+        ("chair 1365", True),
+        ("chair 1454", False),
+        ("chair 1274", False),
+        ("chair 1256", False),
+        ("chair 2254", False),  # another image
+        ("lamp 1254", False),
+        ("the red chair 1254", True),
+        ("armchair 1254", False),
+        ("chair lamp 1254", False),
+    ],
+)
+def test_a_claim_holds_within_one_cell_and_one_step(claim: str, holds: bool) -> None:
+    assert grounding(claim, (CHAIR,), wanted=1) == float(holds)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("chair 1254 lamp 1617", 1.0),
+        ("chair 1254", 0.5),  # one of the two wanted
+        ("chair 1254 lamp 1611", 0.5),
+        ("chair 1254 chair 1254", 0.5),  # said twice, right once
+        ("chair 1254 lamp 1617 tv 1111 tv 1222", 0.5),
+        ("chair 1254 lamp 1617 lamp 1617", 2 / 3),
+        ("nothing", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_share_of_claims_that_hold(text: str, expected: float) -> None:
+    assert grounding(text, (CHAIR, LAMP)) == pytest.approx(expected)
+
+
+def test_no_more_claims_are_wanted_than_objects_are_seen() -> None:
+    assert grounding("chair 1254", (CHAIR,)) == 1.0
+    assert grounding("", ()) == 0.0
+    assert grounding("chair 1254", ()) == 0.0
+
+
+def test_two_objects_of_one_label_are_two_claims() -> None:
+    second = Pointing("chair", 1, 7, 5, 4)
+    assert grounding("chair 1254 chair 1754", (CHAIR, second)) == 1.0
