@@ -25,6 +25,7 @@ class DataConfig:
 
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
     image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
+    dot_size: int = 4  # pixels of the dots that mark the grid of pointing in images, 0: none
     scene_frames: int = 4  # images of one scene row
     images_last: bool = True  # False: as released models are mostly prompted
     tasks: tuple[str, ...] = tuple(TASK_IDS)  # what is asked, in training and held out
@@ -56,20 +57,19 @@ class WarmStartConfig:
     names labels at random, so that self-evolution has both roles left to improve.
     """
 
-    steps: int = 1300
-    looking_steps: int = 600  # the first of them, which teach nothing but pointing in one image
+    steps: int = 800
+    naming_steps: int = 150  # the first of them: visual tokens name what they show, and no more
+    naming_rows: int = 48  # images of one such step
+    naming_weight: float = 0.3  # of naming in the steps after these
+    looking_steps: int = 500  # the steps until here only point at objects of one image
     looking_rows: int = 16  # images of one such step
-    single_steps: int = (
-        900  # the first of them, in which all rows show one image: sight comes sooner
-    )
-    single_rows: int = 10  # images of one such step
     matrix_lr: float = 1e-2  # peak rate of the layers' matrices (Muon)
     peak_lr: float = 4e-3  # and of all other parameters (AdamW)
     warmup_steps: int = 40
     rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
     looks: int = 1  # conversations about one image set that only point
-    questions: int = 2  # Questioner conversations for one image set
-    answers: int = 5  # Solver conversations for one image set
+    questions: int = 1  # Questioner conversations for one image set
+    answers: int = 3  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
     answer_noise: float = 0.9
     question_noise: float = 0.25
@@ -79,6 +79,11 @@ class WarmStartConfig:
             self.warmup_steps < self.steps or self.steps == 0,
             f"warm_start.warmup_steps: expected fewer than steps={self.steps}, "
             f"got {self.warmup_steps}.",
+        )
+        _require(
+            self.naming_steps <= self.looking_steps <= self.steps,
+            "warm_start: expected naming_steps <= looking_steps <= steps, got "
+            f"{self.naming_steps}, {self.looking_steps}, {self.steps}.",
         )
         for name in ("invalid_share", "answer_noise", "question_noise"):
             value = getattr(self, name)
@@ -94,11 +99,12 @@ class RolloutConfig:
     solver_prompts: int = 48  # distinct questions answered in one step; a fixed budget
     max_invalid_share: float = 0.15  # of the budget that may go to explaining invalid questions
     temperature: float = 1.0
-    questioner_tokens: int = 52  # longest Questioner response
-    solver_tokens: int = 36  # longest Solver response
+    questioner_tokens: int = 56  # longest Questioner response
+    solver_tokens: int = 40  # longest Solver response
     questioner_prompt: int = 192  # tokens that Questioner prompts are padded to, images included
     solver_prompt: int = 192  # likewise for the Solver; a longer prompt is an error, never cut
-    prompt_bucket: int = 32  # supervised conversations are padded to a multiple of this
+    prompt_bucket: int = 96  # prompts of supervised conversations are padded to a multiple of this
+    reply_bucket: int = 64  # and their replies of this; every new length costs a compilation
 
     def __post_init__(self) -> None:
         _require(
@@ -115,7 +121,7 @@ class RolloutConfig:
 class GrpoConfig:
     """The policy loss. Without a KL term no reference copy of the policy is kept."""
 
-    steps: int = 200
+    steps: int = 150
     lr: float = 4e-4
     warmup_steps: int = 5
     weight_decay: float = 0.0

@@ -18,7 +18,7 @@ from geometry_jax import scene_io
 from geometry_jax.scene_io import SceneRecord
 from spatialevo_jax.config import DataConfig
 from spatialevo_jax.environment import feasible_tasks
-from spatialevo_jax.roles.pointing import MIN_VISIBILITY
+from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
 
@@ -63,7 +63,10 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
         )
     records = tuple(scene_io.load_scene(config.scenes, name) for name in names)
     images = tuple(
-        np.stack([read_image(path, config.image_size) for path in record.image_paths])
+        pointing.overlay(
+            np.stack([read_image(path, config.image_size) for path in record.image_paths]),
+            config.dot_size,
+        )
         for record in records
     )
     return RoomSet(records, images, config.tasks)
@@ -84,7 +87,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
 def _visible(record: SceneRecord) -> np.ndarray:
     """(F, N) bool: objects seen well enough to be asked about."""
     scene = record.scene
-    seen = np.asarray(scene.seen) & (np.asarray(scene.visibility) >= MIN_VISIBILITY)
+    seen = np.asarray(scene.seen) & (np.asarray(scene.visibility) >= pointing.MIN_VISIBILITY)
     return seen & np.asarray(scene.object_valid)[None]
 
 

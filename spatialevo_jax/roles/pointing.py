@@ -1,10 +1,10 @@
 """Pointing: naming an object together with where it is seen. The short form in which both roles
 show what they look at.
 
-    chair 1254      the chair in Image 1, column 2 and row 5 of an 8 by 8 grid, 2.0 to 2.5 m deep
+    1 chair c64     the chair in Image 1, column c and row 6 of an 8 by 8 grid, 2.0 to 2.5 m deep
 
-Column counts from the left, row from the top; depth is z in the camera in half metres, 9 for all
-beyond.
+Columns a to h count from the left, rows 1 to 8 from the top; depth is z in the camera in half
+metres, 9 for all beyond. Letters and digits, so that no token means both a column and a row.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ from geometry_jax.scene_io import SceneRecord
 GRID = 8
 DEPTH_STEP = 0.5  # metres
 MIN_VISIBILITY = 0.1  # share of the object that must be seen; the oracle's floor
-CLAIM = re.compile(r"([a-z][a-z ]{0,40}?) (\d)(\d)(\d)(\d)(?!\d|\.\d)")
+COLUMNS = "abcdefgh"
+CLAIM = re.compile(r"(?<!\d)(\d) ([a-z][a-z ]{0,40}?) ([a-h])([1-8])(\d)(?!\d|\.\d)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,41 @@ class Pointing:
     depth: int
 
     def __str__(self) -> str:
-        return f"{self.label} {self.image}{self.column}{self.row}{self.depth}"
+        return f"{self.image} {self.label} {COLUMNS[self.column]}{self.row + 1}{self.depth}"
+
+
+def overlay(images: np.ndarray, dot: int) -> np.ndarray:
+    """(F, S, S, 3) uint8 with a square dot of `dot` pixels in the middle of each cell of the grid:
+    red grows from left to right, green from top to bottom.
+
+    Rotary positions are relative: the architecture sees what is beside what, and learns only from
+    very many images where in the image it is. Dots that tell are a visual prompt (arXiv 2402.12058)
+    that gives a small policy the frame in which it points.
+    """
+    if dot == 0:
+        return images
+    side = images.shape[1]
+    middle = ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int)
+    drawn = images.copy()
+    for row, column in np.ndindex(GRID, GRID):
+        red, green = (round(255 * place / (GRID - 1)) for place in (column, row))
+        top, left = middle[row], middle[column]
+        drawn[:, top : top + dot, left : left + dot] = (red, green, 128)
+    return drawn
+
+
+def _seen(record: SceneRecord, frame: int) -> list[int]:
+    """Objects that can be pointed at in a frame, nearest first."""
+    scene = record.scene
+    seen = np.asarray(scene.seen[frame]) & np.asarray(scene.object_valid)
+    seen &= np.asarray(scene.visibility[frame]) >= MIN_VISIBILITY
+    order = np.argsort(np.asarray(scene.camera_location[frame, :, 2]), kind="stable")
+    return [int(index) for index in order if seen[index]]
+
+
+def boxes(record: SceneRecord, frame: int) -> np.ndarray:
+    """(k, 4) pixels x1, y1, x2, y2 of what `visible` lists for one frame, in its order."""
+    return np.asarray(record.scene.bbox_2d[frame], np.float64)[_seen(record, frame)]
 
 
 def visible(record: SceneRecord, frames: tuple[int, ...]) -> tuple[Pointing, ...]:
@@ -38,11 +73,8 @@ def visible(record: SceneRecord, frames: tuple[int, ...]) -> tuple[Pointing, ...
     found = []
     for image, frame in enumerate(frames, start=1):
         width, height = np.asarray(scene.image_size[frame], np.float64)
-        seen = np.asarray(scene.seen[frame]) & np.asarray(scene.object_valid)
-        seen &= np.asarray(scene.visibility[frame]) >= MIN_VISIBILITY
-        order = np.argsort(np.asarray(scene.camera_location[frame, :, 2]), kind="stable")
-        for index in (int(i) for i in order if seen[i]):
-            x1, y1, x2, y2 = np.asarray(scene.bbox_2d[frame, index], np.float64)
+        for index, box in zip(_seen(record, frame), boxes(record, frame), strict=True):
+            x1, y1, x2, y2 = box
             depth = float(scene.camera_location[frame, index, 2])
             found.append(
                 Pointing(
@@ -59,8 +91,8 @@ def visible(record: SceneRecord, frames: tuple[int, ...]) -> tuple[Pointing, ...
 def parse(text: str) -> tuple[Pointing, ...]:
     """The claims of a text, in order; anything else in it is ignored."""
     return tuple(
-        Pointing(label.strip(), *(int(digit) for digit in digits))
-        for label, *digits in (match.groups() for match in CLAIM.finditer(text.lower()))
+        Pointing(label, int(image), COLUMNS.index(column), int(row) - 1, int(depth))
+        for image, label, column, row, depth in CLAIM.findall(text.lower())
     )
 
 

@@ -4,6 +4,8 @@ A prompt is the images, each announced as "Image k:", then one of these texts. T
 from the same definition as the truth, and nothing in a prompt gives an answer away.
 """
 
+from collections.abc import Sequence
+
 from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.pools import Pools
 
@@ -56,8 +58,8 @@ def questioner(task: str, pools: Pools) -> str:
     )
 
 
-def look(image: int) -> str:
-    return f"Point at all objects in Image {image}."
+def look(image: int, labels: Sequence[str]) -> str:
+    return f"Point at all of these in Image {image}: {', '.join(labels)}."
 
 
 def solver(task: str, question: str) -> str:

@@ -32,7 +32,7 @@ from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import sized
-from spatialevo_jax.roles import prompts
+from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
@@ -207,7 +207,8 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
         ):
             for example in (*one.looking, *one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
-    # Every hint and reason, however rare.
+    # Every hint, reason and column, however rare.
+    texts += [f" {warm_start.NOTHING} {' '.join(pointing.COLUMNS)}"] * TOKENIZER_STEPS
     texts += [f" {phrase}" for phrase in prompts.reason_phrases()]
     texts += [f" {choice}" for task in TASKS for choice in task.choices]
     return texts
@@ -219,7 +220,9 @@ class _Steps:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         config = setup.config
-        self.update_warm = make_warm_start_step(setup.policy, optimizer(config, 0))
+        self.update_warm = make_warm_start_step(
+            setup.policy, optimizer(config, 0), config.warm_start.naming_weight
+        )
         self.update = make_evolution_step(
             setup.policy,
             optimizer(config, config.warm_start.steps),
@@ -241,13 +244,15 @@ class _Steps:
         setup = self.setup
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
-        if step < config.looking_steps:
+        if step < config.naming_steps:
+            rows = setup.rows.step_rows(step, (config.naming_rows, 0, 0))
+            kinds = []
+        elif step < config.looking_steps:
             rows = setup.rows.step_rows(step, (config.looking_rows, 0, 0))
-            looked = warm_start.looking_examples(setup.train, rows, wordings, rng)
+            looked = warm_start.looking_examples(setup.train, rows, rng)
             kinds = [[(example,) for example in looked]]
         else:
-            single = (config.single_rows, 0, 0)
-            rows = setup.rows.step_rows(step, single if step < config.single_steps else config.rows)
+            rows = setup.rows.step_rows(step, config.rows)
             drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
             kinds = [
                 [one.looking for one in drawn],
@@ -255,8 +260,11 @@ class _Steps:
                 [one.solver for one in drawn],
             ]
         vision, first = self._vision(setup.train, rows)
+        side = setup.encoder.grid[1] // setup.policy.config.vision.spatial_merge_size
         batch = WarmStartBatch(
-            vision, tuple(self._supervised(rows, first, examples) for examples in kinds)
+            vision,
+            warm_start.names(setup.train, rows, side, setup.encoder.encode),
+            tuple(self._supervised(rows, first, examples) for examples in kinds),
         )
         state, metrics = self.update_warm(state, batch)
         return state, _floats(metrics)
@@ -270,7 +278,7 @@ class _Steps:
         """Conversations about the rows' images: all but the last token of each prompt, then the
         reply.
         """
-        encoder, bucket = self.setup.encoder, self.setup.config.rollout.prompt_bucket
+        encoder, config = self.setup.encoder, self.setup.config.rollout
         asked, firsts, replies = [], [], []
         for row, start, group in zip(rows, first, groups, strict=True):
             for example in group:
@@ -282,10 +290,10 @@ class _Steps:
             [packing.dialogue(encoder, one, end, reply)]
             for one, end, reply in zip(asked, ends, replies, strict=True)
         ]
-        length = packing.bucket(max(ends), bucket)
+        length = packing.bucket(max(ends), config.prompt_bucket)
         return Supervised(
             packing.pad_prompts(asked, ends, firsts, length),
-            packing.pad_dialogues(dialogues, bucket // 4),
+            packing.pad_dialogues(dialogues, config.reply_bucket),
         )
 
     def evolve(

@@ -17,6 +17,7 @@ from spatialevo_jax.train.state import TrainState
 
 Metrics = dict[str, jax.Array]
 KINDS = ("looking", "questioner", "solver")  # of supervised conversations
+NAMING_EPS = 1e-6
 
 
 @jax.tree_util.register_dataclass
@@ -49,9 +50,19 @@ class Supervised:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Names:
+    """What each of the V visual tokens should say of itself: K tokens with their weights."""
+
+    tokens: jax.Array  # (V, K) i32
+    weights: jax.Array  # (V, K) f32
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class WarmStartBatch:
     vision: qwen.VisionInputs
-    kinds: tuple[Supervised, ...]  # of KINDS: all three, or looking alone
+    names: Names
+    kinds: tuple[Supervised, ...]  # of KINDS: all three, looking alone, or none
 
 
 def target_logprobs(
@@ -86,21 +97,36 @@ def _apply(
     return state, metrics | {"optimizer/grad_norm": optax.global_norm(grads)}
 
 
+def naming_loss(
+    policy: qwen.Policy, params: Any, features: jax.Array, names: Names
+) -> jax.Array:
+    """Cross-entropy of visual features (V, D) read through the decoder's own vocabulary, as if each
+    were the last hidden state of a text. Mean over the visual tokens.
+    """
+    scale = jax.lax.rsqrt(jnp.square(features).mean(-1, keepdims=True) + NAMING_EPS)
+    logprobs = jax.nn.log_softmax(qwen.logits(policy, params, features * scale))
+    said = jnp.take_along_axis(logprobs, names.tokens, axis=-1)
+    return -(names.weights * said).sum(-1).mean()
+
+
 def make_warm_start_step(
-    policy: qwen.Policy, tx: optax.GradientTransformation
+    policy: qwen.Policy, tx: optax.GradientTransformation, naming_weight: float
 ) -> Callable[[TrainState, WarmStartBatch], tuple[TrainState, Metrics]]:
-    """Cross-entropy of the replies: mean over tokens of each kind, then over the kinds."""
+    """Cross-entropy of the replies, mean over tokens of each kind and then over the kinds; and of
+    naming, which is all there is in batches without replies.
+    """
 
     def loss_fn(params: Any, batch: WarmStartBatch) -> tuple[jax.Array, Metrics]:
         features = qwen.encode_images(policy, params, batch.vision)
+        naming = naming_loss(policy, params, features, batch.names)
         losses = []
         for kind in batch.kinds:
             prefix = decode.prefill(policy, params, features, kind.prompts)
             logprobs = target_logprobs(policy, params, prefix, kind.replies)
             losses.append(-grpo.masked_mean(logprobs, kind.replies.mask))
-        total = jnp.stack(losses).mean()
         named = {f"loss/{kind}": loss for kind, loss in zip(KINDS, losses, strict=False)}
-        return total, named | {"loss/total": total}
+        total = jnp.stack(losses).mean() + naming_weight * naming if losses else naming
+        return total, named | {"loss/naming": naming, "loss/total": total}
 
     def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)

@@ -2,7 +2,9 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
-- Looking: all that one image shows, and exactly where it is. The first steps are nothing else.
+- Naming: each visual token says which object it shows and where in the image it is. The first
+  steps are nothing else, and train the vision tower alone.
+- Looking: some of what one image shows, and exactly where it is. Then come steps of only this.
 - Solver: a valid question, the exact pointings of the objects it names, and an answer; with
   chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
   learns to look, and hardly to reason.
@@ -12,12 +14,13 @@ It stands for the pretrained base model that a real run starts from. Openly, for
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
+from geometry_jax.types import leaf
 from spatialevo_jax.config import WarmStartConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import (
@@ -30,9 +33,12 @@ from spatialevo_jax.environment import (
 )
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
+from spatialevo_jax.train.step import Names
 
 NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
-MOST_POINTINGS = 7  # of a looking conversation, nearest first
+NOTHING = "wall"  # what a visual token without an object says
+OBJECT_WEIGHT, NOTHING_WEIGHT = 2.0, 0.4  # of a label beside 1 for the place, as most is wall
+MOST_LABELS, MOST_POINTINGS = 5, 8  # that a looking conversation asks for and gets
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
 
@@ -53,6 +59,59 @@ class RowExamples:
     looking: tuple[Example, ...]
     questioner: tuple[Example, ...]
     solver: tuple[Example, ...]
+
+
+def shown_labels(record: SceneRecord, frame: int, side: int) -> list[str]:
+    """What each visual token of a frame shows, (side * side) in raster order: the label pointed at
+    in it, else of the nearest object whose box covers its middle, else "".
+    """
+    scene = record.scene
+    size = np.asarray(scene.image_size[frame], np.float64)
+    x, y = (np.indices((side, side)).reshape(2, -1)[::-1] + 0.5) / side * size[:, None]
+    shown = [""] * side**2
+    points = pointing.visible(record, (frame,))
+    for point, box in reversed(list(zip(points, pointing.boxes(record, frame), strict=True))):
+        x1, y1, x2, y2 = box
+        for cell in np.flatnonzero((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)):
+            shown[cell] = point.label
+    for point in reversed(points):
+        cell = point.row * side // pointing.GRID * side + point.column * side // pointing.GRID
+        shown[cell] = point.label
+    return shown
+
+
+def names(
+    rooms: RoomSet, rows: Sequence[Row], side: int, encode: Callable[[str], list[int]]
+) -> Names:
+    """What the visual tokens of the rows' images should say of themselves: the label that they
+    show, and the columns and rows of the pointing grid that they cover.
+    """
+
+    def word(text: str) -> int:
+        return encode(f" {text}")[0]
+
+    def digit(text: str) -> int:
+        return encode(text)[0]
+
+    first = np.arange(side) * pointing.GRID // side
+    last = -(-(np.arange(side) + 1) * pointing.GRID // side) - 1
+    columns = np.array([[word(pointing.COLUMNS[i]) for i in ends] for ends in (first, last)])
+    lines = np.array([[digit(str(i + 1)) for i in ends] for ends in (first, last)])
+    places = np.concatenate(
+        [np.tile(columns, side), np.repeat(lines, side, axis=1)]
+    ).T  # (side * side, 4)
+    tokens, weights = [], []
+    for row in rows:
+        for frame in row.frames:
+            shown = shown_labels(rooms.records[row.room], frame, side)
+            labels = np.array([word(label or NOTHING) for label in shown])
+            tokens.append(np.column_stack([labels, places]))
+            weight = [OBJECT_WEIGHT if label else NOTHING_WEIGHT for label in shown]
+            weights.append(np.column_stack([weight, np.full((side**2, 4), 0.25)]))
+    return Names(
+        leaf(np.concatenate(tokens).astype(np.int32)),
+        leaf(np.concatenate(weights).astype(np.float32)),
+    )
 
 
 def row_examples(
@@ -79,7 +138,7 @@ def row_examples(
             RowExamples(
                 row=row,
                 looking=tuple(
-                    _looking_example(seen, row, draft[i].question, rng) for i in range(config.looks)
+                    _looking_example(seen, row, rng) for _ in range(config.looks)
                 ),
                 questioner=tuple(
                     _questioner_example(record, row, request, seen, rng)
@@ -92,28 +151,31 @@ def row_examples(
 
 
 def looking_examples(
-    rooms: RoomSet, rows: Sequence[Row], wordings: int, rng: np.random.Generator
+    rooms: RoomSet, rows: Sequence[Row], rng: np.random.Generator
 ) -> list[Example]:
-    """One conversation for each row that points at all that an image shows."""
-    examples = []
-    for row in rows:
-        record = rooms.records[row.room]
-        tasks = rooms.feasible_tasks(row)
-        task = tasks[rng.integers(len(tasks))]
-        slots = draw_slots(record, row.frames, task, rng)
-        question = render(task, slots, int(rng.integers(wordings))) if rng.random() < 0.5 else ""
-        seen = pointing.visible(record, row.frames)
-        examples.append(_looking_example(seen, row, question, rng))
-    return examples
+    """One conversation for each row that points at some of what an image shows."""
+    return [
+        _looking_example(pointing.visible(rooms.records[row.room], row.frames), row, rng)
+        for row in rows
+    ]
 
 
 def _looking_example(
-    seen: tuple[pointing.Pointing, ...], row: Row, question: str, rng: np.random.Generator
+    seen: tuple[pointing.Pointing, ...], row: Row, rng: np.random.Generator
 ) -> Example:
+    """Labels of one image in random order, and where each is: all of one label from the left."""
     image = 1 + int(rng.integers(len(row.frames)))
-    shown = [point for point in seen if point.image == image][:MOST_POINTINGS]
-    text = f"{question} {prompts.look(image)}".strip()
-    return Example(text, "See " + " ".join(str(point) for point in shown))
+    shown = [point for point in seen if point.image == image]
+    names = list(dict.fromkeys(point.label for point in shown))
+    named = [names[index] for index in rng.permutation(len(names))[:MOST_LABELS]]
+    found = [
+        str(point)
+        for name in named
+        for point in sorted(
+            (one for one in shown if one.label == name), key=lambda one: one.column
+        )
+    ]
+    return Example(prompts.look(image, named), "See " + " ".join(found[:MOST_POINTINGS]))
 
 
 def _draft(

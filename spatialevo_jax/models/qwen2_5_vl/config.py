@@ -101,8 +101,9 @@ def _released(
     return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
 
 
-# The tiny size is for the demo and the tests. Its 8 rotary frequencies are all 1 radian and serve
-# height and width: the four columns of a small image must be told apart, not 32 thousand words.
+# The tiny size is for the demo and the tests. Of its 8 rotary frequencies the first serves the height
+# and the others the width: a small image has four columns, and what a token says must hardly turn
+# with its distance, or a label would not find its image token across a long prompt.
 TINY = ModelConfig(
     vision=VisionConfig(
         depth=2,
@@ -121,7 +122,7 @@ TINY = ModelConfig(
         num_kv_heads=2,
         head_dim=16,
         mrope_section=(0, 1, 7),
-        rope_theta=30.0,
+        rope_theta=10_000.0,
         tie_word_embeddings=True,
     ),
 )
