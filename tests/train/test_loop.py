@@ -23,7 +23,7 @@ from spatialevo_jax.rollout import decode
 from spatialevo_jax.train import checkpoint, loop
 from spatialevo_jax.train.records import Records
 
-WARM, EVOLVE, STOPPED_AT = 2, 4, 4
+WARM, EVOLVE, STOPPED_AT = 3, 4, 5
 
 
 class Stopped(Exception):
@@ -43,7 +43,15 @@ def config_of(rooms_root: Path) -> TrainConfig:
         vocab_size=384,
         data=DataConfig(scenes=rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1)),
         warm_start=WarmStartConfig(
-            steps=WARM, warmup_steps=1, rows=(1, 1, 1), questions=1, answers=2
+            steps=WARM,
+            naming_steps=1,
+            naming_rows=2,
+            looking_steps=2,
+            looking_rows=2,
+            warmup_steps=1,
+            rows=(1, 1, 1),
+            questions=1,
+            answers=2,
         ),
         rollout=RolloutConfig(
             questioner_samples=2,

@@ -1,0 +1,67 @@
+"""What the warm start teaches, case by case."""
+
+import dataclasses
+
+import numpy as np
+
+from geometry_jax.scene_io import SceneRecord
+from geometry_jax.types import leaf
+from spatialevo_jax.data import RoomSet, Row
+from spatialevo_jax.roles.pointing import Pointing, parse, visible
+from spatialevo_jax.train import warm_start
+from tests.scenes import THINGS, camera, make_record
+
+
+def record_with(boxes: list[list[float]], depths: list[float]) -> SceneRecord:
+    """One image of 100 by 80 pixels with the first things (bed, table, lamp) in the given boxes."""
+    things = [dataclasses.replace(thing, center=(0.0, 3.0, 1.0)) for thing in THINGS[: len(boxes)]]
+    record = make_record(things, [camera(0.0, 0.0, 1.5, heading=90.0)])
+    location = np.zeros((1, len(boxes), 3), np.float32)
+    location[..., 2] = depths
+    scene = dataclasses.replace(
+        record.scene,
+        bbox_2d=leaf(np.asarray([boxes], np.float32)),
+        camera_location=leaf(location),
+    )
+    return dataclasses.replace(record, scene=scene)
+
+
+def test_a_visual_token_shows_the_nearest_object_over_its_middle() -> None:
+    record = record_with([[0, 0, 100, 40], [0, 0, 50, 40]], [3.0, 1.0])
+    assert warm_start.shown_labels(record, 0, 2) == ["table", "bed", "", ""]
+
+
+def test_a_visual_token_shows_what_is_pointed_at_in_it() -> None:
+    """The lamp's middle is in the last token, though its box covers no token's middle."""
+    record = record_with([[0, 0, 98, 78], [0, 0, 10, 10], [80, 70, 90, 80]], [3.0, 5.0, 4.0])
+    assert warm_start.shown_labels(record, 0, 2) == ["bed", "bed", "bed", "lamp"]
+
+
+def words(text: str) -> list[int]:
+    """Stands for a tokenizer in which every text is one token."""
+    return [sum(ord(letter) << (8 * place) for place, letter in enumerate(text)) % 2**31]
+
+
+def test_names_say_label_columns_and_rows() -> None:
+    record = record_with([[0, 0, 50, 40]], [2.0])
+    images = np.zeros((1, 56, 56, 3), np.uint8)
+    rooms = RoomSet((record,), (images,), ("distance_cam_obj",))
+    named = warm_start.names(rooms, [Row(0, (0,))], 2, words)
+    first, last = np.asarray(named.tokens)[[0, 3]]
+    assert first.tolist() == [words(x)[0] for x in (" bed", " a", " d", "1", "4")]
+    assert last.tolist() == [words(x)[0] for x in (" wall", " e", " h", "5", "8")]
+    weights = np.asarray(named.weights)
+    assert weights[0, 0] > weights[3, 0] > 0
+    assert np.allclose(weights[:, 1:].sum(1), 1.0)
+
+
+def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
+    record = record_with([[0, 0, 50, 40], [50, 40, 90, 80], [0, 60, 20, 80]], [2.0, 3.0, 4.0])
+    rooms = RoomSet((record,), (np.zeros((1, 56, 56, 3), np.uint8),), ("distance_cam_obj",))
+    rng = np.random.default_rng(0)
+    (example,) = warm_start.looking_examples(rooms, [Row(0, (0,))], rng)
+    found = parse(example.reply)
+    assert set(found) == set(visible(record, (0,)))
+    order = [example.prompt.index(point.label) for point in found]
+    assert order == sorted(order)
+    assert isinstance(found[0], Pointing)
