@@ -57,22 +57,22 @@ class WarmStartConfig:
     names labels at random, so that self-evolution has both roles left to improve.
     """
 
-    steps: int = 800
+    steps: int = 900
     naming_steps: int = 150  # the first of them: visual tokens name what they show, and no more
     naming_rows: int = 48  # images of one such step
     naming_weight: float = 0.3  # of naming in the steps after these
-    looking_steps: int = 500  # the steps until here only point at objects of one image
+    looking_steps: int = 450  # the steps until here only point at objects of one image
     looking_rows: int = 16  # images of one such step
     matrix_lr: float = 1e-2  # peak rate of the layers' matrices (Muon)
     peak_lr: float = 4e-3  # and of all other parameters (AdamW)
     warmup_steps: int = 40
-    rows: tuple[int, int, int] = (2, 2, 2)  # of one step: single images, pairs, scenes
+    rows: tuple[int, int, int] = (4, 1, 1)  # of one step: single images, pairs, scenes
     looks: int = 1  # conversations about one image set that only point
     questions: int = 1  # Questioner conversations for one image set
     answers: int = 3  # Solver conversations for one image set
     invalid_share: float = 0.1  # of the Solver conversations explain an invalid question
     answer_noise: float = 0.9
-    question_noise: float = 0.25
+    question_noise: float = 0.15
 
     def __post_init__(self) -> None:
         _require(

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geometry_jax.scene_io import SceneRecord
+from geometry_jax.tasks import TASK_IDS
 from spatialevo_jax.config import DataConfig
 from spatialevo_jax.data import (
     ROWS_PER_ROOM,
@@ -27,7 +29,12 @@ SIZES = (1, 2, SCENE_FRAMES)
 
 
 def config_of(root: Path) -> DataConfig:
-    return DataConfig(scenes=root, image_size=SIZE, scene_frames=SCENE_FRAMES)
+    return DataConfig(scenes=root, image_size=SIZE, scene_frames=SCENE_FRAMES, dot_size=0)
+
+
+def set_of(*records: SceneRecord) -> RoomSet:
+    """Rooms without pictures about which every task may be asked."""
+    return RoomSet(records, (), tuple(TASK_IDS))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +83,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("images", SIZES)
 def test_rows_show_distinct_frames_that_allow_a_question(rooms: RoomSet, images: int) -> None:
-    rows = enumerate_rows(rooms.records, images, seed=3)
+    rows = enumerate_rows(rooms, images, seed=3)
     assert len(set(rows)) == len(rows)
     assert {row.room for row in rows} == {0, 1}
     for row in rows:
@@ -90,7 +97,7 @@ def test_no_room_offers_more_rows_than_its_share(images: int) -> None:
     poses = [camera(2.5 + 0.1 * i, -1.0, 1.5 + 0.02 * i, heading=90.0) for i in range(10)]
     crowded = make_record(THINGS, poses)
     per_room = [
-        sum(row.room == index for row in enumerate_rows([crowded, room()], images, seed=0))
+        sum(row.room == index for row in enumerate_rows(set_of(crowded, room()), images, seed=0))
         for index in range(2)
     ]
     assert max(per_room) <= ROWS_PER_ROOM
@@ -102,7 +109,7 @@ def test_the_frames_of_a_pair_share_an_object() -> None:
     things = [dataclasses.replace(THINGS[0], center=(0.0, y, 0.5)) for y in (3.0, -3.0)]
     things = [dataclasses.replace(t, label=f"thing{i}") for i, t in enumerate(things)]
     poses = [camera(0, 0, 1.5, heading=h) for h in (90.0, 270.0)] + [camera(1, 0, 1, heading=90.0)]
-    rows = enumerate_rows([make_record(things, poses)], 2, seed=0)
+    rows = enumerate_rows(set_of(make_record(things, poses)), 2, seed=0)
     assert {row.frames for row in rows} == {(0, 2), (2, 0)}
 
 
@@ -110,7 +117,7 @@ def test_the_frames_of_a_scene_row_show_every_object_between_them() -> None:
     things = [dataclasses.replace(THINGS[0], center=(0.0, y, 0.5)) for y in (3.0, -3.0)]
     things = [dataclasses.replace(t, label=f"thing{i}") for i, t in enumerate(things)]
     poses = [camera(x, 0, 1.5, heading=h) for h in (90.0, 270.0) for x in (0.0, 0.5, 1.0)]
-    rows = enumerate_rows([make_record(things, poses)], SCENE_FRAMES, seed=0)
+    rows = enumerate_rows(set_of(make_record(things, poses)), SCENE_FRAMES, seed=0)
     chosen = {row.frames for row in rows}
     assert chosen.isdisjoint({(0, 1, 2), (3, 4, 5)})
     assert all(list(frames) == sorted(frames) for frames in chosen)
@@ -120,12 +127,28 @@ def test_an_object_hardly_seen_is_not_in_an_image() -> None:
     """One object of the two is below the floor of a tenth: nothing to relate in this image."""
     poses = [camera(2.5, -1.0, 1.5, heading=90.0)] * 2
     faint = make_record(THINGS[:2], poses, visibility={(0, 0): 0.09, (1, 0): 0.1})
-    assert enumerate_rows([faint], 1, seed=0) == [Row(0, (1,))]
+    assert enumerate_rows(set_of(faint), 1, seed=0) == [Row(0, (1,))]
+
+
+def test_rows_are_about_the_chosen_tasks_alone() -> None:
+    """At one height no two images can be told apart by theirs."""
+    poses = [camera(2.5 + x, -1.0, 1.5, heading=90.0) for x in (0.0, 0.2)]
+    rooms = dataclasses.replace(set_of(make_record(THINGS[:2], poses)), tasks=("motion_camera",))
+    (row, _) = enumerate_rows(rooms, 2, seed=0)
+    assert rooms.feasible_tasks(row) == ("motion_camera",)
+    with pytest.raises(ValueError, match="rows of 1 images"):
+        enumerate_rows(rooms, 1, seed=0)
+
+
+def test_dots_are_drawn_into_what_the_policy_sees(rooms_root: Path, rooms: RoomSet) -> None:
+    dotted = load_rooms(dataclasses.replace(config_of(rooms_root), dot_size=2), "train")
+    assert dotted.images[0].shape == rooms.images[0].shape
+    assert (dotted.images[0] != rooms.images[0]).any(-1).mean() == pytest.approx(4 / 49, rel=0.02)
 
 
 def test_rooms_without_such_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="rows of 9 images"):
-        enumerate_rows([room()], 9, seed=0)
+        enumerate_rows(set_of(room()), 9, seed=0)
 
 
 COUNTS = (3, 2, 4)
@@ -148,7 +171,7 @@ def test_rows_depend_on_the_seed_and_the_step_alone(rooms: RoomSet) -> None:
 
 
 def test_an_epoch_shows_each_row_once_and_epochs_differ_in_order(rooms: RoomSet) -> None:
-    rows = enumerate_rows(rooms.records, 2, seed=5)
+    rows = enumerate_rows(rooms, 2, seed=5)
     source = row_source(rooms, SIZES, seed=5)
     epochs = [
         [source.step_rows(step, (0, 1, 0))[0] for step in range(at, at + len(rows))]

@@ -38,8 +38,8 @@ class Score:
 
 
 def build_items(rooms: RoomSet, per_task: int, scene_frames: int, wordings: int) -> list[Item]:
-    """`per_task` questions of each task, ordered so that every run of len(rooms.tasks) items has one
-    of each task.
+    """`per_task` questions of each task, ordered so that every run of len(rooms.tasks) items has
+    one of each task.
 
     Answers are balanced: among valid candidates the rarest answers are taken in turn.
 

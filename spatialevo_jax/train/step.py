@@ -97,9 +97,7 @@ def _apply(
     return state, metrics | {"optimizer/grad_norm": optax.global_norm(grads)}
 
 
-def naming_loss(
-    policy: qwen.Policy, params: Any, features: jax.Array, names: Names
-) -> jax.Array:
+def naming_loss(policy: qwen.Policy, params: Any, features: jax.Array, names: Names) -> jax.Array:
     """Cross-entropy of visual features (V, D) read through the decoder's own vocabulary, as if each
     were the last hidden state of a text. Mean over the visual tokens.
     """

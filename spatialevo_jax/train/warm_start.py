@@ -137,9 +137,7 @@ def row_examples(
         examples.append(
             RowExamples(
                 row=row,
-                looking=tuple(
-                    _looking_example(seen, row, rng) for _ in range(config.looks)
-                ),
+                looking=tuple(_looking_example(seen, row, rng) for _ in range(config.looks)),
                 questioner=tuple(
                     _questioner_example(record, row, request, seen, rng)
                     for request in draft[: config.questions]
@@ -171,9 +169,7 @@ def _looking_example(
     found = [
         str(point)
         for name in named
-        for point in sorted(
-            (one for one in shown if one.label == name), key=lambda one: one.column
-        )
+        for point in sorted((one for one in shown if one.label == name), key=lambda one: one.column)
     ]
     return Example(prompts.look(image, named), "See " + " ".join(found[:MOST_POINTINGS]))
 

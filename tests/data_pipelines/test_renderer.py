@@ -174,6 +174,6 @@ def test_no_surface_point_lies_before_the_depth_map(
                     for dv in (-1, 0, 1)
                     for du in (-1, 0, 1)
                 ]
-                # A thin part, as a lamp's pole, may fall between the rays; most of an object cannot.
+                # A thin part, as a lamp's pole, may fall between rays; most of an object cannot.
                 before = depth[row][inner] < np.min(near, axis=0) - 0.02
                 assert before.sum() <= 0.2 * len(before)

@@ -44,7 +44,9 @@ def test_levelled_directions_ignore_the_pitch(heading: float, pitch: float) -> N
     assert float(rightward) == pytest.approx(2.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("pitch", "vertical"), [(-89, True), (-76, True), (-74, False), (80, True)])
+@pytest.mark.parametrize(
+    ("pitch", "vertical"), [(-89, True), (-76, True), (-74, False), (80, True)]
+)
 def test_a_steep_camera_looks_vertical(pitch: float, vertical: bool) -> None:
     pose = jnp.array(camera(0, 0, 0, heading=20.0, pitch=pitch), jnp.float32)
     assert bool(ops.looks_vertical(pose, np.deg2rad(15.0))) is vertical

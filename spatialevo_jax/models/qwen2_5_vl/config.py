@@ -101,9 +101,9 @@ def _released(
     return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
 
 
-# The tiny size is for the demo and the tests. Of its 8 rotary frequencies the first serves the height
-# and the others the width: a small image has four columns, and what a token says must hardly turn
-# with its distance, or a label would not find its image token across a long prompt.
+# The tiny size is for the demo and the tests. Of its 8 rotary frequencies the first serves the
+# height and the others the width. Most are slow: what a token says must hardly turn with its
+# distance, or a label would not find its image token across a long prompt.
 TINY = ModelConfig(
     vision=VisionConfig(
         depth=2,
