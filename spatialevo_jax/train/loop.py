@@ -89,7 +89,9 @@ def open_run(config: TrainConfig, workdir: Path) -> Run:
     records = Records(workdir, dataclasses.asdict(config))
     setup, params = prepare(config, workdir)
     checkpoints = checkpoint.manager(workdir / "checkpoints", kept=config.checkpoints_kept)
-    fresh = init_state(config, params, setup.scheduler)
+    # The two phases have optimizers of different form: the checkpoint's step tells which.
+    saved = checkpoints.latest_step() or 0
+    fresh = init_state(config, params, setup.scheduler, step=saved)
     restored = checkpoint.restore(checkpoints, fresh)
     return Run(setup, records, checkpoints, fresh if restored is None else restored)
 

@@ -75,13 +75,16 @@ def optimizer(config: TrainConfig, step: int) -> optax.GradientTransformation:
     return evolution_optimizer(config.grpo)
 
 
-def init_state(config: TrainConfig, params: Any, scheduler: Scheduler) -> TrainState:
+def init_state(
+    config: TrainConfig, params: Any, scheduler: Scheduler, *, step: int = 0
+) -> TrainState:
+    """A state that knows nothing yet, with the optimizer of the phase that `step` belongs to."""
     return TrainState(
         params=params,
-        opt_state=optimizer(config, 0).init(params),
+        opt_state=optimizer(config, step).init(params),
         scheduler=scheduler.init(),
         key=jax.random.key(config.seed),
-        step=jnp.int32(0),
+        step=jnp.int32(step),
     )
 
 

@@ -119,7 +119,7 @@ def test_the_score_by_hand() -> None:
     replies["motion_camera"] = truths["motion_camera"]
     texts = [replies[one.task] for one in items]
     items += [item("object_counting", "3"), item("object_counting", "3", weight=0.0)]
-    texts += ["chair 1254 <answer>4</answer>", "<answer>9</answer>"]
+    texts += ["1 chair c64 <answer>4</answer>", "<answer>9</answer>"]
 
     found, points = score(items, texts)
     expected = {name: 1.0 for name in truths}
@@ -127,7 +127,8 @@ def test_the_score_by_hand() -> None:
     assert found.per_task == pytest.approx(expected)
     assert found.counts == {name: 1 + (name == "object_counting") for name in truths}
     assert found.accuracy == pytest.approx((len(TASKS) - 0.4 - 1.0 - 0.5) / len(TASKS))
-    assert found.formatted == pytest.approx((len(texts) - 1) / len(texts))
+    real = len(texts) - 1  # all but the padding
+    assert found.formatted == pytest.approx((real - 1) / real)
     assert len(points) == len(items)
     assert points[-2:] == [0.0, 0.0]
 
