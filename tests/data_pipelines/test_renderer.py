@@ -176,4 +176,4 @@ def test_no_surface_point_lies_before_the_depth_map(
                 ]
                 # A thin part, as a lamp's pole, may fall between rays; most of an object cannot.
                 before = depth[row][inner] < np.min(near, axis=0) - 0.02
-                assert before.sum() <= 0.2 * len(before)
+                assert before.sum() <= 0.15 * len(before)
