@@ -53,7 +53,7 @@ def pool_text(pools: Pools) -> str:
 def questioner(task: str, pools: Pools) -> str:
     return (
         f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {pool_text(pools)} Reply with "
-        "<observation> label, then image, column, row, depth as digits </observation>"
+        "<observation> image, label, column, row, depth </observation>"
         "<question> </question>"
     )
 

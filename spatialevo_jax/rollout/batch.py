@@ -5,8 +5,8 @@ that share it. P prompts of S tokens, G suffixes of T tokens. The first input of
 token that follows the prompt:
 
     prompt   <|im_start|> system … <|im_end|> <|im_start|> user Image 1: ▣▣▣▣ … assistant
-    inputs                                                                             ⏎   chair 1 2
-    … targets                                                                            chair 1 2 …
+    inputs                                                                             ⏎   1 chair c
+    … targets                                                                            1 chair c …
     <|im_end|>
 """
 

@@ -84,7 +84,7 @@ def names(
     rooms: RoomSet, rows: Sequence[Row], side: int, encode: Callable[[str], list[int]]
 ) -> Names:
     """What the visual tokens of the rows' images should say of themselves: the label that they
-    show, and the columns and rows of the pointing grid that they cover.
+    show (its first token), and the columns and rows of the pointing grid that they cover.
     """
 
     def word(text: str) -> int:
