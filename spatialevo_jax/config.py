@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from geometry_jax.tasks import TASK_IDS
+from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
 
@@ -25,9 +26,9 @@ class DataConfig:
 
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
     image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
-    dot_size: int = 4  # pixels of the dots that mark the grid of pointing in images, 0: none
+    dot_size: int = 0  # pixels of the dots that mark the grid of pointing in images, 0: none
     scene_frames: int = 4  # images of one scene row
-    images_last: bool = True  # False: as released models are mostly prompted
+    images_last: bool = False  # True: the text first, then a reply begins right after the images
     tasks: tuple[str, ...] = tuple(TASK_IDS)  # what is asked, in training and held out
     wordings: int = 1  # sentence forms of each task in generated and held-out questions
     rows: tuple[int, int, int] = (6, 6, 4)  # of one step of evolution: single images, pairs, scenes
@@ -46,6 +47,11 @@ class DataConfig:
             self.scene_frames > 2,
             f"data.scene_frames: expected more than 2, got {self.scene_frames}.",
         )
+        _require(
+            self.dot_size == 0 or self.scene_frames <= DOTTED_IMAGES,
+            f"data.dot_size: dots tell at most {DOTTED_IMAGES} images apart, "
+            f"data.scene_frames is {self.scene_frames}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +65,10 @@ class WarmStartConfig:
 
     steps: int = 900
     naming_steps: int = 150  # the first of them: visual tokens name what they show, and no more
-    naming_rows: int = 48  # images of one such step
+    naming_rows: tuple[int, int, int] = (48, 0, 0)  # of one such step
     naming_weight: float = 0.3  # of naming in the steps after these
-    looking_steps: int = 450  # the steps until here only point at objects of one image
-    looking_rows: int = 16  # images of one such step
+    looking_steps: int = 450  # the steps until here only point at objects
+    looking_rows: tuple[int, int, int] = (16, 0, 0)  # of one such step
     matrix_lr: float = 1e-2  # peak rate of the layers' matrices (Muon)
     peak_lr: float = 4e-3  # and of all other parameters (AdamW)
     warmup_steps: int = 40

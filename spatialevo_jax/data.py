@@ -34,9 +34,11 @@ class RoomSet:
     records: tuple[SceneRecord, ...]
     images: tuple[np.ndarray, ...]  # per room (F, H, W, 3) uint8, at the size the policy sees
     tasks: tuple[str, ...]  # that are asked about them
+    dot_size: int = 0  # pixels of the dots drawn over the images of a row, 0: none
 
-    def row_images(self, row: Row) -> list[np.ndarray]:
-        return [self.images[row.room][frame] for frame in row.frames]
+    def row_images(self, row: Row) -> np.ndarray:
+        """(n, H, W, 3) uint8, as the policy sees them."""
+        return pointing.overlay(self.images[row.room][list(row.frames)], self.dot_size)
 
     def feasible_tasks(self, row: Row) -> tuple[str, ...]:
         return _feasible(self.records[row.room], row.frames, self.tasks)
@@ -63,13 +65,10 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
         )
     records = tuple(scene_io.load_scene(config.scenes, name) for name in names)
     images = tuple(
-        pointing.overlay(
-            np.stack([read_image(path, config.image_size) for path in record.image_paths]),
-            config.dot_size,
-        )
+        np.stack([read_image(path, config.image_size) for path in record.image_paths])
         for record in records
     )
-    return RoomSet(records, images, config.tasks)
+    return RoomSet(records, images, config.tasks, config.dot_size)
 
 
 def read_image(path: Path, size: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from geometry_jax.scene_io import SceneRecord
 
 GRID = 8
 DEPTH_STEP = 0.5  # metres
+DOTTED_IMAGES = 4  # images that the dots can tell apart
 MIN_VISIBILITY = 0.1  # share of the object that must be seen; the oracle's floor
 COLUMNS = "abcdefgh"
 CLAIM = re.compile(r"(?<!\d)(\d) ([a-z][a-z ]{0,40}?) ([a-h])([1-8])(\d)(?!\d|\.\d)")
@@ -34,22 +35,25 @@ class Pointing:
 
 
 def overlay(images: np.ndarray, dot: int) -> np.ndarray:
-    """(F, S, S, 3) uint8 with a square dot of `dot` pixels in the middle of each cell of the grid:
-    red grows from left to right, green from top to bottom.
+    """The images of one row, (n, S, S, 3) uint8, with a square dot of `dot` pixels in the middle of
+    each cell of the grid: red grows from left to right, green from top to bottom, blue from image
+    to image.
 
     Rotary positions are relative: the architecture sees what is beside what, and learns only from
-    very many images where in the image it is. Dots that tell are a visual prompt (arXiv 2402.12058)
-    that gives a small policy the frame in which it points.
+    very many images where in the image it is, and in which. Dots that tell are a visual prompt
+    (arXiv 2402.12058) that gives a small policy the frame in which it points.
     """
     if dot == 0:
         return images
     side = images.shape[1]
+    blue = np.arange(len(images)) % DOTTED_IMAGES * 255 // (DOTTED_IMAGES - 1)
     middle = ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int)
     drawn = images.copy()
     for row, column in np.ndindex(GRID, GRID):
         red, green = (round(255 * place / (GRID - 1)) for place in (column, row))
         top, left = middle[row], middle[column]
-        drawn[:, top : top + dot, left : left + dot] = (red, green, 128)
+        corner = drawn[:, top : top + dot, left : left + dot]
+        corner[..., 0], corner[..., 1], corner[..., 2] = red, green, blue[:, None, None]
     return drawn
 
 

@@ -247,10 +247,10 @@ class _Steps:
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
         if step < config.naming_steps:
-            rows = setup.rows.step_rows(step, (config.naming_rows, 0, 0))
+            rows = setup.rows.step_rows(step, config.naming_rows)
             kinds = []
         elif step < config.looking_steps:
-            rows = setup.rows.step_rows(step, (config.looking_rows, 0, 0))
+            rows = setup.rows.step_rows(step, config.looking_rows)
             looked = warm_start.looking_examples(setup.train, rows, rng)
             kinds = [[(example,) for example in looked]]
         else:

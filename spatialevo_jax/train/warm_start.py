@@ -2,7 +2,7 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
-- Naming: each visual token says which object it shows and where in the image it is. The first
+- Naming: each visual token says which object it shows and where in which image it is. The first
   steps are nothing else, and train the vision tower alone.
 - Looking: some of what one image shows, and exactly where it is. Then come steps of only this.
 - Solver: a valid question, the exact pointings of the objects it names, and an answer; with
@@ -37,7 +37,8 @@ from spatialevo_jax.train.step import Names
 
 NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
 NOTHING = "wall"  # what a visual token without an object says
-OBJECT_WEIGHT, NOTHING_WEIGHT = 2.0, 0.4  # of a label beside 1 for the place, as most is wall
+OBJECT_WEIGHT, NOTHING_WEIGHT = 2.0, 0.4  # of a label, as most is wall
+PLACE_WEIGHT = 0.25  # of the image's number, first and last column, first and last row
 MOST_LABELS, MOST_POINTINGS = 5, 8  # that a looking conversation asks for and gets
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
 OBJECT_TASKS_OF_PAIRS = frozenset({"visibility_compare"})
@@ -84,7 +85,8 @@ def names(
     rooms: RoomSet, rows: Sequence[Row], side: int, encode: Callable[[str], list[int]]
 ) -> Names:
     """What the visual tokens of the rows' images should say of themselves: the label that they
-    show (its first token), and the columns and rows of the pointing grid that they cover.
+    show (its first token), the number of their image, and the columns and rows of the pointing grid
+    that they cover.
     """
 
     def word(text: str) -> int:
@@ -102,12 +104,14 @@ def names(
     ).T  # (side * side, 4)
     tokens, weights = [], []
     for row in rows:
-        for frame in row.frames:
+        for image, frame in enumerate(row.frames, start=1):
             shown = shown_labels(rooms.records[row.room], frame, side)
             labels = np.array([word(label or NOTHING) for label in shown])
-            tokens.append(np.column_stack([labels, places]))
+            numbers = np.full(side**2, digit(str(image)))
+            tokens.append(np.column_stack([labels, numbers, places]))
             weight = [OBJECT_WEIGHT if label else NOTHING_WEIGHT for label in shown]
-            weights.append(np.column_stack([weight, np.full((side**2, 4), 0.25)]))
+            shares = np.full((side**2, 1 + places.shape[1]), PLACE_WEIGHT)
+            weights.append(np.column_stack([weight, shares]))
     return Names(
         leaf(np.concatenate(tokens).astype(np.int32)),
         leaf(np.concatenate(weights).astype(np.float32)),

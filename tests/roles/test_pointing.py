@@ -152,6 +152,7 @@ def test_the_dots_tell_the_cell() -> None:
     middles = drawn[:, 7::14, 7::14]
     assert (middles[..., 0] == np.rint(np.arange(8) * 255 / 7)).all()
     assert (middles[..., 1] == np.rint(np.arange(8) * 255 / 7)[:, None]).all()
+    assert (middles[..., 2] == np.array([0, 85])[:, None, None]).all()
     assert (drawn == 9).all(-1).mean() == pytest.approx(1 - 64 * 16 / 112**2)
 
 

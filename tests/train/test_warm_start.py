@@ -42,17 +42,17 @@ def words(text: str) -> list[int]:
     return [sum(ord(letter) << (8 * place) for place, letter in enumerate(text)) % 2**31]
 
 
-def test_names_say_label_columns_and_rows() -> None:
+def test_names_say_label_image_columns_and_rows() -> None:
     record = record_with([[0, 0, 50, 40]], [2.0])
     images = np.zeros((1, 56, 56, 3), np.uint8)
     rooms = RoomSet((record,), (images,), ("distance_cam_obj",))
-    named = warm_start.names(rooms, [Row(0, (0,))], 2, words)
-    first, last = np.asarray(named.tokens)[[0, 3]]
-    assert first.tolist() == [words(x)[0] for x in (" bed", " a", " d", "1", "4")]
-    assert last.tolist() == [words(x)[0] for x in (" wall", " e", " h", "5", "8")]
+    named = warm_start.names(rooms, [Row(0, (0, 0))], 2, words)
+    first, last = np.asarray(named.tokens)[[0, 7]]
+    assert first.tolist() == [words(x)[0] for x in (" bed", "1", " a", " d", "1", "4")]
+    assert last.tolist() == [words(x)[0] for x in (" wall", "2", " e", " h", "5", "8")]
     weights = np.asarray(named.weights)
-    assert weights[0, 0] > weights[3, 0] > 0
-    assert np.allclose(weights[:, 1:].sum(1), 1.0)
+    assert weights[0, 0] > weights[7, 0] > 0
+    assert (weights[:, 1:] == warm_start.PLACE_WEIGHT).all()
 
 
 def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
