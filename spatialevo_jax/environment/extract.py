@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "(measuring )?from the closest points? of each( object)?, what is the( direct)? distance "
         "between {a} and {b}( in meters| \\(in meters\\))?",
         "what is the( direct)? distance between {a} and {b}( in meters| \\(in meters\\))?",
+        "how far apart are {a} and {b}(,? in meters)?",
     ),
     "relative_distance": (
         "(measuring )?(from the closest points? of each( object)?, )?which of these objects "
