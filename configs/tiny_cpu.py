@@ -29,6 +29,6 @@ CONFIG = TrainConfig(
     rollout=RolloutConfig(
         solver_prompts=32, questioner_prompt=160, solver_prompt=128, prompt_bucket=80
     ),
-    warm_start=WarmStartConfig(steps=750),
-    grpo=GrpoConfig(steps=130),
+    warm_start=WarmStartConfig(steps=850, questions=2),
+    grpo=GrpoConfig(steps=130, lr=7e-4),
 )

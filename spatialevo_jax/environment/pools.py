@@ -35,6 +35,10 @@ class Pools:
     ]  # exactly once; pair: at most once in each image and seen in at least one
     repeated: tuple[str, ...]  # twice or more; pair: in one of the images
 
+    def offered(self, task: str) -> tuple[str, ...]:
+        """The labels that a question of the task may name."""
+        return self.repeated if task == "object_counting" else self.unique
+
 
 def modality_of(frames: tuple[int, ...]) -> Modality:
     """One image is a single image, two are a pair, any other number is the scene."""

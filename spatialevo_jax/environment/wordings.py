@@ -96,8 +96,7 @@ def draw_slots(
 ) -> Slots | None:
     """Random slots from the pools of the images shown; None when the pools are too small."""
     spec = TASKS[TASK_IDS[task]]
-    offered = pools(record, frames)
-    source = offered.repeated if task == "object_counting" else offered.unique
+    source = pools(record, frames).offered(task)
     if len(source) < len(spec.slots):
         return None
     labels = tuple(source[index] for index in rng.permutation(len(source))[: len(spec.slots)])

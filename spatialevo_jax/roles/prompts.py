@@ -7,6 +7,7 @@ from the same definition as the truth, and nothing in a prompt gives an answer a
 from collections.abc import Sequence
 
 from geometry_jax.reasons import Reason
+from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.pools import Pools
 
 GOALS = {
@@ -43,7 +44,7 @@ def task_title(task: str) -> str:
 
 
 def pool_text(pools: Pools) -> str:
-    """The labels that a question may name."""
+    """All labels, by how often they occur."""
     parts = [f"Unique: {', '.join(pools.unique) or 'none'}."]
     if pools.repeated:
         parts.append(f"Repeated: {', '.join(pools.repeated)}.")
@@ -51,8 +52,11 @@ def pool_text(pools: Pools) -> str:
 
 
 def questioner(task: str, pools: Pools) -> str:
+    """Offers the labels that fit the task; none where a question names only cameras."""
+    labels = pools.offered(task) if TASKS[TASK_IDS[task]].slots else ()
+    names = f"Name only: {', '.join(labels)}. " if labels else ""
     return (
-        f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {pool_text(pools)} Reply with "
+        f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {names}Reply with "
         "<observation> image, label, column, row, depth </observation>"
         "<question> </question>"
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks import TASKS
+from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import TaskSpec
 from spatialevo_jax.data import Row
 from spatialevo_jax.environment import Pools, Request, answer_requests, pools
@@ -21,7 +21,10 @@ def test_the_questioner_is_told_its_task_its_labels_and_its_form(task: str) -> N
     text = prompts.questioner(task, POOLS)
     assert task.replace("_", " ") in text
     assert prompts.GOALS[task] in text
-    assert "Unique: bed, lamp. Repeated: chair." in text
+    named = {"object_counting": "Name only: chair.", "motion_camera": ""}
+    named |= {"position_cam_cam": "", "elevation_cam_cam": ""}
+    assert named.get(task, "Name only: bed, lamp.") in text
+    assert ("Name only" in text) == bool(TASKS[TASK_IDS[task]].slots)
     assert [block.name for block in replies.blocks(text)[0]] == ["observation", "question"]
 
 
@@ -54,7 +57,7 @@ def test_a_prompt_names_what_the_image_shows_and_no_surfaces() -> None:
     record = room()
     text = prompts.questioner("distance_cam_obj", pools(record, (SOUTH,)))
     assert "wall" not in text
-    assert "Unique: bed, box, bucket, chair," in text  # one chair is hardly visible from here
+    assert "Name only: bed, box, bucket, chair," in text  # one chair is hardly visible from here
 
 
 @pytest.mark.parametrize(

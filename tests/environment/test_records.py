@@ -1,0 +1,283 @@
+"""Records: the published field names read and written, and a reply for whatever comes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from geometry_jax.scene_io import SceneRecord
+from geometry_jax.tasks import TASKS
+from spatialevo_jax.environment.records import (
+    ALIASES,
+    BadRequest,
+    answer_records,
+    frame_index,
+    resolve_task,
+)
+from tests.scenes import room
+
+NAMES = [task.name for task in TASKS]
+ROOM = room()
+COUNT = "How many chairs are in the room?"
+DEPTH = "Which is closer to the camera, the bed or the lamp?"
+RISE = "Is the camera of Image 2 higher or lower than the camera of Image 1?"
+
+
+def load(scene_id: str) -> SceneRecord:
+    if scene_id != ROOM.scene_id:
+        raise FileNotFoundError(f"rooms: expected a scene {scene_id!r}, found none.")
+    return ROOM
+
+
+def record(task: str, question: str, **fields: Any) -> dict[str, Any]:
+    return {"task_type": task, "scene_id": ROOM.scene_id, "question": question} | fields
+
+
+def reply_to(fields: Any) -> dict[str, Any]:
+    (reply,) = answer_records([fields], load)
+    assert json.loads(json.dumps(reply, allow_nan=False)) == reply
+    return reply
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_a_task_is_known_by_its_name_and_its_aliases(task: str) -> None:
+    for name in (task, task.upper(), f"[{task.replace('_', ' ')}]", *ALIASES.get(task, "").split()):
+        assert resolve_task(name) == task
+
+
+@pytest.mark.parametrize("name", ["", "distance", "object counting please", "object-counting"])
+def test_an_unknown_task_is_named(name: str) -> None:
+    bad = resolve_task(name)
+    assert isinstance(bad, BadRequest) and bad.code == "UNSUPPORTED_TASK"
+    assert bad.message.endswith(f"got {name!r}.")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["20", "20.jpg", "frame_processed/20.jpg", "C:\\data\\20.png", "/a/b/00020.jpg", "frame_20"],
+)
+def test_a_frame_is_known_by_its_id_or_any_path_to_it(name: str) -> None:
+    assert frame_index(ROOM, name) == 2
+
+
+@pytest.mark.parametrize("name", ["", "21", "120", "2", "20/x", "\N{SUPERSCRIPT TWO}", "\x00"])
+def test_an_unknown_frame_is_named(name: str) -> None:
+    bad = frame_index(ROOM, name)
+    assert isinstance(bad, BadRequest) and bad.code == "INVALID_INPUT"
+    assert bad.message.startswith("scene0000_00: expected a frame such as frame_processed/0.jpg")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        {"image_paths": ["frame_processed/0.jpg", "frame_processed/20.jpg"]},
+        {"image_paths": ["0", "20", "nonsense"]},
+        {"image_path_1": "0.jpg", "image_path_2": "20.jpg"},
+        {"frame_id_1": 0, "frame_id_2": 20},
+        {"frame_id_1": "0", "frame_id_2": "20"},
+    ],
+)
+def test_a_pair_is_given_in_any_of_the_published_fields(images: dict[str, Any]) -> None:
+    reply = reply_to(record("elevation_cam_cam", RISE, **images))
+    assert reply["answer"] == "higher"
+    assert reply["evidence"]["frames"] == ["0", "20"]
+    assert reply["parsed_params"] == {
+        "camera_reference_image_idx": 1,
+        "camera_target_image_idx": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "images", [{"image_path": "0.jpg"}, {"frame_id": 0}, {"image_paths": ["0.jpg"]}]
+)
+def test_one_image_is_given_in_any_of_the_published_fields(images: dict[str, Any]) -> None:
+    reply = reply_to(record("depth_order_obj_obj", DEPTH, **images))
+    assert reply["answer"] == "bed"
+    assert [one["label"] for one in reply["evidence"]["objects"]] == ["bed", "lamp"]
+
+
+def test_a_reply_shows_what_decides_it() -> None:
+    reply = reply_to(record("absolute_distance", "How far is the bed from the tv in meters?"))
+    assert (reply["is_valid"], reply["answer"], reply["error"]) == (True, "2.05 meters", "")
+    assert reply["parsed_params"] == {"object1_label": "bed", "object2_label": "tv"}
+    bed, tv = reply["evidence"]["objects"]
+    assert (bed["object_id"], bed["label"], tv["object_id"], tv["label"]) == (1, "bed", 7, "tv")
+    assert bed["center"] == pytest.approx([2.0, 3.0, 0.4])
+    assert bed["extent"] == pytest.approx([2.0, 1.6, 0.8])
+    assert reply["evidence"]["numbers"] == pytest.approx([2.0524], abs=1e-4)
+    (_, bed_y, bed_z), (_, tv_y, tv_z) = reply["evidence"]["points_world"]
+    assert (bed_y, bed_z, tv_y, tv_z) == pytest.approx((2.2, 0.8, 0.15, 0.9))
+
+
+def test_candidates_come_as_a_list() -> None:
+    question = "Which is closest to the bed: the table, the lamp or the tv?"
+    reply = reply_to(record("relative_distance", question))
+    assert reply["answer"] == "lamp"
+    assert reply["parsed_params"] == {
+        "target_label": "bed",
+        "candidate_labels": ["table", "lamp", "tv"],
+    }
+
+
+def test_a_difficulty_chooses_the_words() -> None:
+    question = "Standing by the table and facing the lamp, where is the trash can?"
+    answers = {
+        level: reply_to(record("relative_direction_hard", question, difficulty=level))["answer"]
+        for level in ("easy", "medium", "hard", "", None)
+    }
+    assert answers == {
+        "easy": "right",
+        "medium": "back",
+        "hard": "back-right",
+        "": "back-right",
+        None: "back-right",
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "code", "stage", "reason"),
+    [
+        ("object_counting", "Hello.", "QUESTION_INVALID", "validation", "WRONG_TASK"),
+        (
+            "object_counting",
+            "How many unicorns are in the room?",
+            "INVALID_QUESTION_RULE",
+            "rule",
+            "ABSENT_LABEL",
+        ),
+        (
+            "object_counting",
+            "How many beds are in the room?",
+            "INVALID_QUESTION_RULE",
+            "rule",
+            "TOO_FEW",
+        ),
+    ],
+)
+def test_a_refused_question_says_where_it_failed(
+    task: str, question: str, code: str, stage: str, reason: str
+) -> None:
+    reply = reply_to(record(task, question))
+    assert (reply["is_valid"], reply["answer"]) == (False, "")
+    assert (reply["error_code"], reply["failure_stage"], reply["reason"]) == (code, stage, reason)
+    assert reply["judge_reference"]["final_invalid_reason"] == reply["error"] != ""
+
+
+def test_an_unknown_label_comes_with_those_that_are_there() -> None:
+    reply = reply_to(record("object_counting", "How many unicorns are in the room?"))
+    assert reply["error"].endswith(f"scene0000_00 has: {', '.join(sorted(ROOM.labels))}.")
+
+
+BAD: tuple[tuple[Any, str, str], ...] = (
+    ([], "INVALID_INPUT", "expected a JSON object, got list."),
+    (None, "INVALID_INPUT", "expected a JSON object, got NoneType."),
+    (float("inf"), "INVALID_INPUT", "expected a JSON object, got float."),
+    (BadRequest("INVALID_INPUT", "line 3: no."), "INVALID_INPUT", "line 3: no."),
+    ({}, "INVALID_INPUT", "task_type: expected text, got None."),
+    (record("object_counting", " "), "INVALID_INPUT", "question: expected text, got ' '."),
+    (
+        record("object_counting", COUNT) | {"question": ["x"]},
+        "INVALID_INPUT",
+        "question: expected text, got ['x'].",
+    ),
+    (
+        record("object_counting", COUNT) | {"scene_id": 7},
+        "INVALID_INPUT",
+        "scene_id: expected text, got 7.",
+    ),
+    (
+        record("object_counting", COUNT) | {"scene_id": "scene9999_99"},
+        "EXECUTION_FAILED",
+        "rooms: expected a scene 'scene9999_99', found none.",
+    ),
+    (
+        record("object_counting", COUNT, difficulty=["easy"]),
+        "INVALID_INPUT",
+        "difficulty: expected easy, medium or hard, got ['easy'].",
+    ),
+    (
+        record("depth_order_obj_obj", DEPTH),
+        "INVALID_INPUT",
+        "depth_order_obj_obj needs 1 image(s), got 0.",
+    ),
+    (
+        record("depth_order_obj_obj", DEPTH, frame_id=True),
+        "INVALID_INPUT",
+        "images: expected a path or a frame id, got True.",
+    ),
+    (
+        record("elevation_cam_cam", RISE, image_paths=["0.jpg"]),
+        "INVALID_INPUT",
+        "elevation_cam_cam needs 2 image(s), got 1.",
+    ),
+    (
+        record("elevation_cam_cam", RISE, frame_id_1=0),
+        "INVALID_INPUT",
+        "images: expected a path or a frame id, got None.",
+    ),
+)
+
+
+@pytest.mark.parametrize(("fields", "code", "message"), BAD)
+def test_a_record_that_asks_nothing_says_what_was_expected(
+    fields: Any, code: str, message: str
+) -> None:
+    reply = reply_to(fields)
+    assert (reply["is_valid"], reply["answer"]) == (False, "")
+    assert (reply["error_code"], reply["error"]) == (code, message)
+
+
+def test_good_and_bad_records_keep_their_order() -> None:
+    good = record("object_counting", COUNT)
+    summary = {"request": "summary", "scene_id": ROOM.scene_id}
+    asked = [part for fields, _, _ in BAD for part in (fields, good, summary)]
+    replies = answer_records(asked, load)
+    assert len(replies) == len(asked)
+    assert [reply["error"] for reply in replies[::3]] == [message for _, _, message in BAD]
+    assert {reply["answer"] for reply in replies[1::3]} == {"2"}
+    assert {reply["total_objects"] for reply in replies[2::3]} == {15}
+
+
+# --- summaries -----------------------------------------------------------------------------
+
+
+def test_a_scene_is_summed_up_by_its_labels() -> None:
+    reply = reply_to({"request": "summary", "scene_id": ROOM.scene_id})
+    assert (reply["success"], reply["summary_type"]) == (True, "scene")
+    assert (reply["total_objects"], reply["unique_label_count"]) == (15, 14)
+    assert reply["label_counts"] == {label: 1 + (label == "chair") for label in ROOM.labels}
+    assert reply["room_size"] == 25.0
+
+
+def test_images_are_summed_up_one_by_one_and_together() -> None:
+    fields = {"request": "summary", "scene_id": ROOM.scene_id, "summary_type": "pair"}
+    reply = reply_to(fields | {"frame_id_1": 0, "frame_id_2": 10})
+    assert (reply["summary_type"], reply["num_frames_succeeded"]) == ("multi_image", 2)
+    south, east = reply["frame_summaries"]
+    assert (south["visible_label_counts"]["chair"], east["visible_label_counts"]["chair"]) == (1, 2)
+    together = reply["aggregate"]
+    assert "sink" in together["union_visible_labels"]
+    assert "sink" not in together["intersection_visible_labels"]
+    assert together["sum_visible_label_counts"]["chair"] == 3
+    one = reply_to(fields | {"summary_type": "single_image", "frame_id": 10})
+    assert one["visible_label_counts"] == east["visible_label_counts"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "scene_id: expected text, got None."),
+        ({"scene_id": "x"}, "rooms: expected a scene 'x', found none."),
+        (
+            {"scene_id": ROOM.scene_id, "summary_type": "all"},
+            "summary_type: expected scene, single_image or multi_image, got 'all'.",
+        ),
+        (
+            {"scene_id": ROOM.scene_id, "summary_type": "single_image"},
+            "expected image_path or image_paths, got none.",
+        ),
+    ],
+)
+def test_a_summary_that_fails_says_why(fields: dict[str, Any], message: str) -> None:
+    reply = reply_to({"request": "summary"} | fields)
+    assert (reply["success"], reply["error"]) == (False, message)

@@ -1,0 +1,233 @@
+"""The files of a run: what is written, what a resumed run keeps, what the summary says."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.train import records
+from spatialevo_jax.train.records import Records
+
+CONFIG: dict[str, Any] = {"seed": 3, "data": {"scenes": Path("rooms"), "rows": (1, 2, 3)}}
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(records, "time", SimpleNamespace(monotonic=clock.monotonic))
+    return clock
+
+
+def scored(accuracy: float, **tasks: float) -> Score:
+    return Score(accuracy, tasks, dict.fromkeys(tasks, 8), 0.75)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def steps_in(folder: Path) -> dict[str, list[int]]:
+    return {path.stem: [line["step"] for line in lines(path)] for path in folder.glob("*.jsonl")}
+
+
+def run_of(folder: Path, steps: int) -> Records:
+    """A run with that many steps, a sample of each, and a held-out score before each."""
+    run = Records(folder, CONFIG)
+    for step in range(steps):
+        run.evaluation(step, "evolve", "during", scored(step / 10), [])
+        run.metrics(step, "evolve", {"loss/total": 0.5 * step})
+        run.sample(step, "solver", "motion_camera", ["0.jpg"], reply=f"reply {step}")
+    return run
+
+
+# --- lines -----------------------------------------------------------------------------------
+
+
+def test_lines_say_when_and_what(tmp_path: Path, clock: Clock) -> None:
+    run = Records(tmp_path, CONFIG)
+    clock.now += 2.5
+    run.metrics(0, "warm_start", {"loss/total": 1.23456789})
+    run.evaluation(4, "evolve", "before", scored(0.5, counting=0.25), [{"reply": "one"}])
+    run.sample(1, "solver", "counting", ["a.jpg"], question="How many?", reward=0.1)
+    assert lines(tmp_path / "metrics.jsonl") == [
+        {"step": 0, "phase": "warm_start", "seconds": 2.5, "loss/total": 1.234568}
+    ]
+    assert lines(tmp_path / "evaluations.jsonl") == [
+        {
+            "step": 4,
+            "phase": "evolve",
+            "moment": "before",
+            "seconds": 2.5,
+            "accuracy": 0.5,
+            "format": 0.75,
+            "accuracy/counting": 0.25,
+            "count/counting": 8,
+            "samples": [{"reply": "one"}],
+        }
+    ]
+    assert lines(tmp_path / "samples.jsonl") == [
+        {
+            "step": 1,
+            "role": "solver",
+            "task": "counting",
+            "images": ["a.jpg"],
+            "question": "How many?",
+            "reward": 0.1,
+        }
+    ]
+
+
+def test_whatever_the_policy_says_stays_one_line(tmp_path: Path) -> None:
+    said = 'a "quote"\nof café\u2028\ufffd\x00'
+    run = Records(tmp_path, CONFIG)
+    run.sample(0, "solver", "counting", [], reply=said)
+    run.resume(1)  # reads and writes it once more
+    text = (tmp_path / "samples.jsonl").read_text(encoding="utf-8")
+    assert text.count("\n") == 1
+    assert "café" in text
+    assert json.loads(text)["reply"] == said
+
+
+def test_moments_and_the_last_score_are_remembered(tmp_path: Path) -> None:
+    run = Records(tmp_path, CONFIG)
+    assert run.last_accuracy() is None
+    assert not run.has_moment("before")
+    run.evaluation(3, "evolve", "before", scored(0.25), [])
+    run.evaluation(5, "evolve", "during", scored(0.5), [])
+    again = Records(tmp_path, CONFIG)
+    assert again.last_accuracy() == 0.5
+    assert [again.has_moment(moment) for moment in ("before", "during", "after")] == [1, 1, 0]
+
+
+# --- resuming --------------------------------------------------------------------------------
+
+
+def test_a_resumed_run_drops_what_it_will_do_again(tmp_path: Path) -> None:
+    """Step 3 is the first to be done again; the score at step 3 was taken before it."""
+    run_of(tmp_path, 6)
+    Records(tmp_path, CONFIG).resume(3)
+    assert steps_in(tmp_path) == {
+        "metrics": [0, 1, 2],
+        "evaluations": [0, 1, 2, 3],
+        "samples": [0, 1, 2],
+    }
+    assert lines(tmp_path / "metrics.jsonl")[-1]["loss/total"] == 1.0
+    assert lines(tmp_path / "samples.jsonl")[-1]["reply"] == "reply 2"
+
+
+def test_a_run_that_lost_nothing_keeps_every_byte(tmp_path: Path) -> None:
+    run_of(tmp_path, 3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    Records(tmp_path, CONFIG).resume(3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_fresh_run_resumes_from_nothing(tmp_path: Path) -> None:
+    run = Records(tmp_path / "new" / "run", CONFIG)
+    run.resume(0)
+    assert steps_in(run.workdir) == {"metrics": [], "evaluations": [], "samples": []}
+
+
+@pytest.mark.parametrize("name", [records.METRICS, records.EVALUATIONS, records.SAMPLES])
+@pytest.mark.parametrize("torn", ["{", '{"step": 1, "moment": "after", "accura', '{"step": 1}'])
+def test_a_torn_last_line_is_dropped_and_the_next_one_is_whole(
+    tmp_path: Path, name: str, torn: str
+) -> None:
+    """Even one that could be read: without its line end nobody knows that it is complete."""
+    run_of(tmp_path, 1)
+    with (tmp_path / name).open("a") as file:
+        file.write(torn)
+    run = Records(tmp_path, CONFIG)
+    assert not run.has_moment("after")
+    run.resume(9)
+    assert steps_in(tmp_path) == {"metrics": [0], "evaluations": [0], "samples": [0]}
+    run.metrics(1, "evolve", {})
+    run.evaluation(1, "evolve", "during", scored(0.5), [])
+    run.sample(1, "solver", "motion_camera", [])
+    assert steps_in(tmp_path) == {"metrics": [0, 1], "evaluations": [0, 1], "samples": [0, 1]}
+
+
+def test_seconds_go_on_where_the_kept_steps_ended(tmp_path: Path, clock: Clock) -> None:
+    run = Records(tmp_path, CONFIG)
+    for step, took in enumerate((10.0, 20.0, 40.0)):
+        clock.now += took
+        run.metrics(step, "evolve", {})
+    clock.now += 500.0  # until somebody starts it again
+    again = Records(tmp_path, CONFIG)
+    again.resume(2)  # the third step is lost, and its time with it
+    clock.now += 5.0
+    assert again.seconds == 35.0
+    again.metrics(2, "evolve", {})
+    assert [line["seconds"] for line in lines(tmp_path / "metrics.jsonl")] == [10.0, 30.0, 35.0]
+
+
+# --- configuration ---------------------------------------------------------------------------
+
+
+def test_the_configuration_is_written_once(tmp_path: Path) -> None:
+    Records(tmp_path, CONFIG)
+    written = (tmp_path / "config.json").read_bytes()
+    assert json.loads(written) == {"seed": 3, "data": {"scenes": "rooms", "rows": [1, 2, 3]}}
+    Records(tmp_path, CONFIG)
+    assert (tmp_path / "config.json").read_bytes() == written
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (CONFIG | {"seed": 4}, "seed"),
+        (CONFIG | {"data": {"scenes": "rooms", "rows": [1, 2]}}, "data.rows"),
+        ({"seed": 4, "data": {"scenes": "halls", "rows": [1, 2, 3]}}, "data.scenes, seed"),
+        (CONFIG | {"alpha": 0.1}, "alpha"),
+        ({"seed": 3, "data": {"scenes": "rooms"}}, "data.rows"),
+    ],
+)
+def test_another_configuration_is_refused_by_name(
+    tmp_path: Path, other: dict[str, Any], named: str
+) -> None:
+    Records(tmp_path, CONFIG)
+    written = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=rf"differs in {named}\)"):
+        Records(tmp_path, other)
+    assert (tmp_path / "config.json").read_bytes() == written
+
+
+# --- summary ---------------------------------------------------------------------------------
+
+
+def test_the_summary_compares_before_with_after(tmp_path: Path, clock: Clock) -> None:
+    run = Records(tmp_path, CONFIG)
+    run.evaluation(3, "evolve", "before", scored(0.25, counting=0.5, motion=0.0), [])
+    run.evaluation(5, "evolve", "during", scored(0.9, counting=0.9, motion=0.9), [])
+    run.evaluation(7, "evolve", "after", scored(0.75, counting=0.625, motion=0.875), [])
+    clock.now += 12.34
+    summary = run.summary(steps=7, peak_memory=1 << 30, seed=3, reward="geometry")
+    assert summary == {
+        "warm_start_accuracy": 0.25,
+        "final_accuracy": 0.75,
+        "per_task": {
+            "counting": {"before": 0.5, "after": 0.625, "count": 8},
+            "motion": {"before": 0.0, "after": 0.875, "count": 8},
+        },
+        "seconds": 12.3,
+        "peak_memory_bytes": 1 << 30,
+        "steps": 7,
+        "seed": 3,
+        "reward": "geometry",
+    }
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert not list(tmp_path.glob(".*"))  # nothing half-written is left

@@ -1,0 +1,153 @@
+"""What a run holds: the optimizer of each phase, and the passage from one to the other."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
+from spatialevo_jax.models.qwen2_5_vl import model
+from spatialevo_jax.models.qwen2_5_vl.config import TINY
+from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
+from spatialevo_jax.train.state import (
+    begin_evolution,
+    evolution_optimizer,
+    init_state,
+    optimizer,
+    warm_start_optimizer,
+)
+
+WARM = 3
+CONFIG = TrainConfig(
+    seed=5,
+    warm_start=WarmStartConfig(
+        steps=WARM, naming_steps=0, looking_steps=0, warmup_steps=0, matrix_lr=1.0
+    ),
+    grpo=GrpoConfig(steps=4, lr=0.5, warmup_steps=2),
+)
+PARAMS = {
+    "layer": {"kernel": jnp.ones((2, 4, 4)), "bias": jnp.ones((2, 4))},
+    "embedding": jnp.ones((6, 4)),
+}
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Scheduler:
+    return accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+
+
+def structure(tree: Any) -> jax.tree_util.PyTreeDef:
+    return jax.tree.structure(tree)
+
+
+@pytest.mark.parametrize(("step", "evolving"), [(0, False), (2, False), (WARM, True), (6, True)])
+def test_a_state_has_the_optimizer_of_its_phase(
+    scheduler: Scheduler, step: int, evolving: bool
+) -> None:
+    state = init_state(CONFIG, PARAMS, scheduler, step=step)
+    phases = (warm_start_optimizer(CONFIG.warm_start), evolution_optimizer(CONFIG.grpo))
+    own, other = phases[::-1] if evolving else phases
+    assert structure(state.opt_state) == structure(own.init(PARAMS))
+    assert structure(state.opt_state) != structure(other.init(PARAMS))
+    assert structure(optimizer(CONFIG, step).init(PARAMS)) == structure(state.opt_state)
+    assert (int(state.step), state.step.dtype) == (step, jnp.int32)
+
+
+def test_a_fresh_state_knows_the_seed_and_nothing_else(scheduler: Scheduler) -> None:
+    state = init_state(CONFIG, PARAMS, scheduler)
+    assert jnp.array_equal(state.key, jax.random.key(5))
+    assert state.params is PARAMS
+    jax.tree.map(np.testing.assert_array_equal, state.scheduler, scheduler.init())
+
+
+def test_without_a_warm_start_evolution_comes_first(scheduler: Scheduler) -> None:
+    none = WarmStartConfig(steps=0, naming_steps=0, looking_steps=0)
+    config = dataclasses.replace(CONFIG, warm_start=none)
+    state = init_state(config, PARAMS, scheduler)
+    assert structure(state.opt_state) == structure(evolution_optimizer(config.grpo).init(PARAMS))
+
+
+@pytest.mark.parametrize("before", [0, WARM])
+def test_evolution_begins_with_the_same_policy_and_without_moments(
+    scheduler: Scheduler, before: int
+) -> None:
+    state = init_state(CONFIG, PARAMS, scheduler, step=before)
+    moments = jax.tree.map(jnp.ones_like, state.opt_state)
+    known = scheduler.update(
+        state.scheduler, jnp.array([1]), jnp.array([0.5]), jnp.array([True]), jnp.array([1.0])
+    )
+    state = dataclasses.replace(
+        state, opt_state=moments, scheduler=known, step=jnp.int32(WARM), key=jax.random.key(8)
+    )
+    begun = begin_evolution(CONFIG, state)
+    for kept in ("params", "scheduler", "key", "step"):
+        assert getattr(begun, kept) is getattr(state, kept), kept
+    fresh = evolution_optimizer(CONFIG.grpo).init(PARAMS)
+    assert structure(begun.opt_state) == structure(fresh)
+    assert not any(np.any(array) for array in jax.tree.leaves(begun.opt_state))
+
+
+def test_the_rate_of_evolution_rises_and_then_stays() -> None:
+    """Of a constant gradient AdamW makes a step of exactly the rate."""
+    tx = evolution_optimizer(CONFIG.grpo)
+    params = {"weight": jnp.zeros(3)}
+    state, steps = tx.init(params), []
+    for _ in range(4):
+        updates, state = tx.update({"weight": jnp.full(3, 0.1)}, state, params)
+        steps.append(updates)
+    found = np.stack([np.asarray(one["weight"]) for one in steps])
+    expected = -CONFIG.grpo.lr * np.array([0.0, 0.5, 1.0, 1.0])
+    np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], (4, 3)), rtol=1e-4)
+
+
+# --- Muon ------------------------------------------------------------------------------------
+
+MUON = {
+    *(f"text.blocks.{name}.kernel" for name in "qkvo"),
+    *(f"text.blocks.mlp.{name}.kernel" for name in ("gate", "up", "down")),
+    *(f"vision.blocks.{name}.kernel" for name in ("qkv", "proj")),
+    *(f"vision.blocks.mlp.{name}.kernel" for name in ("gate", "up", "down")),
+    *(f"vision.merger.{name}.kernel" for name in ("up", "down")),
+}
+
+
+def moments_of(kind: str, field: str, opt_state: Any) -> set[str]:
+    """Names of the parameters of which the optimizer `kind` keeps the moment `field`."""
+    found = set()
+    for path, _ in jax.tree_util.tree_leaves_with_path(opt_state):
+        keys = [jax.tree_util.keystr((key,), simple=True) for key in path]
+        if kind in keys and field in keys:
+            found.add(".".join(keys[keys.index(field) + 1 :]))
+    return found
+
+
+def test_muon_takes_the_matrices_of_the_layers_and_adamw_all_else() -> None:
+    params = model.abstract_params(TINY)
+    opt_state = jax.eval_shape(warm_start_optimizer(CONFIG.warm_start).init, params)
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    everything = {jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths}
+    assert moments_of("muon", "mu", opt_state) == MUON
+    assert moments_of("adam", "mu", opt_state) == everything - MUON
+    assert moments_of("adam", "nu", opt_state) == everything - MUON
+    assert {"text.embedding.embedding", "vision.patch_embed.kernel"} <= everything - MUON
+
+
+def test_muon_turns_each_layer_by_itself() -> None:
+    """Layers are stacked: one with a hundred times the gradient moves as far as its neighbour, and
+    each along all directions alike.
+    """
+    rng = np.random.default_rng(0)
+    left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
+    gradient = left @ np.diag([0.1, 0.2, 0.5, 1.0]) @ right
+    stacked = jnp.asarray(np.stack([gradient, 100 * gradient]), jnp.float32)
+    grads = {"layer": {"kernel": stacked, "bias": jnp.ones((2, 4))}, "embedding": jnp.ones((6, 4))}
+    tx = warm_start_optimizer(CONFIG.warm_start)
+    updates, _ = jax.jit(tx.update)(grads, tx.init(PARAMS), PARAMS)
+    first, second = np.asarray(updates["layer"]["kernel"])
+    np.testing.assert_allclose(first, second, atol=0.01 * np.abs(first).max())
+    sizes = np.linalg.svd(first, compute_uv=False)
+    assert sizes.max() < 2 * sizes.min()  # 10 times in the gradient
+    assert np.sqrt(np.mean(first**2)) == pytest.approx(0.2, rel=0.2)  # the size of AdamW's updates

@@ -1,0 +1,395 @@
+"""The two updates on a very small policy, against whole sequences and NumPy."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from geometry_jax.types import leaf
+from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
+from spatialevo_jax.models.qwen2_5_vl import images, model, rope
+from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig, TextConfig, VisionConfig
+from spatialevo_jax.rollout import decode
+from spatialevo_jax.rollout.batch import (
+    Conversation,
+    Prompts,
+    Suffixes,
+    prompts_for_decoding,
+    response_suffixes,
+)
+from spatialevo_jax.scheduler import accuracy_scheduler
+from spatialevo_jax.train import step as steps
+from spatialevo_jax.train.state import (
+    TrainState,
+    evolution_optimizer,
+    init_state,
+    warm_start_optimizer,
+)
+
+VOCABULARY, VISUAL = 40, 4  # tokens; how many of them an image has
+CONFIG = ModelConfig(
+    vision=VisionConfig(
+        depth=1,
+        hidden_size=16,
+        intermediate_size=16,
+        num_heads=2,
+        out_hidden_size=16,
+        fullatt_block_indexes=(0,),
+    ),
+    text=TextConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_layers=2,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=8,
+        mrope_section=(1, 1, 2),
+        tie_word_embeddings=True,
+    ),
+)
+BANNED = np.arange(VOCABULARY) % 5 == 4
+TEMPERATURE = 0.7
+LENGTHS = {"questioner": [[5, 3], [4, 5]], "solver": [[2, 5], [5, 1]]}  # (P, G) of the responses
+LENGTH, LONGEST = 5, 16  # tokens of a response, and of a prompt with its response
+GRPO = GrpoConfig(lr=1e-3, warmup_steps=1, weight_decay=0.0, questioner_weight=0.5)
+WARM = WarmStartConfig(steps=10, naming_steps=0, looking_steps=0, warmup_steps=0)
+NAMING_WEIGHT = 0.3
+
+Evolve = Callable[[TrainState, steps.EvolutionBatch], tuple[TrainState, steps.Metrics]]
+
+
+class Ids:
+    image_pad = VOCABULARY - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    policy: model.Policy
+    params: model.Params
+    vision: model.VisionInputs  # of two images, one for each prompt
+    conversations: tuple[Conversation, ...]
+    prompts: Prompts
+    responses: dict[str, Suffixes]  # of both roles, to the same prompts
+
+    def logprobs(self, params: model.Params, role: str, *, as_sampled: bool = True) -> np.ndarray:
+        """(P, G, T), as the updates compute them."""
+        found = cached_logprobs(
+            self.policy,
+            params,
+            self.vision,
+            self.prompts,
+            self.responses[role],
+            leaf(BANNED) if as_sampled else None,
+            TEMPERATURE if as_sampled else 1.0,
+        )
+        return np.asarray(found)
+
+    def plain_logits(self, role: str) -> np.ndarray:
+        """(P, G, T, V) float64, from one pass over each whole sequence without a cache."""
+        targets = np.asarray(self.responses[role].targets)
+        tokens = np.zeros((*targets.shape[:2], LONGEST), np.int32)
+        feature_index = np.full(tokens.shape, -1)
+        positions = np.zeros((3, *tokens.shape), np.int32)
+        firsts = [len(conversation.tokens) for conversation in self.conversations]
+        for p, first in enumerate(firsts):
+            asked = self.conversations[p]
+            tokens[p, :, :first] = asked.tokens
+            tokens[p, :, first : first + LENGTH] = targets[p]
+            positions[:, p, :, :first] = asked.positions[:, None]
+            positions[:, p, :, first:] = asked.positions[0, -1] + 1 + np.arange(LONGEST - first)
+            feature_index[p, :, :first][:, asked.visual] = VISUAL * p + np.arange(VISUAL)
+        logits = np.asarray(
+            whole_sequences(self.policy, self.params, self.vision, tokens, positions, feature_index)
+        )
+        found = [logits[p, :, n - 1 : n - 1 + LENGTH] for p, n in enumerate(firsts)]
+        return np.stack(found).astype(np.float64)
+
+    def batch(self, **advantages: np.ndarray) -> steps.EvolutionBatch:
+        """Responses of the policy as it is, with the given (P, G) advantages or none."""
+        return steps.EvolutionBatch(
+            self.vision, *(self.role_batch(role, advantages.get(role)) for role in LENGTHS)
+        )
+
+    def role_batch(self, role: str, advantages: np.ndarray | None) -> steps.RoleBatch:
+        given = np.zeros((2, 2)) if advantages is None else advantages
+        return steps.RoleBatch(
+            self.prompts,
+            self.responses[role],
+            leaf(self.logprobs(self.params, role)),
+            leaf(given.astype(np.float32)),
+        )
+
+    def state(self, config: TrainConfig, step: int) -> TrainState:
+        """A new state with parameters of its own: an update consumes them."""
+        scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+        return init_state(config, jax.tree.map(jnp.copy, self.params), scheduler, step=step)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cached_logprobs(
+    policy: model.Policy,
+    params: model.Params,
+    vision: model.VisionInputs,
+    prompts: Prompts,
+    responses: Suffixes,
+    banned: jax.Array | None,
+    temperature: float,
+) -> jax.Array:
+    features = model.encode_images(policy, params, vision)
+    prefix = decode.prefill(policy, params, features, prompts)
+    return steps.target_logprobs(policy, params, prefix, responses, banned, temperature=temperature)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def whole_sequences(
+    policy: model.Policy,
+    params: model.Params,
+    vision: model.VisionInputs,
+    tokens: np.ndarray,
+    positions: np.ndarray,
+    feature_index: np.ndarray,
+) -> jax.Array:
+    """(P, G, n, V); no token sees what comes after it, so padding needs no mask."""
+    features = model.encode_images(policy, params, vision)
+    x = model.embed(policy, params, jnp.asarray(tokens), jnp.asarray(feature_index), features)
+    valid = jnp.ones(tokens.shape, bool)
+    hidden, _ = model.extend(policy, params, x, jnp.asarray(positions), valid)
+    return model.logits(policy, params, hidden)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast() -> Iterator[None]:
+    """These programs run a few times: their compilation is all the time they take."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    """Two prompts of different lengths, each about its own image."""
+    policy, params = model.build(CONFIG, seed=0)
+    # Larger weights than at the start, or each token would only repeat the last.
+    params = jax.tree.map(lambda array: 1.5 * array, params)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (2, 56, 56, 3), dtype=np.uint8)
+    patches = [images.preprocess(picture, CONFIG.vision) for picture in pictures]
+    conversations = []
+    for before, after in (([3, 8], [1, 2, 7]), ([6], [5, 3])):
+        tokens = np.array([*before, *[Ids.image_pad] * VISUAL, *after], np.int32)
+        positions = rope.mrope_positions(tokens, [(1, 4, 4)], Ids())
+        conversations.append(Conversation(tokens, positions, tokens == Ids.image_pad))
+    prompts, starts = prompts_for_decoding(conversations, [0, VISUAL], 11)
+    responses = {}
+    for role, lengths in LENGTHS.items():
+        mask = np.arange(LENGTH) < np.array(lengths)[..., None]
+        tokens = rng.choice(np.flatnonzero(~BANNED), mask.shape)
+        responses[role] = response_suffixes(
+            starts,
+            jnp.asarray(np.where(mask, tokens, 0), jnp.int32),
+            jnp.asarray(mask, jnp.float32),
+        )
+    return Setup(
+        policy,
+        params,
+        images.pack_images(patches, CONFIG.vision),
+        tuple(conversations),
+        prompts,
+        responses,
+    )
+
+
+# --- log-probabilities -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", LENGTHS)
+@pytest.mark.parametrize("as_sampled", [True, False])
+def test_target_logprobs_are_those_of_whole_sequences(
+    setup: Setup, role: str, as_sampled: bool
+) -> None:
+    """With the sampler's banned tokens and temperature, and plain."""
+    logits = setup.plain_logits(role)
+    if as_sampled:
+        logits = np.where(BANNED, -np.inf, logits) / TEMPERATURE
+    targets, mask = (np.asarray(getattr(setup.responses[role], x)) for x in ("targets", "mask"))
+    expected = np.take_along_axis(log_softmax(logits), targets[..., None], -1)[..., 0]
+    assert expected[mask > 0].std() > 0.5  # or the targets could be anything
+    found = setup.logprobs(setup.params, role, as_sampled=as_sampled)
+    np.testing.assert_allclose(found[mask > 0], expected[mask > 0], atol=1e-4)
+
+
+def test_a_banned_token_has_no_chance(setup: Setup) -> None:
+    """The third target of one response is banned: that place alone changes."""
+    role = "questioner"
+    targets = np.array(setup.responses[role].targets)
+    targets[1, 1, 2] = int(np.flatnonzero(BANNED)[0])
+    changed = dataclasses.replace(setup.responses[role], targets=leaf(targets))
+    other = dataclasses.replace(setup, responses={role: changed})
+    before, after = (one.logprobs(setup.params, role) for one in (setup, other))
+    assert after[1, 1, 2] < -1e20
+    after[1, 1, 2] = before[1, 1, 2]
+    np.testing.assert_array_equal(after, before)
+
+
+# --- naming ----------------------------------------------------------------------------------
+
+
+def naming_by_hand(setup: Setup, features: np.ndarray, names: steps.Names) -> float:
+    table = np.asarray(setup.params["text"]["embedding"]["embedding"], np.float64)
+    total = 0.0
+    for feature, tokens, weights in zip(features, names.tokens, names.weights, strict=True):
+        normed = feature / np.sqrt(np.mean(feature**2) + 1e-6)
+        logprobs = log_softmax(table @ normed)
+        total -= sum(w * logprobs[t] for t, w in zip(tokens, weights, strict=True))
+    return total / len(features)
+
+
+def test_naming_reads_features_through_the_vocabulary(setup: Setup) -> None:
+    """Of any size: one of the features is nearly nothing and one is large."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(3, 16)) * np.array([[1e-4], [1.0], [50.0]])
+    names = steps.Names(
+        leaf(np.array([[1, 7], [2, 2], [0, VOCABULARY - 1]], np.int32)),
+        leaf(np.array([[1.0, 0.25], [0.5, 0.5], [0.0, 2.0]], np.float32)),
+    )
+    found = steps.naming_loss(setup.policy, setup.params, jnp.asarray(features, jnp.float32), names)
+    assert found.shape == ()
+    assert float(found) == pytest.approx(naming_by_hand(setup, features, names), rel=1e-5)
+
+
+# --- evolution -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evolve(setup: Setup) -> Evolve:
+    return steps.make_evolution_step(
+        setup.policy, evolution_optimizer(GRPO), GRPO, leaf(BANNED), temperature=TEMPERATURE
+    )
+
+
+def evolved(
+    setup: Setup, evolve: Evolve, batch: steps.EvolutionBatch
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """Two updates on one batch. The first has rate 0, so the second sees the same policy."""
+    state = setup.state(TrainConfig(grpo=GRPO), 900)
+    seen = []
+    for _ in range(2):
+        state, metrics = evolve(state, batch)
+        seen.append({name: float(value) for name, value in metrics.items()})
+    return state, seen
+
+
+def advantage_of(sample: tuple[int, int], value: float) -> np.ndarray:
+    advantages = np.zeros((2, 2))
+    advantages[sample] = value
+    return advantages
+
+
+def test_without_advantages_nothing_changes(setup: Setup, evolve: Evolve) -> None:
+    state, seen = evolved(setup, evolve, setup.batch())
+    jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
+    assert int(state.step) == 902
+    for metrics in seen:
+        assert metrics["optimizer/grad_norm"] == 0.0
+        assert metrics["loss/total"] == 0.0
+
+
+@pytest.mark.parametrize("role", LENGTHS)
+@pytest.mark.parametrize(("sample", "value"), [((0, 1), 1.0), ((1, 0), 2.0), ((1, 1), -1.0)])
+def test_a_sample_becomes_likelier_by_a_positive_advantage_and_rarer_by_a_negative_one(
+    setup: Setup, evolve: Evolve, role: str, sample: tuple[int, int], value: float
+) -> None:
+    state, _ = evolved(setup, evolve, setup.batch(**{role: advantage_of(sample, value)}))
+    mask = np.asarray(setup.responses[role].mask)[sample]
+    before, after = (setup.logprobs(p, role)[sample] for p in (setup.params, state.params))
+    assert np.sign(value) * ((after - before) * mask).sum() > 0.01
+
+
+def test_the_first_loss_is_the_share_of_the_samples_tokens(setup: Setup, evolve: Evolve) -> None:
+    """While the policy is the one that sampled, every ratio is 1: 3 of 17 and 5 of 13 tokens."""
+    batch = setup.batch(questioner=advantage_of((0, 1), 2.0), solver=advantage_of((0, 1), -1.0))
+    _, (metrics, again) = evolved(setup, evolve, batch)
+    assert metrics["loss/questioner"] == pytest.approx(-2.0 * 3 / 17, rel=1e-4)
+    assert metrics["loss/solver"] == pytest.approx(5 / 13, rel=1e-4)
+    assert metrics["loss/total"] == pytest.approx(0.5 * -2.0 * 3 / 17 + 5 / 13, rel=1e-4)
+    for role in LENGTHS:
+        mask = np.asarray(setup.responses[role].mask)
+        entropy = -(setup.logprobs(setup.params, role) * mask).sum() / mask.sum()
+        assert metrics[f"policy/entropy_{role}"] == pytest.approx(entropy, rel=1e-4)
+        assert metrics[f"policy/logprob_difference_{role}"] < 1e-4
+    assert again == metrics  # the first rate is 0
+
+
+def test_a_token_that_is_already_much_likelier_is_not_pushed_further(
+    setup: Setup, evolve: Evolve
+) -> None:
+    """As if it had been sampled at half its chance: the ratio is clipped, no gradient is left."""
+    batch = setup.batch(questioner=np.ones((2, 2)))
+    old = jnp.asarray(batch.questioner.old_logprobs) - np.log(2.0)
+    clipped = dataclasses.replace(
+        batch, questioner=dataclasses.replace(batch.questioner, old_logprobs=old)
+    )
+    state, (metrics, _) = evolved(setup, evolve, clipped)
+    assert metrics["loss/questioner"] == pytest.approx(-(1.0 + GRPO.clip_high), rel=1e-5)
+    assert metrics["policy/logprob_difference_questioner"] == pytest.approx(np.log(2.0), abs=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
+
+
+def test_samples_without_a_mask_teach_nothing(setup: Setup, evolve: Evolve) -> None:
+    """Padding of the Solver's budget: its advantages do not matter."""
+    masks = [np.asarray(setup.responses[role].mask) for role in LENGTHS]
+    kept = dataclasses.replace(setup.responses["solver"], mask=leaf(np.zeros_like(masks[1])))
+    batch = setup.batch(solver=np.full((2, 2), 3.0))
+    batch = dataclasses.replace(batch, solver=dataclasses.replace(batch.solver, suffixes=kept))
+    state, (metrics, _) = evolved(setup, evolve, batch)
+    assert metrics["loss/solver"] == 0.0
+    assert metrics["policy/logprob_difference_solver"] == 0.0
+    jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
+
+
+# --- warm start ------------------------------------------------------------------------------
+
+
+def test_a_warm_start_update_learns_its_replies_and_names(setup: Setup) -> None:
+    """The mean over tokens of each kind, the mean over the kinds, and the share of naming."""
+    kinds = [setup.responses[role] for role in LENGTHS]
+    singles = [
+        jax.tree.map(lambda array: array[..., :1, :], suffixes) for suffixes in kinds
+    ]  # one reply to a prompt
+    names = steps.Names(
+        leaf(np.arange(2 * VISUAL, dtype=np.int32)[:, None]),
+        leaf(np.linspace(0.5, 1.0, 2 * VISUAL, dtype=np.float32)[:, None]),
+    )
+    pairs = tuple(steps.Supervised(setup.prompts, suffixes) for suffixes in singles)
+    batch = steps.WarmStartBatch(setup.vision, names, (*pairs, pairs[1]))
+    update = steps.make_warm_start_step(setup.policy, warm_start_optimizer(WARM), NAMING_WEIGHT)
+    state, metrics = update(setup.state(TrainConfig(warm_start=WARM), 0), batch)
+
+    expected = []
+    for role in LENGTHS:
+        logprobs = setup.logprobs(setup.params, role, as_sampled=False)[:, 0]
+        mask = np.asarray(setup.responses[role].mask)[:, 0]
+        expected.append(-(logprobs * mask).sum() / mask.sum())
+    features = np.asarray(model.encode_images(setup.policy, setup.params, setup.vision))
+    naming = naming_by_hand(setup, features.astype(np.float64), names)
+    assert metrics.keys() >= {"loss/looking", "loss/questioner", "loss/solver"}
+    assert float(metrics["loss/looking"]) == pytest.approx(expected[0], rel=1e-4)
+    assert float(metrics["loss/questioner"]) == pytest.approx(expected[1], rel=1e-4)
+    assert float(metrics["loss/solver"]) == pytest.approx(expected[1], rel=1e-4)
+    assert float(metrics["loss/naming"]) == pytest.approx(naming, rel=1e-4)
+    total = (expected[0] + 2 * expected[1]) / 3 + NAMING_WEIGHT * naming
+    assert float(metrics["loss/total"]) == pytest.approx(total, rel=1e-4)
+
+    assert int(state.step) == 1
+    _, after = update(state, batch)
+    assert float(after["loss/total"]) < float(metrics["loss/total"])
