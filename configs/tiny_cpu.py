@@ -7,6 +7,7 @@ than the demo may last.
 
 from spatialevo_jax.config import (
     DataConfig,
+    EvaluationConfig,
     GrpoConfig,
     RolloutConfig,
     TrainConfig,
@@ -18,7 +19,7 @@ CONFIG = TrainConfig(
         dot_size=4,
         images_last=True,
         scene_frames=3,
-        rows=(10, 3, 3),
+        rows=(12, 2, 2),
         tasks=(
             "distance_cam_obj",
             "depth_order_obj_obj",
@@ -29,6 +30,7 @@ CONFIG = TrainConfig(
     rollout=RolloutConfig(
         solver_prompts=32, questioner_prompt=160, solver_prompt=128, prompt_bucket=80
     ),
-    warm_start=WarmStartConfig(steps=850, questions=2),
-    grpo=GrpoConfig(steps=130, lr=7e-4),
+    warm_start=WarmStartConfig(steps=850, questions=2, answer_noise=1.0),
+    grpo=GrpoConfig(steps=140, lr=7e-4, warmup_steps=10),
+    evaluation=EvaluationConfig(questions_per_task=60, every=35),
 )

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax.environment.labels import resolve
+from spatialevo_jax.environment.labels import normalise, resolve
 from spatialevo_jax.environment.wordings import WORDINGS, Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
-BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,39}?"
-ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
-ROLE_WORD = "|".join(ROLE)
+BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,45}?"  # the longest label with an article and a plural's ending
 
 # Wordings of others that mean the same: the families of the published generator, in the project's
 # reading.
@@ -73,7 +71,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 def _pattern(template: str, *, literal: bool) -> re.Pattern[str]:
-    text = template.lower().rstrip("?. ")
+    text = template.lower()
+    if literal:
+        text = text.rstrip("?. ")
     text = text.replace("_plural}", "}").replace("the {", "{")  # articles belong to the blank
     parts = re.split(r"\{([a-dnm])\}", text)
     built = []
@@ -92,22 +92,6 @@ def patterns(task: str) -> tuple[re.Pattern[str], ...]:
     """The compiled patterns of a task, the project's own wordings first."""
     own = [_pattern(template, literal=True) for template in WORDINGS[task]]
     return (*own, *(_pattern(template, literal=False) for template in FAMILIES.get(task, ())))
-
-
-def normalise(question: str) -> str:
-    """Lower case, single blanks, images by number, nothing after the question mark."""
-    text = " ".join(question.lower().replace("metres", "meters").split())
-    text = re.sub(
-        rf"\b(?:the )?({ROLE_WORD}) (?:image|picture|photo)\b",
-        lambda m: f"image {ROLE[m[1]]}",
-        text,
-    )
-    text = re.sub(
-        rf"\b(?:image|picture|photo) ?#?({ROLE_WORD}|[12])\b",
-        lambda m: f"image {ROLE.get(m[1], m[1])}",
-        text,
-    )
-    return text.rstrip("?.! ")
 
 
 def read_question(task: str, question: str, labels: Sequence[str]) -> Slots | Reason:

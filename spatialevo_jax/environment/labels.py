@@ -29,12 +29,30 @@ SYNONYMS = (
 CONNECTIVES = frozenset(
     {"a", "an", "and", "from", "in", "is", "or", "relative", "that", "the", "this", "to", "when"}
 )
+ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
+ROLE_WORD = "|".join(ROLE)
 SPEAKABLE = re.compile(r"[a-z0-9][a-z0-9 '\-/]{0,39}")  # what a blank of a sentence may hold
 
 
 def spoken(label: str) -> str:
     """A label as sentences write it: lower case, single blanks, no underscores."""
     return " ".join(label.lower().replace("_", " ").split())
+
+
+def normalise(question: str) -> str:
+    """Lower case, single blanks, images by number, nothing after the question mark."""
+    text = " ".join(question.lower().replace("metres", "meters").split())
+    text = re.sub(
+        rf"\b(?:the )?({ROLE_WORD}) (?:image|picture|photo)\b",
+        lambda m: f"image {ROLE[m[1]]}",
+        text,
+    )
+    text = re.sub(
+        rf"\b(?:image|picture|photo) ?#?({ROLE_WORD}|[12])\b",
+        lambda m: f"image {ROLE.get(m[1], m[1])}",
+        text,
+    )
+    return text.rstrip("?.! ")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -44,10 +62,16 @@ def askable(labels: tuple[str, ...]) -> frozenset[str]:
         label
         for label in labels
         if SPEAKABLE.fullmatch(spoken(label))
+        and _is_kept(spoken(label))
         and CONNECTIVES.isdisjoint(spoken(label).split())
         and resolve(spoken(label), labels) == label
         and resolve(plural(spoken(label)), labels) == label
     )
+
+
+def _is_kept(name: str) -> bool:
+    """Whether reading a sentence leaves the name as it is: `picture 2` would become an image."""
+    return normalise(name) == name and normalise(plural(name)) == plural(name)
 
 
 def plural(label: str) -> str:

@@ -112,7 +112,22 @@ def test_whatever_the_rooms_hold_can_be_asked_about() -> None:
     assert askable(labels) == set(labels)
 
 
-@pytest.mark.parametrize("label", ["wall", "lamp (left)", "x" * 41, "", "_", "tüv", "-", "it\n?"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "wall",
+        "lamp (left)",
+        "x" * 41,
+        "",
+        "_",
+        "tüv",
+        "-",
+        "it\n?",
+        "picture 2",
+        "one photo",
+        "parking metre",
+    ],
+)
 def test_what_a_sentence_can_not_hold_is_not_asked_about(label: str) -> None:
     assert askable((label, "chair")) == {"chair"} - {label}
 
