@@ -6,6 +6,7 @@ rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,7 +142,7 @@ def distinct_questions(
     the budget is padding of weight 0.
     """
     budget = config.rollout.solver_prompts
-    invalid_budget = int(config.rollout.max_invalid_share * budget)
+    invalid_budget = math.floor(config.rollout.max_invalid_share * budget + 1e-9)
     valid: list[list[Question]] = []
     invalid: list[list[Question]] = []
     for index, group in enumerate(asked):

@@ -138,8 +138,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
     """All complete lines; a last line cut by a kill is left out."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    # Cut as bytes: a kill may leave half a character.
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:

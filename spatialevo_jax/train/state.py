@@ -45,12 +45,12 @@ def warm_start_optimizer(config: WarmStartConfig) -> optax.GradientTransformatio
 
 def _layer_matrices(params: Any) -> Any:
     """For each kernel of a layer, which axes are its input and output: layers of one kind are
-    stacked along the axes before. None elsewhere: embeddings, norms, biases.
+    stacked along the axes before. None elsewhere: embeddings, head, norms, biases.
     """
 
     def axes(path: Any, leaf: jax.Array) -> MuonDimensionNumbers | None:
         names = jax.tree_util.keystr(path)
-        if "kernel" not in names or "patch_embed" in names:
+        if "kernel" not in names or "patch_embed" in names or "head" in names:
             return None
         return MuonDimensionNumbers((leaf.ndim - 2,), (leaf.ndim - 1,))
 
@@ -58,8 +58,9 @@ def _layer_matrices(params: Any) -> Any:
 
 
 def evolution_optimizer(config: GrpoConfig) -> optax.GradientTransformation:
-    """AdamW with a short linear rise and then a constant rate."""
-    rate = optax.warmup_constant_schedule(0.0, config.lr, config.warmup_steps)
+    """AdamW with a short linear rise, if any, and then a constant rate."""
+    rise = optax.linear_schedule(0.0, config.lr, config.warmup_steps)
+    rate = rise if config.warmup_steps else config.lr
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(rate, weight_decay=config.weight_decay),

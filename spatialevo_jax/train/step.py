@@ -94,7 +94,7 @@ def _apply(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     state = dataclasses.replace(state, params=params, opt_state=opt_state, step=state.step + 1)
-    return state, metrics | {"optimizer/grad_norm": optax.global_norm(grads)}
+    return state, metrics | {"optimizer/grad_norm": optax.tree.norm(grads)}
 
 
 def naming_loss(policy: qwen.Policy, params: Any, features: jax.Array, names: Names) -> jax.Array:

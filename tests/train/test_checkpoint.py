@@ -66,8 +66,8 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path: Path, step: int) -> None:
         found = checkpoint.restore(checkpoints, blank(step))
     assert_same(found, saved)
     assert found is not None
-    draws = [jax.random.uniform(state.key, (3,)) for state in (found, saved)]
-    np.testing.assert_array_equal(*draws)  # a key again, and not only its numbers
+    drawn, expected = (jax.random.uniform(state.key, (3,)) for state in (found, saved))
+    np.testing.assert_array_equal(drawn, expected)  # a key again, and not only its numbers
 
 
 def test_the_latest_state_is_found_and_the_oldest_go(tmp_path: Path) -> None:

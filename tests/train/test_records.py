@@ -142,13 +142,16 @@ def test_a_fresh_run_resumes_from_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [records.METRICS, records.EVALUATIONS, records.SAMPLES])
-@pytest.mark.parametrize("torn", ["{", '{"step": 1, "moment": "after", "accura', '{"step": 1}'])
+@pytest.mark.parametrize(
+    "torn",
+    [b"{", b'{"step": 1, "moment": "after", "accura', b'{"step": 1}', b'{"step": 1, "x": "caf\xc3'],
+)
 def test_a_torn_last_line_is_dropped_and_the_next_one_is_whole(
-    tmp_path: Path, name: str, torn: str
+    tmp_path: Path, name: str, torn: bytes
 ) -> None:
     """Even one that could be read: without its line end nobody knows that it is complete."""
     run_of(tmp_path, 1)
-    with (tmp_path / name).open("a") as file:
+    with (tmp_path / name).open("ab") as file:
         file.write(torn)
     run = Records(tmp_path, CONFIG)
     assert not run.has_moment("after")

@@ -39,8 +39,7 @@ def scheduler() -> Scheduler:
     return accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
 
 
-def structure(tree: Any) -> jax.tree_util.PyTreeDef:
-    return jax.tree.structure(tree)
+structure = jax.tree.structure
 
 
 @pytest.mark.parametrize(("step", "evolving"), [(0, False), (2, False), (WARM, True), (6, True)])
@@ -75,7 +74,7 @@ def test_evolution_begins_with_the_same_policy_and_without_moments(
     scheduler: Scheduler, before: int
 ) -> None:
     state = init_state(CONFIG, PARAMS, scheduler, step=before)
-    moments = jax.tree.map(jnp.ones_like, state.opt_state)
+    moments = jax.tree.map(np.ones_like, state.opt_state)
     known = scheduler.update(
         state.scheduler, jnp.array([1]), jnp.array([0.5]), jnp.array([True]), jnp.array([1.0])
     )
@@ -94,9 +93,9 @@ def test_the_rate_of_evolution_rises_and_then_stays() -> None:
     """Of a constant gradient AdamW makes a step of exactly the rate."""
     tx = evolution_optimizer(CONFIG.grpo)
     params = {"weight": jnp.zeros(3)}
-    state, steps = tx.init(params), []
+    update, state, steps = jax.jit(tx.update), tx.init(params), []
     for _ in range(4):
-        updates, state = tx.update({"weight": jnp.full(3, 0.1)}, state, params)
+        updates, state = update({"weight": jnp.full(3, 0.1)}, state, params)
         steps.append(updates)
     found = np.stack([np.asarray(one["weight"]) for one in steps])
     expected = -CONFIG.grpo.lr * np.array([0.0, 0.5, 1.0, 1.0])
@@ -133,6 +132,22 @@ def test_muon_takes_the_matrices_of_the_layers_and_adamw_all_else() -> None:
     assert moments_of("adam", "mu", opt_state) == everything - MUON
     assert moments_of("adam", "nu", opt_state) == everything - MUON
     assert {"text.embedding.embedding", "vision.patch_embed.kernel"} <= everything - MUON
+
+
+def test_muon_leaves_a_head_of_its_own_to_adamw() -> None:
+    untied = dataclasses.replace(
+        TINY, text=dataclasses.replace(TINY.text, tie_word_embeddings=False)
+    )
+    params = model.abstract_params(untied)
+    assert "head" in params["text"]
+    opt_state = jax.eval_shape(warm_start_optimizer(CONFIG.warm_start).init, params)
+    assert moments_of("muon", "mu", opt_state) == MUON
+
+
+def test_evolution_without_a_rise_learns_from_its_first_step() -> None:
+    tx = evolution_optimizer(GrpoConfig(lr=0.5, warmup_steps=0))
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["embedding"], -0.5, rtol=1e-3)
 
 
 def test_muon_turns_each_layer_by_itself() -> None:
