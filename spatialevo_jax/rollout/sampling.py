@@ -25,10 +25,10 @@ def sample(
     if temperature > 0:
         cumulative = jnp.cumsum(jnp.exp(logprobs), axis=-1)
         threshold = uniform[..., None] * cumulative[..., -1:]
-        # The first token whose cumulative mass exceeds the threshold: it has mass of its own, so it
-        # is not banned.
-        token = jnp.sum(cumulative <= threshold, axis=-1)
-        token = jnp.minimum(token, logits.shape[-1] - 1)
+        # The first token whose cumulative mass exceeds the threshold. Rounding may leave none, or
+        # one without mass of its own: the likeliest token then stands in for it.
+        reached = (cumulative > threshold) & ~banned
+        token = jnp.where(reached.any(-1), reached.argmax(-1), logprobs.argmax(-1))
     else:
         token = jnp.argmax(logits, axis=-1)
     token = token.astype(jnp.int32)

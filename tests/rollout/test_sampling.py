@@ -48,6 +48,15 @@ def test_banned_tokens_are_never_sampled(temperature: float) -> None:
     assert np.isfinite(logprobs).all()
 
 
+def test_rounding_at_the_end_of_a_vocabulary_samples_no_banned_token() -> None:
+    """The sum of the chances is rounded, so the largest uniform number can reach beyond it."""
+    drawn = np.random.default_rng(3).normal(0.0, 2.0, (4_096, 768)).astype(np.float32)
+    banned = jnp.arange(768) >= 741
+    tokens, logprobs = sample(jnp.asarray(drawn), jnp.full(4_096, LAST), banned, temperature=1.0)
+    assert int(tokens.max()) < 741
+    assert float(logprobs.min()) > -50.0
+
+
 @pytest.mark.parametrize("draw", [0.0, 0.5, LAST])
 def test_the_only_token_allowed_is_certain(draw: float) -> None:
     only = jnp.asarray(np.arange(VOCABULARY) != 7)
