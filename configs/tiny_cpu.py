@@ -30,7 +30,9 @@ CONFIG = TrainConfig(
     rollout=RolloutConfig(
         solver_prompts=32, questioner_prompt=160, solver_prompt=128, prompt_bucket=80
     ),
-    warm_start=WarmStartConfig(steps=850, questions=2, answer_noise=1.0),
+    warm_start=WarmStartConfig(
+        steps=950, naming_steps=200, looking_steps=600, questions=2, answer_noise=1.0
+    ),
     grpo=GrpoConfig(steps=140, lr=4e-4, warmup_steps=10),
     evaluation=EvaluationConfig(questions_per_task=60, every=35),
 )

@@ -12,6 +12,7 @@ run that is killed goes on from its last checkpoint and ends with the same numbe
 import dataclasses
 import math
 import resource
+import string
 import sys
 import time
 from collections.abc import Sequence
@@ -209,8 +210,10 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
         ):
             for example in (*one.looking, *one.questioner, *one.solver):
                 texts += [example.prompt, example.reply]
-    # Every hint, reason and column, however rare.
-    texts += [f" {warm_start.NOTHING} {' '.join(pointing.COLUMNS)}"] * TOKENIZER_STEPS
+    # Every hint, reason, column and digit, however rare.
+    texts += [
+        f" {warm_start.NOTHING} {' '.join(pointing.COLUMNS + string.digits)}"
+    ] * TOKENIZER_STEPS
     texts += [f" {phrase}" for phrase in prompts.reason_phrases()]
     texts += [f" {choice}" for task in TASKS for choice in task.choices]
     return texts

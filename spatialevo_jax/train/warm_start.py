@@ -2,8 +2,8 @@
 
 It stands for the pretrained base model that a real run starts from. Openly, for each image set:
 
-- Naming: each visual token says which object it shows and where in which image it is. The first
-  steps are nothing else, and train the vision tower alone.
+- Naming: each visual token says which object it shows, how deep it lies, and where in which image.
+  The first steps are nothing else, and train the vision tower alone.
 - Looking: some of what one image shows, and exactly where it is. Then come steps of only this.
 - Solver: a valid question, the exact pointings of the objects it names, and an answer; with
   chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
@@ -38,6 +38,7 @@ from spatialevo_jax.train.step import Names
 NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
 NOTHING = "wall"  # what a visual token without an object says
 OBJECT_WEIGHT, NOTHING_WEIGHT = 2.0, 0.4  # of a label, as most is wall
+DEPTH_WEIGHT = 1.0  # of an object's depth
 PLACE_WEIGHT = 0.25  # of the image's number, first and last column, first and last row
 MOST_LABELS, MOST_POINTINGS = 5, 8  # that a looking conversation asks for and gets
 SHARED = 2  # objects pointed at in both images of a pair to relate the cameras
@@ -62,22 +63,22 @@ class RowExamples:
     solver: tuple[Example, ...]
 
 
-def shown_labels(record: SceneRecord, frame: int, side: int) -> list[str]:
-    """What each visual token of a frame shows, (side * side) in raster order: the label pointed at
-    in it, else of the nearest object whose box covers its middle, else "".
+def shown_objects(record: SceneRecord, frame: int, side: int) -> list[pointing.Pointing | None]:
+    """What each visual token of a frame shows, (side * side) in raster order: the object pointed at
+    in it, else the nearest whose box covers its middle, else None.
     """
     scene = record.scene
     size = np.asarray(scene.image_size[frame], np.float64)
     x, y = (np.indices((side, side)).reshape(2, -1)[::-1] + 0.5) / side * size[:, None]
-    shown = [""] * side**2
+    shown: list[pointing.Pointing | None] = [None] * side**2
     points = pointing.visible(record, (frame,))
     for point, box in reversed(list(zip(points, pointing.boxes(record, frame), strict=True))):
         x1, y1, x2, y2 = box
         for cell in np.flatnonzero((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)):
-            shown[cell] = point.label
+            shown[cell] = point
     for point in reversed(points):
         cell = point.row * side // pointing.GRID * side + point.column * side // pointing.GRID
-        shown[cell] = point.label
+        shown[cell] = point
     return shown
 
 
@@ -85,8 +86,10 @@ def names(
     rooms: RoomSet, rows: Sequence[Row], side: int, encode: Callable[[str], list[int]]
 ) -> Names:
     """What the visual tokens of the rows' images should say of themselves: the label that they
-    show (its first token), the number of their image, and the columns and rows of the pointing grid
-    that they cover.
+    show (its first token) and its depth, the number of their image, and the columns and rows of the
+    pointing grid that they cover.
+
+    The depth is said as a word, with the blank before it, so that it is not taken for a row.
     """
 
     def word(text: str) -> int:
@@ -105,11 +108,14 @@ def names(
     tokens, weights = [], []
     for row in rows:
         for image, frame in enumerate(row.frames, start=1):
-            shown = shown_labels(rooms.records[row.room], frame, side)
-            labels = np.array([word(label or NOTHING) for label in shown])
+            shown = shown_objects(rooms.records[row.room], frame, side)
+            labels = np.array([word(point.label if point else NOTHING) for point in shown])
+            depths = np.array([word(str(point.depth if point else 0)) for point in shown])
             numbers = np.full(side**2, digit(str(image)))
-            tokens.append(np.column_stack([labels, numbers, places]))
-            weight = [OBJECT_WEIGHT if label else NOTHING_WEIGHT for label in shown]
+            tokens.append(np.column_stack([labels, depths, numbers, places]))
+            weight = [
+                (OBJECT_WEIGHT, DEPTH_WEIGHT) if point else (NOTHING_WEIGHT, 0.0) for point in shown
+            ]
             shares = np.full((side**2, 1 + places.shape[1]), PLACE_WEIGHT)
             weights.append(np.column_stack([weight, shares]))
     return Names(

@@ -26,15 +26,19 @@ def record_with(boxes: list[list[float]], depths: list[float]) -> SceneRecord:
     return dataclasses.replace(record, scene=scene)
 
 
+def labels_shown(record: SceneRecord) -> list[str]:
+    return [point.label if point else "" for point in warm_start.shown_objects(record, 0, 2)]
+
+
 def test_a_visual_token_shows_the_nearest_object_over_its_middle() -> None:
     record = record_with([[0, 0, 100, 40], [0, 0, 50, 40]], [3.0, 1.0])
-    assert warm_start.shown_labels(record, 0, 2) == ["table", "bed", "", ""]
+    assert labels_shown(record) == ["table", "bed", "", ""]
 
 
 def test_a_visual_token_shows_what_is_pointed_at_in_it() -> None:
     """The lamp's middle is in the last token, though its box covers no token's middle."""
     record = record_with([[0, 0, 98, 78], [0, 0, 10, 10], [80, 70, 90, 80]], [3.0, 5.0, 4.0])
-    assert warm_start.shown_labels(record, 0, 2) == ["bed", "bed", "bed", "lamp"]
+    assert labels_shown(record) == ["bed", "bed", "bed", "lamp"]
 
 
 def words(text: str) -> list[int]:
@@ -42,17 +46,18 @@ def words(text: str) -> list[int]:
     return [sum(ord(letter) << (8 * place) for place, letter in enumerate(text)) % 2**31]
 
 
-def test_names_say_label_image_columns_and_rows() -> None:
+def test_names_say_label_depth_image_columns_and_rows() -> None:
     record = record_with([[0, 0, 50, 40]], [2.0])
     images = np.zeros((1, 56, 56, 3), np.uint8)
     rooms = RoomSet((record,), (images,), ("distance_cam_obj",))
     named = warm_start.names(rooms, [Row(0, (0, 0))], 2, words)
     first, last = np.asarray(named.tokens)[[0, 7]]
-    assert first.tolist() == [words(x)[0] for x in (" bed", "1", " a", " d", "1", "4")]
-    assert last.tolist() == [words(x)[0] for x in (" wall", "2", " e", " h", "5", "8")]
+    assert first.tolist() == [words(x)[0] for x in (" bed", " 4", "1", " a", " d", "1", "4")]
+    assert last.tolist() == [words(x)[0] for x in (" wall", " 0", "2", " e", " h", "5", "8")]
     weights = np.asarray(named.weights)
     assert weights[0, 0] > weights[7, 0] > 0
-    assert (weights[:, 1:] == warm_start.PLACE_WEIGHT).all()
+    assert weights[0, 1] > weights[7, 1] == 0
+    assert (weights[:, 2:] == warm_start.PLACE_WEIGHT).all()
 
 
 def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
