@@ -1,6 +1,6 @@
 """python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
 
-The demo: a 0.4 M-parameter Qwen2.5-VL on 2 CPU cores, 15 minutes. README.md: what was measured.
+The demo: a 0.4 M-parameter Qwen2.5-VL on 2 CPU cores. README.md: what was measured.
 Four of the eleven tasks, of all three modalities: the language of all of them takes longer to learn
 than the demo may last.
 """
