@@ -65,10 +65,10 @@ class WarmStartConfig:
 
     steps: int = 900
     naming_steps: int = 150  # the first of them: visual tokens name what they show, and no more
-    naming_rows: tuple[int, int, int] = (48, 0, 0)  # of one such step
+    naming_rows: tuple[int, int, int] = (48, 0, 0)  # of one such step, as `rows`
     naming_weight: float = 0.3  # of naming in the steps after these
     looking_steps: int = 450  # the steps until here only point at objects
-    looking_rows: tuple[int, int, int] = (16, 0, 0)  # of one such step
+    looking_rows: tuple[int, int, int] = (16, 0, 0)  # of one such step, as `rows`
     matrix_lr: float = 1e-2  # peak rate of the layers' matrices (Muon)
     peak_lr: float = 4e-3  # and of all other parameters (AdamW)
     warmup_steps: int = 40

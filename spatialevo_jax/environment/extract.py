@@ -72,7 +72,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 def _pattern(template: str, *, literal: bool) -> re.Pattern[str]:
     text = template.lower()
-    if literal:
+    if literal:  # a family may end in a group that may be left out: its `?` stays
         text = text.rstrip("?. ")
     text = text.replace("_plural}", "}").replace("the {", "{")  # articles belong to the blank
     parts = re.split(r"\{([a-dnm])\}", text)
