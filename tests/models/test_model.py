@@ -235,3 +235,21 @@ def test_sizes_that_cannot_be_are_refused() -> None:
         dataclasses.replace(TINY.text, mrope_section=(2, 2, 3))
     with pytest.raises(ValueError, match="num_heads"):
         dataclasses.replace(TINY.text, num_kv_heads=3)
+
+
+def test_from_scratch_a_head_looks_for_what_is_like_itself_and_copies_it(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    width, d = TINY.text.hidden_size, TINY.text.head_dim
+    repeats = TINY.text.num_heads // TINY.text.num_kv_heads
+    vectors = RNG.normal(size=(40, width)).astype(np.float32)
+    blocks = built[1]["text"]["blocks"]
+    for layer in range(TINY.text.num_layers):
+        q, k, v, o = (np.asarray(blocks[name]["kernel"][layer]) for name in "qkvo")
+        for kv in range(TINY.text.num_kv_heads):
+            own = slice(kv * d, (kv + 1) * d)
+            first = slice(kv * repeats * d, (kv * repeats + 1) * d)
+            scores = (vectors @ q[:, first]) @ (vectors @ k[:, own]).T
+            assert (scores.argmax(-1) == np.arange(40)).mean() > 0.9
+            copied = vectors @ v[:, own] @ o[first]
+            assert np.einsum("nw,nw->n", copied, vectors).min() > 0
