@@ -9,8 +9,8 @@ It stands for the pretrained base model that a real run starts from. Openly, for
   chance `answer_noise` the answer is drawn at random among those the task can have. So the policy
   learns to look, and hardly to reason.
 - Solver, invalid questions: the reason, replaced at random with the same chance.
-- Questioner: exact pointings and one question of its task; with chance `question_noise` the
-  question names labels at random, so that a good share of its questions is invalid.
+- Questioner: the exact pointings of the objects that it asks about, then one question of its task;
+  with chance `question_noise` that names labels at random, so that a good share is invalid.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.train.step import Names
 
-NAMED = 3  # objects of one image that a Questioner's observation points at, nearest first
+OBSERVED = (2, 3)  # fewest and most pointings of a Questioner's observation
 NOTHING = "wall"  # what a visual token without an object says
 OBJECT_WEIGHT, NOTHING_WEIGHT = 2.0, 0.4  # of a label, as most is wall
 DEPTH_WEIGHT = 1.0  # of an object's depth
@@ -149,8 +149,8 @@ def row_examples(
                 row=row,
                 looking=tuple(_looking_example(seen, row, rng) for _ in range(config.looks)),
                 questioner=tuple(
-                    _questioner_example(record, row, request, seen, rng)
-                    for request in draft[: config.questions]
+                    _questioner_example(record, row, reply, seen)
+                    for reply in judged[: config.questions]
                 ),
                 solver=_solver_examples(record, row, judged[config.questions :], seen, config, rng),
             )
@@ -213,18 +213,19 @@ def _any_labels(record: SceneRecord, count: int, rng: np.random.Generator) -> tu
 
 
 def _questioner_example(
-    record: SceneRecord,
-    row: Row,
-    request: Request,
-    seen: tuple[pointing.Pointing, ...],
-    rng: np.random.Generator,
+    record: SceneRecord, row: Row, reply: Reply, seen: tuple[pointing.Pointing, ...]
 ) -> Example:
-    image = 1 + int(rng.integers(len(row.frames)))
-    shown = [point for point in seen if point.image == image][:NAMED]
-    observation = " ".join(str(point) for point in shown)
+    """Points at what the question is about, and at the nearest other objects if that is too little
+    to observe.
+    """
+    fewest, most = OBSERVED
+    trace = trace_of(reply, seen)[:most]
+    others = [point for point in seen if point not in trace]
+    observed = trace + others[: max(fewest - len(trace), 0)]
+    observation = " ".join(str(point) for point in observed)
     return Example(
-        prompts.questioner(request.task, pools(record, row.frames)),
-        f"<observation> {observation} </observation><question> {request.question} </question>",
+        prompts.questioner(reply.task, pools(record, row.frames)),
+        f"<observation> {observation} </observation><question> {reply.question} </question>",
     )
 
 
@@ -302,7 +303,9 @@ def trace_of(reply: Reply, seen: tuple[pointing.Pointing, ...]) -> list[pointing
     not there; a pair of images without objects in the question is related through objects seen in
     both.
     """
-    labels = reply.slots.labels
+    labels = tuple(dict.fromkeys(reply.slots.labels))
+    if not labels:
+        return _shared(seen)
     if reply.task == "object_counting":
         own = [point for point in seen if point.label == labels[0]]
         by_image = {point.image: [p for p in own if p.image == point.image] for point in own}
@@ -310,8 +313,6 @@ def trace_of(reply: Reply, seen: tuple[pointing.Pointing, ...]) -> list[pointing
         return sorted(best, key=lambda point: point.column)
     if reply.task in OBJECT_TASKS_OF_PAIRS:
         return [point for point in seen if point.label == labels[0]]
-    if not labels:
-        return _shared(seen)
     images = {point.image for point in seen}
     most = max(
         sorted(images),

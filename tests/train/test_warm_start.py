@@ -7,6 +7,7 @@ import numpy as np
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.types import leaf
 from spatialevo_jax.data import RoomSet, Row
+from spatialevo_jax.environment import Request, answer_requests
 from spatialevo_jax.roles.pointing import Pointing, parse, visible
 from spatialevo_jax.train import warm_start
 from tests.scenes import THINGS, camera, make_record
@@ -70,3 +71,30 @@ def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
     order = [example.prompt.index(point.label) for point in found]
     assert order == sorted(order)
     assert isinstance(found[0], Pointing)
+
+
+def observed(task: str, question: str) -> list[str]:
+    """What the Questioner of a one-image room with a bed, a table and a lamp looks at."""
+    record = record_with([[0, 0, 50, 40], [50, 40, 90, 80], [0, 60, 20, 80]], [2.0, 3.0, 4.0])
+    row = Row(0, (0,))
+    (reply,) = answer_requests([Request(record, task, question, row.frames)])
+    seen = visible(record, row.frames)
+    example = warm_start._questioner_example(record, row, reply, seen)
+    assert example.reply.endswith(f"<question> {question} </question>")
+    return [point.label for point in parse(example.reply)]
+
+
+def test_a_questioner_observes_what_it_asks_about() -> None:
+    question = "Which is closer to the camera, the lamp or the table?"
+    assert observed("depth_order_obj_obj", question) == ["lamp", "table"]
+
+
+def test_an_observation_of_one_object_is_filled_up_with_the_nearest_other() -> None:
+    question = "What is the distance from the camera to the lamp in meters?"
+    assert observed("distance_cam_obj", question) == ["lamp", "bed"]
+
+
+def test_a_questioner_that_names_one_object_twice_observes_it_once() -> None:
+    question = "Which is closer to the camera, the lamp or the lamp?"
+    labels = observed("depth_order_obj_obj", question)
+    assert len(labels) == len(set(labels)) == 2
