@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
     rollout=RolloutConfig(
         solver_prompts=32,
         questioner_prompt=160,
-        solver_prompt=128,
+        solver_prompt=136,
         prompt_bucket=72,
         reply_bucket=56,
         questioner_tokens=48,
@@ -39,11 +39,11 @@ CONFIG = TrainConfig(
     warm_start=WarmStartConfig(
         steps=750,
         naming_steps=100,
-        looking_steps=450,
-        rows=(4, 1, 1),
+        looking_steps=400,
+        rows=(3, 1, 1),
         questions=3,
         answers=2,
-        answer_noise=0.95,
+        answer_noise=0.9,
     ),
     grpo=GrpoConfig(steps=140, lr=5e-4, warmup_steps=10),
     evaluation=EvaluationConfig(questions_per_task=60, every=35),

@@ -108,7 +108,7 @@ class RolloutConfig:
     questioner_tokens: int = 56  # longest Questioner response
     solver_tokens: int = 40  # longest Solver response
     questioner_prompt: int = 192  # tokens that Questioner prompts are padded to, images included
-    solver_prompt: int = 192  # likewise for the Solver; a longer prompt is an error, never cut
+    solver_prompt: int = 192  # likewise; a question too long for it is not asked
     prompt_bucket: int = 96  # prompts of supervised conversations are padded to a multiple of this
     reply_bucket: int = 64  # and their replies of this; every new length costs a compilation
 

@@ -7,7 +7,7 @@ rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -134,8 +134,12 @@ def distinct_questions(
     assignments: Sequence[Assignment],
     asked: Sequence[Sequence[Asked]],
     config: TrainConfig,
+    fits: Callable[[Question], bool] = lambda question: True,
 ) -> list[Question]:
     """Fills the Solver's fixed budget with distinct questions.
+
+    A question that does not fit the Solver's prompt is not asked: a policy may write one of any
+    length.
 
     Questions of one row that ask the same thing are asked once (valid and invalid never merge).
     Rows take turns, valid questions first, so that a step never consists of one row; the rest of
@@ -152,10 +156,12 @@ def distinct_questions(
         for item in group:
             if not item.reply.question or item.verdict.signature in seen:
                 continue
-            seen.add(item.verdict.signature)
             question = Question(
                 index, assignments[index].task, item.reply.question, item.verdict, 1.0
             )
+            if not fits(question):
+                continue
+            seen.add(item.verdict.signature)
             answered = item.verdict.valid or config.reward == "vote"
             (valid if answered else invalid)[index].append(question)
     chosen = _take_turns(invalid, invalid_budget)

@@ -333,16 +333,22 @@ class _Steps:
         clock.lap("time/rollout_questioner_s")
         asked = episode.judge_questions(setup.train, assignments, asked_texts, config.reward)
         asked_rewards = episode.questioner_rewards(asked, config.reward, alpha=config.alpha)
-        questions = episode.distinct_questions(assignments, asked, config)
+
+        def to_solve(question: episode.Question) -> packing.Conversation:
+            assignment = assignments[question.assignment]
+            text = episode.solver_prompt(question, assignment, config.reward)
+            return setup.encoder.conversation(text, len(assignment.row.frames))
+
+        questions = episode.distinct_questions(
+            assignments,
+            asked,
+            config,
+            # All tokens but the last, which decoding begins with.
+            lambda question: len(to_solve(question).tokens) - 1 <= config.rollout.solver_prompt,
+        )
         clock.lap("time/oracle_s")
 
-        answering = [
-            setup.encoder.conversation(
-                episode.solver_prompt(question, assignments[question.assignment], config.reward),
-                len(rows[question.assignment].frames),
-            )
-            for question in questions
-        ]
+        answering = [to_solve(question) for question in questions]
         solved_prompts, solved_starts = self._decodable(
             answering, [first[q.assignment] for q in questions], config.rollout.solver_prompt
         )

@@ -391,3 +391,11 @@ def test_a_vote_rewards_the_majority_and_is_held_against_geometry() -> None:
     expected = [[1.0, 1.0, 0.1, -1.0], [0.1, 1.0, 1.0, 0.0], [0.1, 0.1, 0.0, 0.0]]
     np.testing.assert_allclose(found.rewards, expected, atol=1e-6)
     np.testing.assert_array_equal(found.correctness, [[0, 0, 1, 0], [0] * 4, [0] * 4])
+
+
+def test_a_question_too_long_for_the_solver_is_not_asked() -> None:
+    assignments, asked = judged([BED_OR_LAMP, BED_OR_TV])
+    found = episode.distinct_questions(
+        assignments, asked, budget(1), lambda question: question.text != BED_OR_LAMP
+    )
+    assert told(found) == [(BED_OR_TV, 1.0)]
