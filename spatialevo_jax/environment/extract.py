@@ -67,6 +67,23 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "in which direction did the camera (move|turn|rotate) from image {n} to image {m}",
     ),
     "visibility_compare": ("in which image is {a} more( clearly)? visible",),
+    "object_size": (
+        "what is the( length of the)? longest (dimension|side)( \\(length, width,? or height\\))? "
+        "of {a}( in centimeters|,? in cm)?",
+    ),
+    "room_size": (
+        "what is the (size|area) of (this|the) room( in square meters| \\(in square meters\\))?",
+    ),
+    "position_cam_obj": (
+        "(which|in which) direction is {a} relative to me when (i am|i'm) taking image {n}",
+    ),
+    "position_cam_reg": (
+        "when (you are|i am) taking image {n}, in which direction is {a} relative to (you|me)",
+    ),
+    "attribute_measurement": (
+        "which is larger in its longest dimension, {a} or {b}",
+        "between {a} and {b}, which( one)? has the (larger|longer) longest (dimension|side)",
+    ),
 }
 
 

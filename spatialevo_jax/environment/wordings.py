@@ -69,6 +69,31 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "In which image is the {a} more visible?",
         "Which image gives the better view of the {a}?",
     ),
+    "object_size": (
+        "How long is the longest side of the {a} in centimeters?",
+        "What is the longest dimension of the {a} in centimeters?",
+        "How many centimeters long is the longest side of the {a}?",
+    ),
+    "room_size": (
+        "What is the size of the room in square meters?",
+        "How large is the floor of the room in square meters?",
+        "How many square meters does the room have?",
+    ),
+    "position_cam_obj": (
+        "From the camera of Image {n}, in which direction is the {a}?",
+        "When I take Image {n}, in which direction is the {a}?",
+        "In which direction is the {a} when I take Image {n}?",
+    ),
+    "position_cam_reg": (
+        "From the camera of Image {n}, in which direction is the area of the {a}?",
+        "When I take Image {n}, in which direction is the area of the {a}?",
+        "In which direction is the area of the {a} when I take Image {n}?",
+    ),
+    "attribute_measurement": (
+        "Which has the longer longest side, the {a} or the {b}?",
+        "Of the {a} and the {b}, which has the longer longest side?",
+        "Between the {a} and the {b}, which has the larger longest dimension?",
+    ),
 }
 
 
@@ -79,7 +104,8 @@ class Slots:
     """
 
     labels: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()  # (reference, target), 1 or 2; () for tasks without image roles
+    # (reference, target) or (reference,), each 1 or 2; () for tasks without image roles
+    images: tuple[int, ...] = ()
 
 
 def render(task: str, slots: Slots, wording: int) -> str:
@@ -102,4 +128,5 @@ def draw_slots(
     labels = tuple(source[index] for index in rng.permutation(len(source))[: len(spec.slots)])
     if task == "motion_camera":
         return Slots(labels, (1, 2))
-    return Slots(labels, tuple(int(i) for i in 1 + rng.permutation(2)) if spec.roles else ())
+    images = tuple(int(i) for i in 1 + rng.permutation(2)) if spec.roles else ()
+    return Slots(labels, images[: len(spec.roles)])
