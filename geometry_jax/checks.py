@@ -5,9 +5,8 @@ import jax.numpy as jnp
 
 from geometry_jax import boxes, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.types import MAX_LABELS, Evidence, Scene, Verdict
+from geometry_jax.types import MAX_LABELS, MIN_VISIBILITY, Evidence, Scene, Verdict
 
-MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
 CLEAR_ANGLE = jnp.deg2rad(2.0)  # nearer than this to the edge of a bin, an answer is not clear
 CLEAR_SHARE = 0.02  # likewise for ratios of lengths
 ALWAYS_CLEAR = 1e6  # the margin where nothing has to be decided
@@ -67,14 +66,24 @@ def has_frames(scene: Scene, frames: jax.Array) -> jax.Array:
     return jnp.all(inside & scene.frame_valid[jnp.where(inside, frames, 0)])
 
 
+def has_poses(scene: Scene, frames: jax.Array) -> jax.Array:
+    """Whether the poses of real frames are there and finite: check `has_frames` first."""
+    return jnp.all(scene.pose_valid[frames])
+
+
 def instances(scene: Scene, label: jax.Array) -> jax.Array:
     """(N,) bool: the scene's objects of a label."""
     return scene.object_valid & (scene.label == label) & (label >= 0)
 
 
-def visible(scene: Scene, frame: jax.Array, label: jax.Array) -> jax.Array:
+def visible(
+    scene: Scene,
+    frame: jax.Array,
+    label: jax.Array,
+    min_visibility: jax.Array | float = MIN_VISIBILITY,
+) -> jax.Array:
     """(N,) bool: objects of a label that a frame shows well enough."""
-    return instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= MIN_VISIBILITY)
+    return instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= min_visibility)
 
 
 def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
@@ -92,11 +101,25 @@ def unique_object(scene: Scene, label: jax.Array) -> tuple[jax.Array, jax.Array,
 
 
 def unique_in_frame(
-    scene: Scene, frame: jax.Array, label: jax.Array
+    scene: Scene,
+    frame: jax.Array,
+    label: jax.Array,
+    min_visibility: jax.Array | float = MIN_VISIBILITY,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Index of a label's object in a frame, whether none is visible, whether several are."""
-    mask = visible(scene, frame, label)
+    mask = visible(scene, frame, label, min_visibility)
     return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+
+
+def longest_side(scene: Scene, index: jax.Array) -> jax.Array:
+    """(2, 3) ends of an edge-parallel line through the middle of an object's oriented box, along
+    its longest side: what to draw as its length.
+    """
+    extent, yaw = scene.obb_extent[index], scene.obb_yaw[index]
+    cos, sin, zero = jnp.cos(yaw), jnp.sin(yaw), jnp.zeros_like(yaw)
+    axes = jnp.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1]).reshape(3, 3)
+    half = axes[jnp.argmax(extent)] * extent.max() / 2
+    return jnp.stack([scene.obb_center[index] - half, scene.obb_center[index] + half])
 
 
 def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array) -> jax.Array:

@@ -29,8 +29,8 @@ def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, ja
 
 
 def levelled(
-    world_from_camera: Float[Array, "*b 4 4"], displacement: Float[Array, "*b 3"]
-) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    world_from_camera: Float[Array, "*#b 4 4"], displacement: Float[Array, "*#b 3"]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """A world displacement in the camera's gravity-levelled frame: (forward, rightward), metres.
 
     Forward is the optical axis projected on the floor; right is forward x up. Undefined (0, 0) for

@@ -64,6 +64,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     return checks.verdict(
         jnp.where(turning, jnp.where(turn > 0, 1, 0), translation),
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (first == second, Reason.SAME_IMAGE),
         (~turning & (length < STILL), Reason.NO_MOTION),
         (~turning & ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),

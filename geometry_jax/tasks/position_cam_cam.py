@@ -22,6 +22,7 @@ def position_cam_cam(scene: Scene, query: Query) -> Verdict:
     return checks.verdict(
         value,
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (reference == target, Reason.SAME_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (ops.safe_norm((other - camera)[:2]) < SAME_PLACE, Reason.SAME_PLACE),
@@ -31,5 +32,11 @@ def position_cam_cam(scene: Scene, query: Query) -> Verdict:
 
 
 TASK = TaskSpec(
-    "position_cam_cam", "image_pair", position_cam_cam, "choice", (), ops.PLANAR, roles=True
+    "position_cam_cam",
+    "image_pair",
+    position_cam_cam,
+    "choice",
+    (),
+    ops.PLANAR,
+    roles=("reference", "target"),
 )

@@ -36,6 +36,9 @@ ALIASES = {
     "single_image_relative_direction": "singleimagedirection",
     "depth_order_obj_obj": "depthorder depthcomparison",
     "position_cam_cam": "cameraposition camerarelativeposition",
+    "position_cam_obj": "cameraobjectposition",
+    "position_cam_reg": "cameraregionposition",
+    "attribute_measurement": "objectsizecomparison sizecomparison",
     "motion_camera": "cameramotion",
     "distance_cam_obj": (
         "cameradistance distancetocamera distancefromcamera cameraobjectdistance "
@@ -187,7 +190,10 @@ def reply_record(request: Request, reply: Reply) -> dict[str, Any]:
             "candidate_labels": list(reply.slots.labels[1:]),
         }
     if reply.slots.images:
-        parsed["camera_reference_image_idx"], parsed["camera_target_image_idx"] = reply.slots.images
+        parsed |= {
+            f"camera_{role}_image_idx": image
+            for role, image in zip(("reference", "target"), reply.slots.images, strict=False)
+        }
     record: dict[str, Any] = {
         "response_version": RESPONSE_VERSION,
         "is_valid": reply.valid,

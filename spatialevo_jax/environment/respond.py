@@ -137,11 +137,15 @@ def _judge_all(asked: Sequence[tuple[Request, Slots]]) -> list[Verdict]:
 
 
 def answer_text(spec: TaskSpec, value: float, labels: Sequence[str]) -> str:
-    """A verdict's value in words: "2.35 meters", "3", a label, or one of the task's choices.
-    Rounded in float64.
+    """A verdict's value in words: "2.35 meters", "90.98 cm", "18.47 square meters", "3", a label
+    or one of the task's choices. Rounded in float64.
     """
     if spec.answer == "metres":
         return f"{round(float(value), 2):.2f} meters"
+    if spec.answer == "centimetres":
+        return f"{round(100 * float(value), 2):.2f} cm"
+    if spec.answer == "square_metres":
+        return f"{round(float(value), 2):.2f} square meters"
     if spec.answer == "count":
         return str(round(float(value)))
     if spec.answer == "label":
@@ -152,7 +156,7 @@ def answer_text(spec: TaskSpec, value: float, labels: Sequence[str]) -> str:
 def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
     """What is asked, in a form in which the same question is equal however it is worded."""
     labels = slots.labels
-    if task in ("absolute_distance", "depth_order_obj_obj"):
+    if task in ("absolute_distance", "depth_order_obj_obj", "attribute_measurement"):
         labels = tuple(sorted(labels))
     if task == "relative_distance":
         labels = (labels[0], *sorted(labels[1:]))
