@@ -38,6 +38,8 @@ class Reason(enum.IntEnum):
     NOT_AN_OBJECT = 23
     # Found in the scene.
     MISSING_POSE = 24
+    # Found while reading the question.
+    TOO_MANY = 25
 
     @property
     def sentence(self) -> str:
@@ -100,4 +102,5 @@ _WORDS: dict[Reason, tuple[str, str]] = {
         "Walls, floors and leftovers are not objects to ask about.",
     ),
     Reason.MISSING_POSE: ("no pose", "The scene has no usable camera pose for that frame."),
+    Reason.TOO_MANY: ("too many", "The sentence names more candidates than are compared at once."),
 }

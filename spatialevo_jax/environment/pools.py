@@ -59,10 +59,12 @@ def _counted(labels: Iterable[str]) -> collections.Counter[str]:
     return collections.Counter(labels)
 
 
-def visible_labels(record: SceneRecord, frame: int) -> list[str]:
+def visible_labels(
+    record: SceneRecord, frame: int, min_visibility: float = MIN_VISIBILITY
+) -> list[str]:
     """Labels of the objects that a frame shows well enough, one for each object."""
     scene = record.scene
-    mask = np.asarray(scene.seen[frame]) & (np.asarray(scene.visibility[frame]) >= MIN_VISIBILITY)
+    mask = np.asarray(scene.seen[frame]) & (np.asarray(scene.visibility[frame]) >= min_visibility)
     return _labels(record, mask & np.asarray(scene.object_valid))
 
 

@@ -3,6 +3,7 @@ vmapped.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -12,9 +13,19 @@ from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS, judge
-from geometry_jax.types import MAX_LABELS, Evidence, Query, Scene, TaskSpec, Verdict, leaf
-from spatialevo_jax.environment.extract import read_question
-from spatialevo_jax.environment.pools import modality_of
+from geometry_jax.types import (
+    MAX_LABELS,
+    MIN_VISIBILITY,
+    Evidence,
+    Query,
+    Scene,
+    TaskSpec,
+    Verdict,
+    leaf,
+)
+from spatialevo_jax.environment import extract, regions
+from spatialevo_jax.environment.labels import NOT_OBJECTS, given_label, vocabulary
+from spatialevo_jax.environment.pools import modality_of, visible_labels
 from spatialevo_jax.environment.wordings import Slots
 
 BATCH = 128  # queries judged at once; a fixed shape, so nothing recompiles
@@ -22,6 +33,14 @@ LEAST_OBJECTS, LEAST_FRAMES = 16, 16  # scenes are padded to these or to the nex
 DIFFICULTIES = ("", "easy", "medium", "hard")
 
 _judge = jax.jit(jax.vmap(judge))
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Slots that a request states beside its sentence."""
+
+    labels: tuple[str, ...] = ()  # in the order of the task's slots, "" where the sentence has it
+    images: tuple[int, ...] = ()  # (reference, target), 0 where the sentence has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +53,8 @@ class Request:
     frames: tuple[int, ...] = ()
     difficulty: str = ""  # of relative_direction_hard: "", "easy", "medium" or "hard"
     use_points: bool = False
+    given: Given = Given()
+    min_visibility: float = MIN_VISIBILITY  # share of an object that an image must show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +67,10 @@ class Reply:
     answer: str  # "" when invalid
     reason: Reason
     margin: float  # 1 = just clear of the nearest decision edge
-    slots: Slots
+    slots: Slots  # what was understood, of a refused question too
     signature: tuple[object, ...]  # equal for questions that ask the same
     evidence: Evidence | None  # NumPy leaves; None when the question could not be read
+    phrase: str = ""  # the words of a question that are the trouble
 
     @property
     def error(self) -> str:
@@ -60,49 +82,128 @@ def answer_requests(requests: Sequence[Request], *, strict_margin: bool = False)
     """Answers every request, in order. `strict_margin` rejects answers too near a decision edge
     (margin < 1).
     """
-    read = [_read(request) for request in requests]
+    readings = [_read(request) for request in requests]
     judged = _judge_all(
         [
-            (request, slots)
-            for request, slots in zip(requests, read, strict=True)
-            if isinstance(slots, Slots)
+            (request, reading.slots)
+            for request, reading in zip(requests, readings, strict=True)
+            if reading.reason is Reason.OK
         ]
     )
     verdicts = iter(judged)
     return [
-        _refusal(request, slots)
-        if isinstance(slots, Reason)
-        else _reply(request, slots, next(verdicts), strict_margin)
-        for request, slots in zip(requests, read, strict=True)
+        _reply(request, reading.slots, next(verdicts), strict_margin)
+        if reading.reason is Reason.OK
+        else _refusal(request, reading)
+        for request, reading in zip(requests, readings, strict=True)
     ]
 
 
-def _read(request: Request) -> Slots | Reason:
+def _read(request: Request) -> extract.Reading:
+    """The slots of a request: those it gives, the others from its sentence."""
     if request.task not in TASK_IDS:
         raise ValueError(f"task: expected one of {', '.join(TASK_IDS)}, got {request.task!r}.")
     spec = TASKS[TASK_IDS[request.task]]
     shown = modality_of(request.frames)
     if spec.modality != "scene" and shown != spec.modality:
-        return Reason.WRONG_IMAGES
-    return read_question(request.task, request.question, request.record.labels)
+        return extract.Reading(extract.NOTHING, Reason.WRONG_IMAGES)
+    given = _given(request)
+    if given.reason is not Reason.OK:
+        return given
+    if _is_complete(spec, given.slots):
+        # The sentence is not needed, but it must not ask something else.
+        text = extract.readable(request.question)
+        if text is None:
+            return dataclasses.replace(given, reason=Reason.EMPTY_QUESTION)
+        if extract.asks_another(request.task, text):
+            return dataclasses.replace(given, reason=Reason.WRONG_TASK)
+        return dataclasses.replace(given, reason=extract.clash(given.slots))
+    reading = extract.read(request.task, request.question, request.record.labels)
+    if reading.reason is Reason.OK and given.slots != extract.NOTHING:
+        slots = _filled(reading.slots, given.slots)
+        reading = extract.Reading(slots, extract.clash(slots))
+    if reading.reason is Reason.OK and len(reading.slots.images) < len(spec.roles):
+        return dataclasses.replace(reading, reason=Reason.MISSING_ROLE)
+    return reading
+
+
+def _given(request: Request) -> extract.Reading:
+    """The labels and images that a request states, resolved. Nothing is ever put in their place."""
+    if request.given == Given():
+        return extract.Reading(extract.NOTHING)
+    labels, reason, phrase = [], Reason.OK, ""
+    for name in request.given.labels:
+        label: str | Reason = ""
+        if name and request.task == "position_cam_reg":
+            label = extract.region_name(name, vocabulary(request.record.labels, NOT_OBJECTS))
+        elif name:
+            label = given_label(name, request.record.labels)
+        if isinstance(label, Reason):
+            reason, phrase, label = reason or label, phrase or name, ""
+        labels.append(label)
+    return extract.Reading(Slots(tuple(labels), request.given.images), reason, phrase)
+
+
+def _is_complete(spec: TaskSpec, given: Slots) -> bool:
+    """Whether a request states every slot and every image role of a task that has any."""
+    wanted = 2 if spec.name == "relative_distance" else len(spec.slots)
+    labels = len(given.labels) >= wanted and all(given.labels)
+    images = len(given.images) >= len(spec.roles) and all(given.images[: len(spec.roles)])
+    return labels and images and bool(spec.slots or spec.roles)
+
+
+def _filled(read: Slots, given: Slots) -> Slots:
+    """The slots of a sentence, overruled by those that the request states."""
+    labels = given.labels + read.labels[len(given.labels) :]
+    images = given.images + read.images[len(given.images) :]
+    return dataclasses.replace(
+        read,
+        labels=tuple(a or b for a, b in zip(labels, (*read.labels, *labels), strict=False)),
+        images=tuple(a or b for a, b in zip(images, (*read.images, *images), strict=False)),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _label_index(labels: tuple[str, ...]) -> dict[str, int]:
+    return {label: index for index, label in enumerate(labels)}
+
+
+def _anchor_labels(request: Request, slots: Slots, frame: int) -> tuple[str, ...]:
+    """The labels that may stand for a region, those that the reference image shows first: the query
+    has room for only some.
+    """
+    found = regions.anchors(slots.labels[0], vocabulary(request.record.labels, NOT_OBJECTS))
+    if isinstance(found, Reason):  # a region was read, so it has anchors
+        raise ValueError(f"{slots.labels[0]!r}: expected a region, got {found.name}.")
+    if len(found) > MAX_LABELS:
+        seen = set(visible_labels(request.record, frame, request.min_visibility))
+        found = tuple(sorted(found, key=lambda label: label not in seen))
+    return found[:MAX_LABELS]
 
 
 def _query(request: Request, slots: Slots) -> Query:
     spec = TASKS[TASK_IDS[request.task]]
-    labels = np.full(MAX_LABELS, -1, np.int32)
-    for index, label in enumerate(slots.labels):
-        labels[index] = request.record.labels.index(label)
-    frames = np.full(2, -1, np.int32)
     shown = request.frames[:2] if spec.modality != "scene" else ()
     if slots.images:
-        shown = tuple(request.frames[image - 1] for image in slots.images)
+        others = tuple(image for image in (1, 2) if image not in slots.images)
+        shown = tuple(request.frames[image - 1] for image in (*slots.images, *others))
+    names = slots.labels
+    if request.task == "position_cam_reg":
+        names = _anchor_labels(request, slots, shown[0])
+    index = _label_index(request.record.labels)
+    labels = np.full(MAX_LABELS, -1, np.int32)
+    labels[: len(names)] = [index[label] for label in names]
+    frames = np.full(2, -1, np.int32)
     frames[: len(shown)] = shown
+    bound = request.frames[slots.bound_image - 1] if slots.bound_image else -1
     return Query(
         task_id=leaf(np.int32(TASK_IDS[request.task])),
         labels=leaf(labels),
         frames=leaf(frames),
-        difficulty=leaf(np.int32(DIFFICULTIES.index(request.difficulty))),
+        difficulty=leaf(np.int32(DIFFICULTIES.index(request.difficulty or slots.difficulty))),
         use_points=leaf(np.bool_(request.use_points)),
+        min_visibility=leaf(np.float32(request.min_visibility)),
+        label_frames=leaf(np.full(2, bound, np.int32)),
     )
 
 
@@ -183,16 +284,17 @@ def _reply(request: Request, slots: Slots, verdict: Verdict, strict: bool) -> Re
     )
 
 
-def _refusal(request: Request, reason: Reason) -> Reply:
+def _refusal(request: Request, reading: extract.Reading) -> Reply:
     text = " ".join(request.question.lower().split())
     return Reply(
         valid=False,
         task=request.task,
         question=request.question,
         answer="",
-        reason=reason,
+        reason=reading.reason,
         margin=0.0,
-        slots=Slots(),
+        slots=reading.slots,
         signature=(request.task, False, text),
         evidence=None,
+        phrase=reading.phrase,
     )
