@@ -24,6 +24,7 @@ from tqdm import tqdm
 from geometry_jax import scene_io
 from geometry_jax.tasks import TASK_IDS
 from launch.errors import UserError, run, user_errors
+from spatialevo_jax.environment import fields as request_fields
 from spatialevo_jax.environment import records
 
 CHUNK = 1024  # requests answered together
@@ -50,7 +51,7 @@ _CONVENTION = flags.DEFINE_enum(
 )
 
 
-def _loader(root: Path) -> records.Loader:
+def _loader(root: Path) -> request_fields.Loader:
     return functools.lru_cache(maxsize=4096)(lambda scene_id: scene_io.load_scene(root, scene_id))
 
 
@@ -86,7 +87,7 @@ def _read_line(number: int, line: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         # Still one reply for the line: a record that asks nothing.
-        return records.BadRequest(
+        return request_fields.BadRequest(
             "INVALID_INPUT",
             f"line {number}: expected a JSON object; it does not parse ({error}).",
         )

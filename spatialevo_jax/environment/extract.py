@@ -70,7 +70,7 @@ def read(
     names = vocabulary(tuple(labels), surfaces)
     found = _fit(task, text, names)
     if found is None:
-        others = any(_matches(other.name, text) for other in TASKS if other.name != task)
+        others = any(matches(other.name, text) for other in TASKS if other.name != task)
         started = not others and _opens_like(task, text)
         return Reading(NOTHING, Reason.MISSING_ROLE if started else Reason.WRONG_TASK)
     if found.reason is Reason.ABSENT_LABEL and _is_read_elsewhere(task, text, names):
@@ -89,12 +89,13 @@ def readable(question: str) -> str | None:
 
 def asks_another(task: str, text: str) -> bool:
     """Whether a normalised sentence has the form of another task only."""
-    return not _matches(task, text) and any(
-        _matches(other.name, text) for other in TASKS if other.name != task
+    return not matches(task, text) and any(
+        matches(other.name, text) for other in TASKS if other.name != task
     )
 
 
-def _matches(task: str, text: str) -> bool:
+def matches(task: str, text: str) -> bool:
+    """Whether a normalised sentence has a form of the task."""
     return any(one.needs in text and one.sentence.fullmatch(text) for one in patterns(task))
 
 

@@ -216,7 +216,9 @@ class Pattern:
 
     sentence: re.Pattern[str]
     needs: str  # a text that every such sentence holds: looking for it is faster than matching
-    head: re.Pattern[str] | None  # its beginning up to the first blank; None if that says too little
+    head: (
+        re.Pattern[str] | None
+    )  # its beginning up to the first blank; None if that says too little
 
 
 MARK = re.compile(r"\{(a2|b2|a|b|c|d|n|m|i|list)\}")

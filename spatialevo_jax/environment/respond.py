@@ -4,7 +4,7 @@ vmapped.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
-from geometry_jax.tasks import TASK_IDS, TASKS, judge
+from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import (
     MAX_LABELS,
     MIN_VISIBILITY,
@@ -24,7 +24,14 @@ from geometry_jax.types import (
     leaf,
 )
 from spatialevo_jax.environment import extract, regions
-from spatialevo_jax.environment.labels import NOT_OBJECTS, given_label, vocabulary
+from spatialevo_jax.environment.conventions import (
+    CONVENTIONS,
+    LEAST_SENTENCE,
+    Convention,
+    ConventionName,
+    two_decimals,
+)
+from spatialevo_jax.environment.labels import given_label, look_up, vocabulary
 from spatialevo_jax.environment.pools import modality_of, visible_labels
 from spatialevo_jax.environment.wordings import Slots
 
@@ -32,7 +39,7 @@ BATCH = 128  # queries judged at once; a fixed shape, so nothing recompiles
 LEAST_OBJECTS, LEAST_FRAMES = 16, 16  # scenes are padded to these or to the next power of two
 DIFFICULTIES = ("", "easy", "medium", "hard")
 
-_judge = jax.jit(jax.vmap(judge))
+_judges = {name: jax.jit(jax.vmap(one.judge)) for name, one in CONVENTIONS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,28 +85,35 @@ class Reply:
         return "" if self.valid else self.reason.sentence
 
 
-def answer_requests(requests: Sequence[Request], *, strict_margin: bool = False) -> list[Reply]:
+def answer_requests(
+    requests: Sequence[Request],
+    *,
+    convention: ConventionName = "corrected",
+    strict_margin: bool = False,
+) -> list[Reply]:
     """Answers every request, in order. `strict_margin` rejects answers too near a decision edge
     (margin < 1).
     """
-    readings = [_read(request) for request in requests]
+    rules = CONVENTIONS[convention]
+    readings = [_read(request, rules) for request in requests]
     judged = _judge_all(
         [
             (request, reading.slots)
             for request, reading in zip(requests, readings, strict=True)
             if reading.reason is Reason.OK
-        ]
+        ],
+        convention,
     )
     verdicts = iter(judged)
     return [
-        _reply(request, reading.slots, next(verdicts), strict_margin)
+        _reply(request, reading.slots, next(verdicts), rules, strict_margin)
         if reading.reason is Reason.OK
         else _refusal(request, reading)
         for request, reading in zip(requests, readings, strict=True)
     ]
 
 
-def _read(request: Request) -> extract.Reading:
+def _read(request: Request, rules: Convention) -> extract.Reading:
     """The slots of a request: those it gives, the others from its sentence."""
     if request.task not in TASK_IDS:
         raise ValueError(f"task: expected one of {', '.join(TASK_IDS)}, got {request.task!r}.")
@@ -107,59 +121,87 @@ def _read(request: Request) -> extract.Reading:
     shown = modality_of(request.frames)
     if spec.modality != "scene" and shown != spec.modality:
         return extract.Reading(extract.NOTHING, Reason.WRONG_IMAGES)
-    given = _given(request)
+    given = _given(request, rules)
     if given.reason is not Reason.OK:
         return given
-    if _is_complete(spec, given.slots):
-        # The sentence is not needed, but it must not ask something else.
-        text = extract.readable(request.question)
-        if text is None:
-            return dataclasses.replace(given, reason=Reason.EMPTY_QUESTION)
-        if extract.asks_another(request.task, text):
-            return dataclasses.replace(given, reason=Reason.WRONG_TASK)
-        return dataclasses.replace(given, reason=extract.clash(given.slots))
-    reading = extract.read(request.task, request.question, request.record.labels)
-    if reading.reason is Reason.OK and given.slots != extract.NOTHING:
-        slots = _filled(reading.slots, given.slots)
-        reading = extract.Reading(slots, extract.clash(slots))
-    if reading.reason is Reason.OK and len(reading.slots.images) < len(spec.roles):
-        return dataclasses.replace(reading, reason=Reason.MISSING_ROLE)
-    return reading
+    if _is_complete(spec, given.slots, rules):
+        reading = _unread(request, given, rules)
+    else:
+        labels = request.record.labels
+        reading = extract.read(request.task, request.question, labels, rules.surfaces)
+        if reading.reason is Reason.OK and given.slots != extract.NOTHING:
+            slots = _filled(reading.slots, given.slots)
+            reading = extract.Reading(slots, extract.clash(slots))
+    if reading.reason is not Reason.OK or len(reading.slots.images) >= len(spec.roles):
+        return reading
+    images = rules.default_images[len(spec.roles)]
+    slots = dataclasses.replace(reading.slots, images=images)
+    return extract.Reading(slots, Reason.OK if images else Reason.MISSING_ROLE)
 
 
-def _given(request: Request) -> extract.Reading:
+def _unread(request: Request, given: extract.Reading, rules: Convention) -> extract.Reading:
+    """A request that states all its slots: the sentence must only not ask something else."""
+    text = extract.readable(request.question)
+    reason = extract.clash(given.slots)
+    if text is None:
+        reason = Reason.EMPTY_QUESTION
+    elif rules.any_sentence:
+        read = len(text) >= LEAST_SENTENCE or extract.matches(request.task, text)
+        reason = reason if read else Reason.EMPTY_QUESTION
+    elif extract.asks_another(request.task, text):
+        reason = Reason.WRONG_TASK
+    return dataclasses.replace(given, reason=reason)
+
+
+def _given(request: Request, rules: Convention) -> extract.Reading:
     """The labels and images that a request states, resolved. Nothing is ever put in their place."""
     if request.given == Given():
         return extract.Reading(extract.NOTHING)
+    names = vocabulary(request.record.labels, rules.surfaces)
+    spec = TASKS[TASK_IDS[request.task]]
     labels, reason, phrase = [], Reason.OK, ""
     for name in request.given.labels:
         label: str | Reason = ""
         if name and request.task == "position_cam_reg":
-            label = extract.region_name(name, vocabulary(request.record.labels, NOT_OBJECTS))
+            label = extract.region_name(name, names)
+        elif name and rules.words_in_fields and spec.modality == "single_image":
+            label = look_up(name, names)
         elif name:
-            label = given_label(name, request.record.labels)
+            label = given_label(name, request.record.labels, rules.surfaces)
         if isinstance(label, Reason):
             reason, phrase, label = reason or label, phrase or name, ""
         labels.append(label)
-    return extract.Reading(Slots(tuple(labels), request.given.images), reason, phrase)
+    images = request.given.images
+    if rules.any_sentence and len(set(images)) < len(images):
+        images = ()  # the published oracle passes over indices that are equal
+    return extract.Reading(Slots(tuple(labels), images), reason, phrase)
 
 
-def _is_complete(spec: TaskSpec, given: Slots) -> bool:
-    """Whether a request states every slot and every image role of a task that has any."""
+def _is_complete(spec: TaskSpec, given: Slots, rules: Convention) -> bool:
+    """Whether nothing is left for the sentence to say."""
     wanted = 2 if spec.name == "relative_distance" else len(spec.slots)
+    if rules.any_sentence:
+        return len(given.labels) >= wanted and all(given.labels)
     labels = len(given.labels) >= wanted and all(given.labels)
-    images = len(given.images) >= len(spec.roles) and all(given.images[: len(spec.roles)])
+    images = len(given.images) >= len(spec.roles) and all(given.images)
     return labels and images and bool(spec.slots or spec.roles)
 
 
 def _filled(read: Slots, given: Slots) -> Slots:
     """The slots of a sentence, overruled by those that the request states."""
-    labels = given.labels + read.labels[len(given.labels) :]
-    images = given.images + read.images[len(given.images) :]
+
+    def overruled(said: tuple, stated: tuple) -> tuple:
+        longer = max(len(said), len(stated))
+        pairs = zip(
+            said + (0,) * (longer - len(said)), stated + (0,) * (longer - len(stated)), strict=True
+        )
+        return tuple(b or a for a, b in pairs)
+
+    labels = given.labels if len(given.labels) > 1 and all(given.labels) else ()
     return dataclasses.replace(
         read,
-        labels=tuple(a or b for a, b in zip(labels, (*read.labels, *labels), strict=False)),
-        images=tuple(a or b for a, b in zip(images, (*read.images, *images), strict=False)),
+        labels=labels or overruled(read.labels, given.labels),
+        images=overruled(read.images, given.images),
     )
 
 
@@ -168,11 +210,13 @@ def _label_index(labels: tuple[str, ...]) -> dict[str, int]:
     return {label: index for index, label in enumerate(labels)}
 
 
-def _anchor_labels(request: Request, slots: Slots, frame: int) -> tuple[str, ...]:
+def _anchor_labels(
+    request: Request, slots: Slots, frame: int, rules: Convention
+) -> tuple[str, ...]:
     """The labels that may stand for a region, those that the reference image shows first: the query
     has room for only some.
     """
-    found = regions.anchors(slots.labels[0], vocabulary(request.record.labels, NOT_OBJECTS))
+    found = regions.anchors(slots.labels[0], vocabulary(request.record.labels, rules.surfaces))
     if isinstance(found, Reason):  # a region was read, so it has anchors
         raise ValueError(f"{slots.labels[0]!r}: expected a region, got {found.name}.")
     if len(found) > MAX_LABELS:
@@ -181,7 +225,7 @@ def _anchor_labels(request: Request, slots: Slots, frame: int) -> tuple[str, ...
     return found[:MAX_LABELS]
 
 
-def _query(request: Request, slots: Slots) -> Query:
+def _query(request: Request, slots: Slots, rules: Convention) -> Query:
     spec = TASKS[TASK_IDS[request.task]]
     shown = request.frames[:2] if spec.modality != "scene" else ()
     if slots.images:
@@ -189,18 +233,19 @@ def _query(request: Request, slots: Slots) -> Query:
         shown = tuple(request.frames[image - 1] for image in (*slots.images, *others))
     names = slots.labels
     if request.task == "position_cam_reg":
-        names = _anchor_labels(request, slots, shown[0])
+        names = _anchor_labels(request, slots, shown[0], rules)
     index = _label_index(request.record.labels)
     labels = np.full(MAX_LABELS, -1, np.int32)
     labels[: len(names)] = [index[label] for label in names]
     frames = np.full(2, -1, np.int32)
     frames[: len(shown)] = shown
     bound = request.frames[slots.bound_image - 1] if slots.bound_image else -1
+    difficulty = request.difficulty or (slots.difficulty if rules.offered_answers else "")
     return Query(
         task_id=leaf(np.int32(TASK_IDS[request.task])),
         labels=leaf(labels),
         frames=leaf(frames),
-        difficulty=leaf(np.int32(DIFFICULTIES.index(request.difficulty or slots.difficulty))),
+        difficulty=leaf(np.int32(DIFFICULTIES.index(difficulty))),
         use_points=leaf(np.bool_(request.use_points)),
         min_visibility=leaf(np.float32(request.min_visibility)),
         label_frames=leaf(np.full(2, bound, np.int32)),
@@ -211,7 +256,7 @@ def _bucket(size: int, least: int) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def _judge_all(asked: Sequence[tuple[Request, Slots]]) -> list[Verdict]:
+def _judge_all(asked: Sequence[tuple[Request, Slots]], convention: ConventionName) -> list[Verdict]:
     """Judges in batches of a fixed size; the last one is filled with copies."""
     if not asked:
         return []
@@ -230,23 +275,28 @@ def _judge_all(asked: Sequence[tuple[Request, Slots]]) -> list[Verdict]:
         used = len(part)
         part += [part[0]] * (BATCH - used)
         scenes = scene_io.stack_scenes([padded[id(request.record)] for request, _ in part])
-        queries = [_query(request, slots) for request, slots in part]
+        queries = [_query(request, slots, CONVENTIONS[convention]) for request, slots in part]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *queries)
-        batch = jax.device_get(_judge(scenes, stacked))
+        batch = jax.device_get(_judges[convention](scenes, stacked))
         verdicts += [jax.tree.map(lambda leaf, i=i: leaf[i], batch) for i in range(used)]
     return verdicts
 
 
-def answer_text(spec: TaskSpec, value: float, labels: Sequence[str]) -> str:
-    """A verdict's value in words: "2.35 meters", "90.98 cm", "18.47 square meters", "3", a label
+def answer_text(
+    spec: TaskSpec,
+    value: float,
+    labels: Sequence[str],
+    number: Callable[[float], str] = two_decimals,
+) -> str:
+    """A verdict's value in words: "2.35 meters", "90.98 cm", "18.47 square meters", "3", a label,
     or one of the task's choices. Rounded in float64.
     """
     if spec.answer == "metres":
-        return f"{round(float(value), 2):.2f} meters"
+        return f"{number(float(value))} meters"
     if spec.answer == "centimetres":
-        return f"{round(100 * float(value), 2):.2f} cm"
+        return f"{number(100 * float(value))} cm"
     if spec.answer == "square_metres":
-        return f"{round(float(value), 2):.2f} square meters"
+        return f"{number(float(value))} square meters"
     if spec.answer == "count":
         return str(round(float(value)))
     if spec.answer == "label":
@@ -264,7 +314,9 @@ def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
     return (task, valid, labels, slots.images)
 
 
-def _reply(request: Request, slots: Slots, verdict: Verdict, strict: bool) -> Reply:
+def _reply(
+    request: Request, slots: Slots, verdict: Verdict, rules: Convention, strict: bool
+) -> Reply:
     reason = Reason(int(verdict.reason))
     margin = float(verdict.margin)
     if reason is Reason.OK and strict and margin < 1.0:
@@ -275,7 +327,9 @@ def _reply(request: Request, slots: Slots, verdict: Verdict, strict: bool) -> Re
         valid=valid,
         task=request.task,
         question=request.question,
-        answer=answer_text(spec, float(verdict.value), request.record.labels) if valid else "",
+        answer=answer_text(spec, float(verdict.value), request.record.labels, rules.number)
+        if valid
+        else "",
         reason=reason,
         margin=margin,
         slots=slots,

@@ -7,13 +7,8 @@ import pytest
 
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
-from spatialevo_jax.environment.records import (
-    ALIASES,
-    BadRequest,
-    answer_records,
-    frame_index,
-    resolve_task,
-)
+from spatialevo_jax.environment.fields import ALIASES, BadRequest, frame_index, resolve_task
+from spatialevo_jax.environment.records import answer_records
 from tests.scenes import room
 
 NAMES = [task.name for task in TASKS]
