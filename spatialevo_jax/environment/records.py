@@ -28,8 +28,8 @@ from spatialevo_jax.environment.fields import (
 from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.environment.summaries import (
     RESPONSE_VERSION,
-    get_environment_summary,
     box_record,
+    get_environment_summary,
 )
 from spatialevo_jax.environment.wordings import Slots
 
