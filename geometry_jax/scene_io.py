@@ -299,7 +299,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     poses = _path_poses(folder, path_ids, alignment)
     at = [path_ids.index(frame_id) for frame_id in frame_ids]
     headings, turns = path_headings(poses), path_turns_xz(poses)
-    pose_valid = np.isfinite(poses[at]).all((1, 2))
+    pose_valid = np.asarray(np.isfinite(poses[at]).all(axis=(1, 2)))
 
     frames, count = len(frame_ids), len(objects)
     seen = np.zeros((frames, count), bool)

@@ -224,7 +224,7 @@ CASES: tuple[Case, ...] = (
     Case("position_cam_obj", ("bed",), (EAST, SOUTH), "front-left"),
     Case("position_cam_obj", ("lamp",), (TURNED, SOUTH), "front-right"),
     Case("position_cam_reg", ("table",), (SOUTH, EAST), "front-right"),
-    Case("position_cam_reg", ("sink", "bed"), (EAST, SOUTH), "front-left"),
+    Case("position_cam_reg", ("bed",), (EAST, SOUTH), "front-left"),
     Case("position_cam_reg", ("chair",), (SOUTH, EAST), "front-right"),
     Case("attribute_measurement", ("bed", "table"), (SOUTH, EAST), "bed"),
     Case("attribute_measurement", ("table", "bed"), (SOUTH, EAST), "bed"),

@@ -77,7 +77,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "room_size": (
         "What is the size of the room in square meters?",
         "How large is the floor of the room in square meters?",
-        "How many square meters does the room have?",
+        "How many square meters is the floor of the room?",
     ),
     "position_cam_obj": (
         "From the camera of Image {n}, in which direction is the {a}?",

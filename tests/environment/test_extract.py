@@ -23,7 +23,7 @@ FOUR = ("bed", "tv", "lamp", "chair")
 
 def slots_of(task: TaskSpec) -> Slots:
     """What a sentence of the task may name."""
-    images = (1, 2) if "{n}" in WORDINGS[task.name][0] else ()
+    images = (1, 2)[: sum(blank in WORDINGS[task.name][0] for blank in ("{n}", "{m}"))]
     return Slots(FOUR[: len(task.slots)], images)
 
 
@@ -103,6 +103,33 @@ SENTENCES: dict[str, tuple[tuple[str, Slots], ...]] = {
     ),
     "visibility_compare": (
         ("In which image is the trash can more clearly visible?", Slots(("trash can",))),
+    ),
+    "object_size": (
+        (
+            "What is the length of the longest dimension (length, width, or height) of the bed, "
+            "in cm?",
+            Slots(("bed",)),
+        ),
+    ),
+    "room_size": (("What is the size of this room (in square meters)?", Slots()),),
+    "position_cam_obj": (
+        (
+            "Which direction is the trash can relative to me when I am taking Image 2?",
+            Slots(("trash can",), (2,)),
+        ),
+    ),
+    "position_cam_reg": (
+        (
+            "When you are taking the first image, in which direction is the bed relative to you?",
+            Slots(("bed",), (1,)),
+        ),
+    ),
+    "attribute_measurement": (
+        ("Which is larger in its longest dimension, the bed or the tv?", Slots(("bed", "tv"))),
+        (
+            "Between the bed and the tv, which has the longer longest side?",
+            Slots(("bed", "tv")),
+        ),
     ),
 }
 
@@ -207,6 +234,9 @@ FIT_BOTH = {
     ("distance_cam_obj", 2, "absolute_distance"),
     ("position_cam_cam", 1, "single_image_relative_direction"),
     ("position_cam_cam", 2, "single_image_relative_direction"),
+    ("position_cam_reg", 0, "position_cam_obj"),
+    ("position_cam_reg", 1, "position_cam_obj"),
+    ("position_cam_reg", 2, "position_cam_obj"),
 }
 
 
@@ -299,7 +329,7 @@ def test_the_same_label_in_two_roles_is_refused_by_every_wording(task: TaskSpec)
             labels = list(FOUR[: len(task.slots)])
             labels[first] = labels[second]
             for wording in range(len(WORDINGS[task.name])):
-                sentence = render(task.name, Slots(tuple(labels)), wording)
+                sentence = render(task.name, Slots(tuple(labels), (1, 2)), wording)
                 found = read_question(task.name, sentence, LABELS)
                 assert found is Reason.SAME_LABEL, sentence
 
@@ -309,7 +339,7 @@ def test_an_unknown_label_in_any_role_is_refused_by_every_wording(task: TaskSpec
     for role in range(len(task.slots)):
         labels = [*FOUR[:role], "unicorn", *FOUR[role + 1 : len(task.slots)]]
         for wording in range(len(WORDINGS[task.name])):
-            sentence = render(task.name, Slots(tuple(labels)), wording)
+            sentence = render(task.name, Slots(tuple(labels), (1, 2)), wording)
             found = read_question(task.name, sentence, LABELS)
             assert found is Reason.ABSENT_LABEL, sentence
 

@@ -225,6 +225,13 @@ def test_without_its_pose_a_frame_answers_what_needs_none() -> None:
         assert reason is (Reason.MISSING_POSE if SOUTH in looked_from else Reason.OK), one
 
 
+def test_a_region_is_where_its_first_visible_anchor_is() -> None:
+    record = scenes.room()
+    verdict = judged(record, "position_cam_reg", ("sink", ABSENT, "bed", "lamp"), (EAST, -1))
+    assert scenes.said(record, "position_cam_reg", verdict) == "front-left"
+    assert verdict.evidence.objects.tolist() == [0, -1, -1, -1, -1]  # the bed: no sink in sight
+
+
 def test_a_label_is_measured_where_it_is_bound() -> None:
     """Two chairs: one long in the first image, one short in the second."""
     things = [
