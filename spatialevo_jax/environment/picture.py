@@ -23,6 +23,8 @@ QUIET, INK, SHADE = "#b4bac1", "#22262b", "#f4d35e"
 MOST_FRAMES = 2  # images shown beside the room
 VIEW_ANGLE = 60.0  # degrees; drawn for a camera whose intrinsics are not known
 VIEW_LENGTH = 0.9  # metres
+REACH = 1.5  # metres; radius of the circle of directions
+TELLING_MARGIN = 100.0  # a greater one says only that nothing was near an edge
 DIRECTIONS = {  # answers by the angle that they span, degrees counter-clockwise from the right
     "": tuple((name, 45.0 * i - 22.5, 45.0 * i + 22.5) for i, name in enumerate(PLANAR)),
     "easy": (("right", -90.0, 90.0), ("left", 90.0, 270.0)),
@@ -50,6 +52,9 @@ SEGMENTS = {  # pairs of deciding points that a line joins
     "elevation_cam_cam": ((0, 1),),
 }
 
+MEASURED = ("absolute_distance", "relative_distance", "distance_cam_obj", "object_size")
+MEASURED += ("attribute_measurement",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
@@ -58,6 +63,7 @@ class Shown:
     objects: tuple[int, ...]  # deciding objects in the order of their roles
     points: np.ndarray  # (P, 3) deciding points, world metres
     segments: tuple[tuple[int, int], ...]  # pairs of points that a line joins
+    measured: bool  # the lengths of these lines decide
     facts: tuple[str, ...]  # the deciding numbers in words
 
 
@@ -85,7 +91,7 @@ def draw(request: Request, reply: Reply, path: Path) -> None:
 
 def _shown(request: Request, reply: Reply) -> Shown:
     if not reply.valid or reply.evidence is None:
-        return Shown((), np.zeros((0, 3)), (), ())
+        return Shown((), np.zeros((0, 3)), (), False, ())
     scene, evidence = request.record.scene, reply.evidence
     objects = tuple(int(i) for i in evidence.objects if i >= 0)
     if reply.task == "object_counting":
@@ -94,10 +100,10 @@ def _shown(request: Request, reply: Reply) -> Shown:
     points = np.asarray(evidence.points, np.float64)
     points = points[np.isfinite(points).all(1)]
     segments = tuple((a, b) for a, b in SEGMENTS.get(reply.task, ()) if max(a, b) < len(points))
-    return Shown(objects, points, segments, _facts(request, reply, evidence))
+    return Shown(objects, points, segments, reply.task in MEASURED, _facts(reply, evidence))
 
 
-def _facts(request: Request, reply: Reply, evidence: Evidence) -> tuple[str, ...]:
+def _facts(reply: Reply, evidence: Evidence) -> tuple[str, ...]:
     """The deciding numbers of a task in words; their order is that of its oracle."""
     n = [float(x) for x in np.asarray(evidence.numbers) if np.isfinite(x)]
     labels = reply.slots.labels
@@ -183,12 +189,13 @@ def _draw_room(axes: Axes, request: Request, reply: Reply, shown: Shown) -> None
             zorder=4 if role is None else 7,
             clip_on=True,
         )
-    low, high = _bounds(request, shown)
+    low, high = _bounds(request, reply, shown)
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
-    _draw_directions(axes, request, reply, shown, float(np.max(high - low)) / 2.6)
+    _draw_directions(axes, request, reply, shown)
     for image, frame in enumerate(request.frames[:MOST_FRAMES], start=1):
-        _draw_camera(axes, record, frame, f"Image {image}" if len(request.frames) > 1 else "camera")
+        name = f"Image {image}" if len(request.frames) > 1 else "camera"
+        _draw_camera(axes, record, frame, name, above=image > 1)
     _draw_depths(axes, request, reply)
     _draw_segments(axes, shown)
     axes.set_aspect("equal")
@@ -198,16 +205,22 @@ def _draw_room(axes: Axes, request: Request, reply: Reply, shown: Shown) -> None
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     verdict = f"Answer: {reply.answer}" if reply.valid else f"No answer: {reply.error}"
-    lines = [verdict, *shown.facts] + ([f"margin {reply.margin:.1f}"] if reply.valid else [])
+    lines = [verdict, *shown.facts]
+    if reply.valid and reply.margin < TELLING_MARGIN:
+        lines.append(f"margin {reply.margin:.1f} (1 is just clear of the nearest edge)")
     axes.set_title("\n".join(lines), fontsize=11, loc="left", color=INK)
 
 
-def _bounds(request: Request, shown: Shown) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(request: Request, reply: Reply, shown: Shown) -> tuple[np.ndarray, np.ndarray]:
     """Lower left and upper right of all that is drawn, with a border."""
     record = request.record
     corners = [_corners(record, index) for index in range(len(record.object_ids))]
     poses = np.asarray(record.scene.world_from_camera, np.float64)[list(request.frames)]
     everything = np.concatenate([*corners, poses[:, :2, 3], shown.points[:, :2], np.zeros((0, 2))])
+    compass = _compass(request, reply, shown)
+    if compass is not None:
+        circle = compass[0][:2] + np.array([[-1.0, -1.0], [1.0, 1.0]]) * REACH
+        everything = np.concatenate([everything, circle])
     if not len(everything):
         everything = np.zeros((1, 2))
     return everything.min(0) - 0.6, everything.max(0) + 0.6
@@ -218,7 +231,7 @@ def _heading(pose: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(pose[1, 2], pose[0, 2])))
 
 
-def _draw_camera(axes: Axes, record: SceneRecord, frame: int, name: str) -> None:
+def _draw_camera(axes: Axes, record: SceneRecord, frame: int, name: str, *, above: bool) -> None:
     if not bool(record.scene.pose_valid[frame]):
         return
     pose = np.asarray(record.scene.world_from_camera[frame], np.float64)
@@ -243,7 +256,7 @@ def _draw_camera(axes: Axes, record: SceneRecord, frame: int, name: str) -> None
     axes.annotate(
         f"{name}, {pose[2, 3]:.2f} m high",
         pose[:2, 3],
-        xytext=(6, -13),
+        xytext=(7, 6 if above else -14),
         textcoords="offset points",
         fontsize=9,
         color="#3d5a80",
@@ -251,9 +264,7 @@ def _draw_camera(axes: Axes, record: SceneRecord, frame: int, name: str) -> None
     )
 
 
-def _draw_directions(
-    axes: Axes, request: Request, reply: Reply, shown: Shown, reach: float
-) -> None:
+def _draw_directions(axes: Axes, request: Request, reply: Reply, shown: Shown) -> None:
     """The answers around the place from which the direction counts, that of the answer shaded."""
     frame = _compass(request, reply, shown)
     if frame is None:
@@ -267,7 +278,7 @@ def _draw_directions(
         axes.add_patch(
             Wedge(
                 (origin[0], origin[1]),
-                reach,
+                REACH,
                 first,
                 last,
                 facecolor=SHADE if chosen else "none",
@@ -279,8 +290,8 @@ def _draw_directions(
         )
         middle = np.radians((first + last) / 2)
         axes.text(
-            origin[0] + 1.06 * reach * np.cos(middle),
-            origin[1] + 1.06 * reach * np.sin(middle),
+            origin[0] + 1.12 * REACH * np.cos(middle),
+            origin[1] + 1.12 * REACH * np.sin(middle),
             name,
             fontsize=9 if chosen else 7.5,
             weight="bold" if chosen else "normal",
@@ -293,7 +304,7 @@ def _draw_directions(
     ahead = np.radians(heading)
     axes.annotate(
         "",
-        (origin[0] + 0.55 * reach * np.cos(ahead), origin[1] + 0.55 * reach * np.sin(ahead)),
+        (origin[0] + 0.55 * REACH * np.cos(ahead), origin[1] + 0.55 * REACH * np.sin(ahead)),
         origin[:2],
         arrowprops={"arrowstyle": "-|>", "color": "#3d5a80", "linewidth": 1.4},
         zorder=6,
@@ -320,8 +331,11 @@ def _draw_depths(axes: Axes, request: Request, reply: Reply) -> None:
     if reply.task != "depth_order_obj_obj" or reply.evidence is None or not reply.valid:
         return
     pose = np.asarray(request.record.scene.world_from_camera[request.frames[0]], np.float64)
+    objects = np.asarray(reply.evidence.objects)
     for role, depth in enumerate(np.asarray(reply.evidence.numbers, np.float64)[:2]):
-        across = np.array([[-0.8, 0, depth], [0.8, 0, depth]]) @ pose[:3, :3].T + pose[:3, 3]
+        aside = float(request.record.scene.camera_location[request.frames[0], objects[role], 0])
+        ends = np.array([[min(aside, 0) - 0.5, 0, depth], [max(aside, 0) + 0.5, 0, depth]])
+        across = ends @ pose[:3, :3].T + pose[:3, 3]
         axes.plot(*across[:, :2].T, "--", color=COLORS[role], linewidth=1.6, zorder=5)
 
 
@@ -330,6 +344,20 @@ def _draw_segments(axes: Axes, shown: Shown) -> None:
         a, b = shown.points[first, :2], shown.points[second, :2]
         axes.plot(*np.stack([a, b]).T, color=INK, linewidth=1.8, zorder=6)
         axes.plot(*np.stack([a, b]).T, ".", color=INK, markersize=8, zorder=7)
+        if shown.measured:
+            length = np.linalg.norm(shown.points[first] - shown.points[second])
+            axes.annotate(
+                f"{length:.2f} m",
+                (a + b) / 2,
+                xytext=(0, -15),
+                textcoords="offset points",
+                fontsize=9,
+                color="white",
+                ha="center",
+                va="center",
+                bbox={"facecolor": INK, "edgecolor": "none", "pad": 1.5},
+                zorder=9,
+            )
 
 
 # --- the images ------------------------------------------------------------------------------
