@@ -19,6 +19,7 @@ from spatialevo_jax.environment.labels import NOT_OBJECTS, bare, look_up, normal
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
+LINE_ENDS = re.compile(r"[\t\r\n]+")
 JOINTS = re.compile(r",? and |,? or |, ?")
 LEVELS = ("easy", "medium", "hard")  # of relative_direction_hard, where the sentence says which
 
@@ -83,8 +84,11 @@ def readable(question: str) -> str | None:
     """The question normalised; None where it is empty, too long or holds control characters."""
     if len(question) > MAX_LENGTH:
         return None
-    line = " ".join(question.split())
-    return normalise(line) if line and line.isprintable() else None
+    if not question.isprintable():  # line ends and tabs are blanks; nothing else hides in a text
+        question = LINE_ENDS.sub(" ", question)
+        if not question.isprintable():
+            return None
+    return normalise(question) if question.strip() else None
 
 
 def asks_another(task: str, text: str) -> bool:

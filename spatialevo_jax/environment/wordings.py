@@ -122,7 +122,7 @@ def draw_slots(
 ) -> Slots | None:
     """Random slots from the pools of the images shown; None when the pools are too small."""
     spec = TASKS[TASK_IDS[task]]
-    if spec.roles == ("reference",):  # the object is looked for in the reference image alone
+    if spec.roles == ("reference",) and frames:  # looked for in the reference image alone
         image = int(rng.integers(1, 3))
         seen = pools(record, (frames[image - 1],)).unique
         return Slots((seen[rng.integers(len(seen))],), (image,)) if seen else None

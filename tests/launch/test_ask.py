@@ -119,7 +119,8 @@ GOOD = {
     [
         (
             {"question": "How many unicorns are in the room?"},
-            "The sentence names something that the scene does not have. scene5000_00 has: bed, ",
+            "The sentence names something that the scene does not have. It says 'unicorns'. "
+            "scene5000_00 has: bed, ",
             "stool.",
         ),
         (
@@ -152,7 +153,7 @@ GOOD = {
         ),
         ({"difficulty": "hardest"}, "difficulty: expected easy, medium or hard", "'hardest'."),
         ({"question": ""}, "by hand, --scene, --task and --question are needed;", "see --help."),
-        ({"convention": "reference"}, "--convention=reference is not available", "corrected."),
+        ({"picture": "no/such/folder/x.png"}, "no/such/folder/x.png: no such file", "directory."),
         ({"requests": "missing.jsonl"}, "missing.jsonl: no such file or directory.", ""),
         ({"qestion": "x"}, "Unknown command line flag 'qestion'", ""),
     ],
