@@ -4,6 +4,7 @@ python -m examples.refused runs/examples
 """
 
 from pathlib import Path
+from typing import Any
 
 from examples import show
 
@@ -25,7 +26,7 @@ def main(out: Path) -> None:
     """Asks all of them."""
     room = show.load_room(show.make_room(out))
     for name, task, question, frames in QUESTIONS:
-        fields = {"task_type": task, "question": question}
+        fields: dict[str, Any] = {"task_type": task, "question": question}
         if frames:
             fields["image_paths"] = show.images(room, *frames)
         show.ask(room, fields, out, f"refused_{name}")

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from geometry_jax.tasks import judge
+from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import Oracle
 from spatialevo_jax.environment.labels import NOT_OBJECTS, PUBLISHED_NOT_OBJECTS
 
@@ -29,7 +29,8 @@ def shortest(value: float) -> str:
 class Convention:
     """The differences."""
 
-    judge: Oracle
+    oracle: Callable[[str], Oracle]  # of a task
+    choices: Callable[[str], tuple[str, ...]]  # of a task: what a verdict's value indexes into
     number: Callable[[float], str]  # how lengths and areas are printed
     surfaces: frozenset[str]  # labels that are no objects
     # Images that a sentence leaves open, by the number of roles; none: the role is missing.
@@ -39,8 +40,17 @@ class Convention:
     offered_answers: bool  # a sentence that offers its answers asks for one of them
 
 
+def _oracle(task: str) -> Oracle:
+    return TASKS[TASK_IDS[task]].oracle
+
+
+def _choices(task: str) -> tuple[str, ...]:
+    return TASKS[TASK_IDS[task]].choices
+
+
 CORRECTED = Convention(
-    judge=judge,
+    oracle=_oracle,
+    choices=_choices,
     number=two_decimals,
     surfaces=NOT_OBJECTS,
     default_images=((), (), ()),
@@ -49,7 +59,8 @@ CORRECTED = Convention(
     offered_answers=True,
 )
 REFERENCE = Convention(
-    judge=judge,
+    oracle=_oracle,
+    choices=_choices,
     number=shortest,
     surfaces=PUBLISHED_NOT_OBJECTS,
     default_images=((), (2,), (1, 2)),

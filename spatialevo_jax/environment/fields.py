@@ -16,7 +16,7 @@ from geometry_jax.scene_io import FRAME_FOLDER, SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MIN_VISIBILITY, TaskSpec
 from spatialevo_jax.environment.conventions import ConventionName
-from spatialevo_jax.environment.respond import DIFFICULTIES, Given, Request
+from spatialevo_jax.environment.respond import DIFFICULTIES, NOTHING_GIVEN, Given, Request
 
 Loader = Callable[[str], SceneRecord]  # scene id -> record; raises OSError or ValueError
 
@@ -49,13 +49,24 @@ ROLE_FIELDS = ("camera_reference_image_idx", "camera_target_image_idx")
 SLOT_FIELDS = frozenset(
     slot for task in TASKS for slot in task.slots if not slot.startswith("candidate")
 ) | {"candidate_labels"}
-# Everything that a request may hold; other fields are named in the reply.
-KNOWN_FIELDS = frozenset(
+IMAGES_NEEDED = {"scene": 0, "single_image": 1, "image_pair": 2}
+# The fields of a request that says nothing but its question and its images.
+PLAIN_FIELDS = frozenset(
     (
         *("request", "task_type", "scene_id", "question", "image_path", "image_paths"),
-        *("image_path_1", "image_path_2", "frame_id", "frame_id_1", "frame_id_2", "frame_type"),
-        *("min_visibility", "difficulty", "measurement_type", "use_points"),
-        *("return_intermediate", *ROLE_FIELDS, *SLOT_FIELDS),
+        *("image_path_1", "image_path_2", "frame_id", "frame_id_1", "frame_id_2"),
+    )
+)
+# Everything that a request may hold; other fields are named in the reply.
+KNOWN_FIELDS = (
+    PLAIN_FIELDS
+    | SLOT_FIELDS
+    | frozenset(ROLE_FIELDS)
+    | frozenset(
+        (
+            *("frame_type", "min_visibility", "difficulty", "measurement_type", "use_points"),
+            "return_intermediate",
+        )
     )
 )
 
@@ -70,6 +81,8 @@ class BadRequest:
 
 def resolve_task(name: str) -> str | BadRequest:
     """Canonical task name, by exact name or listed alias; blanks, brackets and case drop out."""
+    if name in TASK_IDS:
+        return name
     squeezed = re.sub(r"[\s_\[\]【】]", "", name).lower()
     if squeezed in TASK_OF:
         return TASK_OF[squeezed]
@@ -185,7 +198,7 @@ def given(fields: Mapping[str, Any], spec: TaskSpec) -> Given | BadRequest:
         if image is not None and (isinstance(image, bool) or image not in (1, 2)):
             return BadRequest("INVALID_INPUT", f"{field}: expected 1 or 2, got {image!r:.80}.")
     stated = Given(tuple(labels), tuple(int(image or 0) for image in images))
-    return stated if any(stated.labels) or any(stated.images) else Given()
+    return stated if any(stated.labels) or any(stated.images) else NOTHING_GIVEN
 
 
 def _choice(fields: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> BadRequest | None:
@@ -194,6 +207,43 @@ def _choice(fields: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> Ba
         return None
     expected = " or ".join(", ".join(choice for choice in choices if choice).rsplit(", ", 1))
     return BadRequest("INVALID_INPUT", f"{key}: expected {expected}, got {value!r:.80}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a request may say beside its question and its images."""
+
+    difficulty: str = ""
+    use_points: bool = False
+    given: Given = NOTHING_GIVEN
+    min_visibility: float = MIN_VISIBILITY
+
+
+PLAIN = Options()
+
+
+def _options(
+    fields: Mapping[str, Any], spec: TaskSpec, convention: ConventionName
+) -> Options | BadRequest:
+    bad = (
+        _choice(fields, "difficulty", DIFFICULTIES)
+        or _choice(fields, "measurement_type", ("", "compare_longer"))
+        or _choice(fields, "frame_type", ("", FRAME_FOLDER))
+    )
+    if bad is not None:
+        return bad
+    threshold, stated = min_visibility(fields, convention), given(fields, spec)
+    if isinstance(threshold, BadRequest):
+        return threshold
+    if isinstance(stated, BadRequest):
+        return stated
+    difficulty = fields.get("difficulty") or ""
+    return Options(
+        difficulty if spec.name == "relative_direction_hard" else "",
+        fields.get("use_points") is True,
+        stated,
+        threshold,
+    )
 
 
 def parse_request(
@@ -211,21 +261,12 @@ def parse_request(
     names = image_names(fields)
     if isinstance(names, BadRequest):
         return names
-    needed = {"single_image": 1, "image_pair": 2}.get(spec.modality, 0)
+    needed = IMAGES_NEEDED[spec.modality]
     if len(names) < needed:
         return BadRequest("INVALID_INPUT", f"{task} needs {needed} image(s), got {len(names)}.")
-    bad = (
-        _choice(fields, "difficulty", DIFFICULTIES)
-        or _choice(fields, "measurement_type", ("", "compare_longer"))
-        or _choice(fields, "frame_type", ("", FRAME_FOLDER))
-    )
-    if bad is not None:
-        return bad
-    threshold, stated = min_visibility(fields, convention), given(fields, spec)
-    if isinstance(threshold, BadRequest):
-        return threshold
-    if isinstance(stated, BadRequest):
-        return stated
+    options = PLAIN if PLAIN_FIELDS.issuperset(fields) else _options(fields, spec, convention)
+    if isinstance(options, BadRequest):
+        return options
     try:
         record = load(fields["scene_id"])
     except (OSError, ValueError) as error:
@@ -241,13 +282,15 @@ def parse_request(
         task,
         fields["question"],
         tuple(frames),
-        (fields.get("difficulty") or "") if task == "relative_direction_hard" else "",
-        bool(fields.get("use_points", False)),
-        stated,
-        threshold,
+        options.difficulty,
+        options.use_points,
+        options.given,
+        options.min_visibility,
     )
 
 
 def ignored_fields(fields: Mapping[str, Any]) -> list[str]:
     """The fields of a request that nothing reads, sorted."""
+    if PLAIN_FIELDS.issuperset(fields):
+        return []
     return sorted(fields.keys() - KNOWN_FIELDS)

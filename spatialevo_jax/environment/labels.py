@@ -39,8 +39,10 @@ CONNECTIVES = frozenset(
 ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
 ROLE_WORD = "|".join(ROLE)
 IMAGE_WORD = "(?:image|picture|photo|photograph)"
-ORDINAL_IMAGE = re.compile(rf"\b(?:the )?({ROLE_WORD}) {IMAGE_WORD}\b")
-NUMBERED_IMAGE = re.compile(rf"\b(?:the )?{IMAGE_WORD} ?(?:#|no\.? ?|number )?({ROLE_WORD}|[12])\b")
+IMAGE_NAME = re.compile(
+    rf"\b(?:the )?(?:({ROLE_WORD}) {IMAGE_WORD}|"
+    rf"{IMAGE_WORD} ?(?:#|no\.? ?|number )?({ROLE_WORD}|[12]))\b"
+)
 # Contractions and spellings, each as it is read; longer ones first.
 RESPELLED = (
     ("\u2019", "'"),
@@ -66,9 +68,13 @@ def normalise(question: str) -> str:
         if spelling in text:
             text = text.replace(spelling, plain)
     if "image" in text or "picture" in text or "photo" in text:
-        text = ORDINAL_IMAGE.sub(lambda m: f"image {ROLE[m[1]]}", text)
-        text = NUMBERED_IMAGE.sub(lambda m: f"image {ROLE.get(m[1], m[1])}", text)
+        text = IMAGE_NAME.sub(_image, text)
     return text.rstrip("?.! ")
+
+
+def _image(match: re.Match[str]) -> str:
+    number = match[1] or match[2]
+    return f"image {ROLE.get(number, number)}"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -25,6 +25,7 @@ from spatialevo_jax.environment.fields import (
     ignored_fields,
     parse_request,
 )
+from spatialevo_jax.environment.identity import Same
 from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.environment.summaries import (
     RESPONSE_VERSION,
@@ -260,17 +261,25 @@ def evidence_record(request: Request, reply: Reply) -> dict[str, Any]:
     """What decides the answer: objects with boxes, points in world metres, frames, numbers."""
     if reply.evidence is None:
         return {}
-    record = request.record
-    objects = [
-        box_record(record, index)
-        for index in map(int, reply.evidence.objects)
-        if 0 <= index < len(record.object_ids)
-    ]
-    points = [_floats(point) for point in reply.evidence.points if np.isfinite(point).all()]
-    numbers = [round(float(x), 4) for x in reply.evidence.numbers if math.isfinite(float(x))]
-    frames = [record.frame_ids[frame] for frame in request.frames]
-    return {"objects": objects, "points_world": points, "numbers": numbers, "frames": frames}
+    record, shown = request.record, reply.evidence
+    boxes = _boxes(Same(record))
+    points = [_rounded(point) for point in np.asarray(shown.points).tolist()]
+    numbers = _rounded(np.asarray(shown.numbers).tolist())
+    return {
+        "objects": [boxes[i] for i in np.asarray(shown.objects).tolist() if 0 <= i < len(boxes)],
+        "points_world": [point for point in points if len(point) == 3],
+        "numbers": numbers,
+        "frames": [record.frame_ids[frame] for frame in request.frames],
+    }
 
 
-def _floats(values: Any) -> list[float]:
-    return [round(float(x), 4) for x in values]
+@functools.lru_cache(maxsize=4096)
+def _boxes(key: Same) -> list[dict[str, Any]]:
+    """The objects of a scene as evidence shows them."""
+    (record,) = key.records
+    return [box_record(record, index) for index in range(len(record.object_ids))]
+
+
+def _rounded(values: list[float]) -> list[float]:
+    """The numbers that are finite, as JSON writes them."""
+    return [round(value, 4) for value in values if math.isfinite(value)]

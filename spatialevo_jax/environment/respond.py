@@ -4,6 +4,7 @@ vmapped.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -26,20 +27,21 @@ from geometry_jax.types import (
 from spatialevo_jax.environment import extract, regions
 from spatialevo_jax.environment.conventions import (
     CONVENTIONS,
+    CORRECTED,
     LEAST_SENTENCE,
     Convention,
     ConventionName,
-    two_decimals,
 )
+from spatialevo_jax.environment.identity import Same
 from spatialevo_jax.environment.labels import given_label, look_up, vocabulary
 from spatialevo_jax.environment.pools import modality_of, visible_labels
 from spatialevo_jax.environment.wordings import Slots
 
-BATCH = 128  # queries judged at once; a fixed shape, so nothing recompiles
-LEAST_OBJECTS, LEAST_FRAMES = 16, 16  # scenes are padded to these or to the next power of two
+BATCH = 128  # queries of a task judged at once; a fixed shape, so nothing recompiles
+# Scenes, objects and frames are padded to these or to the next power of two.
+LEAST_SCENES, LEAST_OBJECTS, LEAST_FRAMES = 4, 32, 32
+SCENE_SETS = 4  # sets of scenes that stay on the device
 DIFFICULTIES = ("", "easy", "medium", "hard")
-
-_judges = {name: jax.jit(jax.vmap(one.judge)) for name, one in CONVENTIONS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Given:
 
     labels: tuple[str, ...] = ()  # in the order of the task's slots, "" where the sentence has it
     images: tuple[int, ...] = ()  # (reference, target), 0 where the sentence has it
+
+
+NOTHING_GIVEN = Given()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Request:
     frames: tuple[int, ...] = ()
     difficulty: str = ""  # of relative_direction_hard: "", "easy", "medium" or "hard"
     use_points: bool = False
-    given: Given = Given()
+    given: Given = NOTHING_GIVEN
     min_visibility: float = MIN_VISIBILITY  # share of an object that an image must show
 
 
@@ -96,20 +101,15 @@ def answer_requests(
     """
     rules = CONVENTIONS[convention]
     readings = [_read(request, rules) for request in requests]
-    judged = _judge_all(
-        [
-            (request, reading.slots)
-            for request, reading in zip(requests, readings, strict=True)
-            if reading.reason is Reason.OK
-        ],
-        convention,
-    )
-    verdicts = iter(judged)
+    read = [index for index, reading in enumerate(readings) if reading.reason is Reason.OK]
+    slots = [readings[index].slots for index in read]
+    verdicts = _judge_all([requests[index] for index in read], slots, convention)
+    replies: list[Reply | None] = [None] * len(requests)
+    for index, said, verdict in zip(read, slots, verdicts, strict=True):
+        replies[index] = _reply(requests[index], said, verdict, rules, strict_margin)
     return [
-        _reply(request, reading.slots, next(verdicts), rules, strict_margin)
-        if reading.reason is Reason.OK
-        else _refusal(request, reading)
-        for request, reading in zip(requests, readings, strict=True)
+        _refusal(request, reading) if reply is None else reply
+        for request, reading, reply in zip(requests, readings, replies, strict=True)
     ]
 
 
@@ -129,7 +129,7 @@ def _read(request: Request, rules: Convention) -> extract.Reading:
     else:
         labels = request.record.labels
         reading = extract.read(request.task, request.question, labels, rules.surfaces)
-        if reading.reason is Reason.OK and given.slots != extract.NOTHING:
+        if reading.reason is Reason.OK and given is not NOTHING_READ:
             slots = _filled(reading.slots, given.slots)
             reading = extract.Reading(slots, extract.clash(slots))
     if reading.reason is not Reason.OK or len(reading.slots.images) >= len(spec.roles):
@@ -153,10 +153,13 @@ def _unread(request: Request, given: extract.Reading, rules: Convention) -> extr
     return dataclasses.replace(given, reason=reason)
 
 
+NOTHING_READ = extract.Reading(extract.NOTHING)
+
+
 def _given(request: Request, rules: Convention) -> extract.Reading:
     """The labels and images that a request states, resolved. Nothing is ever put in their place."""
-    if request.given == Given():
-        return extract.Reading(extract.NOTHING)
+    if request.given is NOTHING_GIVEN:
+        return NOTHING_READ
     names = vocabulary(request.record.labels, rules.surfaces)
     spec = TASKS[TASK_IDS[request.task]]
     labels, reason, phrase = [], Reason.OK, ""
@@ -225,72 +228,141 @@ def _anchor_labels(
     return found[:MAX_LABELS]
 
 
-def _query(request: Request, slots: Slots, rules: Convention) -> Query:
-    spec = TASKS[TASK_IDS[request.task]]
-    shown = request.frames[:2] if spec.modality != "scene" else ()
-    if slots.images:
-        others = tuple(image for image in (1, 2) if image not in slots.images)
-        shown = tuple(request.frames[image - 1] for image in (*slots.images, *others))
-    names = slots.labels
-    if request.task == "position_cam_reg":
-        names = _anchor_labels(request, slots, shown[0], rules)
-    index = _label_index(request.record.labels)
-    labels = np.full(MAX_LABELS, -1, np.int32)
-    labels[: len(names)] = [index[label] for label in names]
-    frames = np.full(2, -1, np.int32)
-    frames[: len(shown)] = shown
-    bound = request.frames[slots.bound_image - 1] if slots.bound_image else -1
-    difficulty = request.difficulty or (slots.difficulty if rules.offered_answers else "")
-    return Query(
-        task_id=leaf(np.int32(TASK_IDS[request.task])),
-        labels=leaf(labels),
-        frames=leaf(frames),
-        difficulty=leaf(np.int32(DIFFICULTIES.index(difficulty))),
-        use_points=leaf(np.bool_(request.use_points)),
-        min_visibility=leaf(np.float32(request.min_visibility)),
-        label_frames=leaf(np.full(2, bound, np.int32)),
-    )
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SceneSet:
+    """Scenes of one padding, stacked on the device; a record is known by its identity."""
+
+    records: tuple[SceneRecord, ...]
+    scenes: Scene  # (S, ...) leaves on the device
+    index: dict[int, int]  # id of a record -> its place
+
+
+@functools.lru_cache(maxsize=SCENE_SETS)
+def _scene_set(key: Same, points: bool) -> _SceneSet:
+    """Pads and stacks; the number of scenes is padded too, with copies of the first one."""
+    records = key.records
+    objects = _bucket(max(r.scene.label.shape[0] for r in records), LEAST_OBJECTS)
+    frames = _bucket(max(r.scene.frame_valid.shape[0] for r in records), LEAST_FRAMES)
+    most = max(r.scene.points.shape[1] for r in records) if points else 0
+    padded = [scene_io.pad_scene(r.scene, objects, frames, most) for r in records]
+    padded += [padded[0]] * (_bucket(len(padded), LEAST_SCENES) - len(padded))
+    scenes = jax.device_put(scene_io.stack_scenes(padded))
+    return _SceneSet(records, scenes, {id(r): place for place, r in enumerate(records)})
 
 
 def _bucket(size: int, least: int) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def _judge_all(asked: Sequence[tuple[Request, Slots]], convention: ConventionName) -> list[Verdict]:
-    """Judges in batches of a fixed size; the last one is filled with copies."""
-    if not asked:
+@functools.cache
+def _batched(
+    convention: ConventionName, task: str
+) -> Callable[[Scene, np.ndarray, Query], Verdict]:
+    """A task's oracle over (BATCH,) queries, each about one of the (S,) scenes of a set."""
+    oracle = CONVENTIONS[convention].oracle(task)
+
+    def one(scenes: Scene, place: jax.Array, query: Query) -> Verdict:
+        return oracle(jax.tree.map(lambda leaf: leaf[place], scenes), query)
+
+    return jax.jit(jax.vmap(one, in_axes=(None, 0, 0)))
+
+
+def _queries(
+    requests: Sequence[Request], slots: Sequence[Slots], rules: Convention, size: int
+) -> Query:
+    """(size,) queries; the last ones repeat the first to fill up."""
+    labels = np.full((size, MAX_LABELS), -1, np.int32)
+    frames = np.full((size, 2), -1, np.int32)
+    bound = np.full((size, 2), -1, np.int32)
+    rest = np.zeros((size, 4), np.float32)  # task, difficulty, points, visibility
+    for row, (request, said) in enumerate(zip(requests, slots, strict=True)):
+        shown = _shown_frames(request, said)
+        frames[row, : len(shown)] = shown
+        names = said.labels
+        if request.task == "position_cam_reg":
+            names = _anchor_labels(request, said, shown[0], rules)
+        if names:
+            index = _label_index(request.record.labels)
+            labels[row, : len(names)] = [index[label] for label in names]
+        if said.bound_image and rules.offered_answers:
+            bound[row] = request.frames[said.bound_image - 1]
+        difficulty = request.difficulty or (said.difficulty if rules.offered_answers else "")
+        rest[row] = (
+            TASK_IDS[request.task],
+            DIFFICULTIES.index(difficulty),
+            request.use_points,
+            request.min_visibility,
+        )
+    used = len(requests)
+    for array in (labels, frames, bound, rest):
+        array[used:] = array[:1]
+    return Query(
+        task_id=leaf(rest[:, 0].astype(np.int32)),
+        labels=leaf(labels),
+        frames=leaf(frames),
+        difficulty=leaf(rest[:, 1].astype(np.int32)),
+        use_points=leaf(rest[:, 2].astype(bool)),
+        min_visibility=leaf(rest[:, 3]),
+        label_frames=leaf(bound),
+    )
+
+
+def _shown_frames(request: Request, slots: Slots) -> tuple[int, ...]:
+    """The frames of a query: reference and target; as shown where the sentence names no roles."""
+    if not request.frames or TASKS[TASK_IDS[request.task]].modality == "scene":
+        return ()
+    if not slots.images:
+        return request.frames[:2]
+    others = tuple(image for image in (1, 2) if image not in slots.images)
+    return tuple(request.frames[image - 1] for image in (*slots.images, *others))
+
+
+def _judge_all(
+    requests: Sequence[Request], slots: Sequence[Slots], convention: ConventionName
+) -> list[Verdict]:
+    """One verdict for each request, NumPy leaves. Task by task, in batches of a fixed size."""
+    if not requests:
         return []
-    records = {id(request.record): request.record for request, _ in asked}.values()
-    objects = _bucket(max(r.scene.label.shape[0] for r in records), LEAST_OBJECTS)
-    frames = _bucket(max(r.scene.frame_valid.shape[0] for r in records), LEAST_FRAMES)
-    points = 0
-    if any(request.use_points for request, _ in asked):
-        points = max(r.scene.points.shape[1] for r in records)
-    padded: dict[int, Scene] = {
-        id(r): scene_io.pad_scene(r.scene, objects, frames, points) for r in records
-    }
-    verdicts: list[Verdict] = []
-    for start in range(0, len(asked), BATCH):
-        part = list(asked[start : start + BATCH])
-        used = len(part)
-        part += [part[0]] * (BATCH - used)
-        scenes = scene_io.stack_scenes([padded[id(request.record)] for request, _ in part])
-        queries = [_query(request, slots, CONVENTIONS[convention]) for request, slots in part]
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *queries)
-        batch = jax.device_get(_judges[convention](scenes, stacked))
-        verdicts += [jax.tree.map(lambda leaf, i=i: leaf[i], batch) for i in range(used)]
-    return verdicts
+    records = tuple({id(request.record): request.record for request in requests}.values())
+    held = _scene_set(Same(*records), any(request.use_points for request in requests))
+    by_task: dict[str, list[int]] = {}
+    for index, request in enumerate(requests):
+        by_task.setdefault(request.task, []).append(index)
+    verdicts: dict[int, Verdict] = {}
+    for task, members in by_task.items():
+        for start in range(0, len(members), BATCH):
+            part = members[start : start + BATCH]
+            asked = [requests[index] for index in part]
+            queries = _queries(
+                asked, [slots[index] for index in part], CONVENTIONS[convention], BATCH
+            )
+            places = np.zeros(BATCH, np.int32)
+            places[: len(part)] = [held.index[id(request.record)] for request in asked]
+            judged = jax.device_get(_batched(convention, task)(held.scenes, places, queries))
+            verdicts |= zip(part, _unstacked(judged, len(part)), strict=True)
+    return [verdicts[index] for index in range(len(requests))]
+
+
+def _unstacked(verdicts: Verdict, count: int) -> list[Verdict]:
+    shown = verdicts.evidence
+    rows = zip(
+        *(verdicts.value, verdicts.reason, verdicts.margin),
+        *(shown.points, shown.objects, shown.numbers),
+        strict=True,
+    )
+    return [
+        Verdict(value, reason, margin, Evidence(*evidence))
+        for value, reason, margin, *evidence in itertools.islice(rows, count)
+    ]
 
 
 def answer_text(
-    spec: TaskSpec,
-    value: float,
-    labels: Sequence[str],
-    number: Callable[[float], str] = two_decimals,
+    spec: TaskSpec, value: float, labels: Sequence[str], rules: Convention = CORRECTED
 ) -> str:
     """A verdict's value in words: "2.35 meters", "90.98 cm", "18.47 square meters", "3", a label,
     or one of the task's choices. Rounded in float64.
     """
+    number = rules.number
     if spec.answer == "metres":
         return f"{number(float(value))} meters"
     if spec.answer == "centimetres":
@@ -301,7 +373,7 @@ def answer_text(
         return str(round(float(value)))
     if spec.answer == "label":
         return spec.choices[0] if value < 0 else labels[int(value)]
-    return spec.choices[int(value)]
+    return rules.choices(spec.name)[int(value)]
 
 
 def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
@@ -327,7 +399,7 @@ def _reply(
         valid=valid,
         task=request.task,
         question=request.question,
-        answer=answer_text(spec, float(verdict.value), request.record.labels, rules.number)
+        answer=answer_text(spec, float(verdict.value), request.record.labels, rules)
         if valid
         else "",
         reason=reason,
