@@ -26,7 +26,7 @@ def evidence(
     return Evidence(
         points=padded(points, (4, 3), jnp.nan),
         objects=padded(objects, (MAX_LABELS,), -1).astype(jnp.int32),
-        numbers=padded(numbers, (4,), jnp.nan),
+        numbers=padded(numbers, (5,), jnp.nan),
     )
 
 

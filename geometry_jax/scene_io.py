@@ -209,14 +209,18 @@ def path_turns_xz(poses: np.ndarray) -> np.ndarray:
     """(M, 4, 4) poses in order -> (M,) radians turned since the first one, in the published way.
 
     Turns are those of the optical axis in the world's x-z plane, each taken from one pose to the
-    next; an axis without a part in that plane turns by 0. For the `reference` convention only.
+    next that is finite; an axis without a part in that plane turns by 0. For the `reference`
+    convention only.
     """
-    axis = poses[:, [0, 2], 2]
+    there = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
+    axis = poses[there][:, [0, 2], 2]
     length = np.linalg.norm(axis, axis=1, keepdims=True)
     axis = np.where(length > 1e-8, axis / np.where(length > 1e-8, length, 1.0), np.nan)
     a, b = axis[:-1], axis[1:]
     turn = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.clip((a * b).sum(1), -1, 1))
-    return np.concatenate([[0.0], np.cumsum(np.where(np.isfinite(turn), turn, 0.0))])
+    steps = np.zeros(len(poses))
+    steps[there[1:]] = np.where(np.isfinite(turn), turn, 0.0)
+    return np.cumsum(steps)
 
 
 def _path_poses(folder: Path, ids: Sequence[str], alignment: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ def leaf(array: np.ndarray | np.generic) -> jax.Array:
     return cast(jax.Array, array)
 
 
-MAX_LABELS = 5  # slots of a query: a target with up to four candidates
+MAX_LABELS = 6  # slots of a query: a target with up to five candidates
 MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
 
 
@@ -64,7 +64,7 @@ class Query:
     """What is asked, with names resolved."""
 
     task_id: jax.Array  # () i32, index into TASKS
-    labels: jax.Array  # (5,) i32, in the order of the task's slots, -1 where unused
+    labels: jax.Array  # (6,) i32, in the order of the task's slots, -1 where unused
     frames: jax.Array  # (2,) i32, reference and target (motion: first and second), -1 where unused
     # () i32, of relative_direction_hard: 0 eight-way, 1 easy, 2 medium, 3 hard
     difficulty: jax.Array
@@ -85,8 +85,8 @@ class Evidence:
     """What decides the answer, enough to draw it. Unused entries are NaN or -1."""
 
     points: jax.Array  # (4, 3) f32, world: the deciding points in the order of the roles
-    objects: jax.Array  # (5,) i32, object indices in the order of the roles
-    numbers: jax.Array  # (4,) f32, the deciding distances (metres), angles (radians) or scores
+    objects: jax.Array  # (6,) i32, object indices in the order of the roles
+    numbers: jax.Array  # (5,) f32, the deciding distances (metres), angles (radians) or scores
 
 
 @jax.tree_util.register_dataclass

@@ -229,7 +229,7 @@ def test_a_region_is_where_its_first_visible_anchor_is() -> None:
     record = scenes.room()
     verdict = judged(record, "position_cam_reg", ("sink", ABSENT, "bed", "lamp"), (EAST, -1))
     assert scenes.said(record, "position_cam_reg", verdict) == "front-left"
-    assert verdict.evidence.objects.tolist() == [0, -1, -1, -1, -1]  # the bed: no sink in sight
+    assert verdict.evidence.objects.tolist() == [0, -1, -1, -1, -1, -1]  # the bed: no sink in sight
 
 
 def test_a_label_is_measured_where_it_is_bound() -> None:
@@ -337,7 +337,7 @@ def test_two_or_four_candidates_are_judged_too() -> None:
 
 def test_evidence_names_only_what_was_asked_about() -> None:
     verdict = judged(boxes_in_line(2.0, 1.0), "relative_distance", ("target", "c0", "c1"))
-    assert verdict.evidence.objects.tolist() == [0, 1, 2, -1, -1]
+    assert verdict.evidence.objects.tolist() == [0, 1, 2, -1, -1, -1]
     np.testing.assert_allclose(verdict.evidence.numbers[:2], [2.0, 1.0], atol=1e-5)
     assert np.isnan(verdict.evidence.numbers[2:]).all()
 
