@@ -5,12 +5,14 @@ its own (`geometry_jax.tasks`).
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal
 
+from geometry_jax import reference
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import Oracle
-from spatialevo_jax.environment.labels import NOT_OBJECTS, PUBLISHED_NOT_OBJECTS
+from spatialevo_jax.environment.labels import PUBLISHED_NOT_OBJECTS
 
 ConventionName = Literal["corrected", "reference"]
 
@@ -32,11 +34,11 @@ class Convention:
     oracle: Callable[[str], Oracle]  # of a task
     choices: Callable[[str], tuple[str, ...]]  # of a task: what a verdict's value indexes into
     number: Callable[[float], str]  # how lengths and areas are printed
-    surfaces: frozenset[str]  # labels that are no objects
+    published: bool  # names, fields and regions as the published oracle means them
+    hidden: frozenset[str]  # labels of objects that the geometry does not see
     # Images that a sentence leaves open, by the number of roles; none: the role is missing.
     default_images: tuple[tuple[int, ...], ...]
     any_sentence: bool  # where nothing has to be read, what the sentence asks does not matter
-    words_in_fields: bool  # single-image tasks: a field may hold a plural, as a sentence may
     offered_answers: bool  # a sentence that offers its answers asks for one of them
 
 
@@ -52,20 +54,28 @@ CORRECTED = Convention(
     oracle=_oracle,
     choices=_choices,
     number=two_decimals,
-    surfaces=NOT_OBJECTS,
+    published=False,
+    hidden=frozenset(),
     default_images=((), (), ()),
     any_sentence=False,
-    words_in_fields=False,
     offered_answers=True,
 )
+
+
+def _published(task: str) -> Oracle:
+    if task not in reference.REFERENCE:
+        return _oracle(task)
+    return functools.partial(reference.REFERENCE[task], rules=True)
+
+
 REFERENCE = Convention(
-    oracle=_oracle,
-    choices=_choices,
+    oracle=_published,
+    choices=reference.choices,
     number=shortest,
-    surfaces=PUBLISHED_NOT_OBJECTS,
+    published=True,
+    hidden=PUBLISHED_NOT_OBJECTS,
     default_images=((), (2,), (1, 2)),
     any_sentence=True,
-    words_in_fields=True,
     offered_answers=False,
 )
 CONVENTIONS: dict[ConventionName, Convention] = {"corrected": CORRECTED, "reference": REFERENCE}

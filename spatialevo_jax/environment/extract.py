@@ -15,7 +15,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.grammar import patterns
-from spatialevo_jax.environment.labels import NOT_OBJECTS, bare, look_up, normalise, vocabulary
+from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabulary
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
@@ -44,10 +44,10 @@ def read_question(
     task: str,
     question: str,
     labels: Sequence[str],
-    surfaces: frozenset[str] = NOT_OBJECTS,
+    published: bool = False,
 ) -> Slots | Reason:
     """The slots that the question fills, or why it cannot be answered; see `read`."""
-    reading = read(task, question, labels, surfaces)
+    reading = read(task, question, labels, published)
     return reading.slots if reading.reason is Reason.OK else reading.reason
 
 
@@ -55,7 +55,7 @@ def read(
     task: str,
     question: str,
     labels: Sequence[str],
-    surfaces: frozenset[str] = NOT_OBJECTS,
+    published: bool = False,
 ) -> Reading:
     """Reads a question.
 
@@ -63,12 +63,12 @@ def read(
         task: canonical task name.
         question: free text.
         labels: distinct labels of the scene.
-        surfaces: what counts as no object.
+        published: names as the published oracle means them, see `vocabulary`.
     """
     text = readable(question)
     if text is None:
         return Reading(NOTHING, Reason.EMPTY_QUESTION)
-    names = vocabulary(tuple(labels), surfaces)
+    names = vocabulary(tuple(labels), published)
     found = _fit(task, text, names)
     if found is None:
         others = any(matches(other.name, text) for other in TASKS if other.name != task)

@@ -110,26 +110,34 @@ def plural(label: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def vocabulary(
-    labels: tuple[str, ...], surfaces: frozenset[str] = NOT_OBJECTS
-) -> Mapping[str, str | Reason]:
+def vocabulary(labels: tuple[str, ...], published: bool = False) -> Mapping[str, str | Reason]:
     """Every name of a scene's distinct labels -> the label, or why it names none.
 
     An exact label first, then its plural, then a listed synonym; a name that fits several labels
     (`Chair` and `chair` are two) is ambiguous. A scene's own label always wins over a synonym of
     another.
+
+    `published`: as the published oracle means it. No synonyms, fewer surfaces, and a label in lower
+    case wins over the same in capitals.
     """
+    surfaces = _surfaces(published)
+    if published:
+        labels = tuple(one for one in labels if one == spoken(one) or spoken(one) not in labels)
     names: dict[str, str | Reason] = {}
     for surface in sorted(surfaces):
         names[surface] = names[plural(surface)] = Reason.NOT_AN_OBJECT
     # The lowest rank is written first, so that a higher one overrules it.
-    for rank in (_synonyms, _plurals, _exact):
+    for rank in (_plurals, _exact) if published else (_synonyms, _plurals, _exact):
         found: dict[str, str | Reason] = {}
         for label in labels:
             for name in rank(spoken(label)):
                 found[name] = Reason.AMBIGUOUS_LABEL if name in found else label
         names |= {name: _allowed(label, surfaces) for name, label in found.items()}
     return names
+
+
+def _surfaces(published: bool) -> frozenset[str]:
+    return PUBLISHED_NOT_OBJECTS if published else NOT_OBJECTS
 
 
 def _exact(name: str) -> set[str]:
@@ -173,14 +181,14 @@ def resolve(phrase: str, labels: Sequence[str]) -> str | Reason:
     return look_up(phrase, vocabulary(tuple(labels)))
 
 
-def given_label(
-    name: str, labels: Sequence[str], surfaces: frozenset[str] = NOT_OBJECTS
-) -> str | Reason:
+def given_label(name: str, labels: Sequence[str], published: bool = False) -> str | Reason:
     """The label that a field of a request names: itself, in any case; a field is not a sentence,
-    so neither plurals nor synonyms count.
+    so neither plurals nor synonyms count. `published` as in `vocabulary`.
     """
-    wanted = spoken(name)
+    wanted, surfaces = spoken(name), _surfaces(published)
     found = [label for label in labels if spoken(label) == wanted]
+    if published and wanted in found:
+        found = [wanted]
     if not found or not wanted:
         return Reason.NOT_AN_OBJECT if wanted in surfaces else Reason.ABSENT_LABEL
     return _allowed(found[0], surfaces) if len(found) == 1 else Reason.AMBIGUOUS_LABEL

@@ -2,6 +2,7 @@
 vmapped.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -33,13 +34,13 @@ from spatialevo_jax.environment.conventions import (
     ConventionName,
 )
 from spatialevo_jax.environment.identity import Same
-from spatialevo_jax.environment.labels import given_label, look_up, vocabulary
+from spatialevo_jax.environment.labels import given_label, look_up, spoken, vocabulary
 from spatialevo_jax.environment.pools import modality_of, visible_labels
 from spatialevo_jax.environment.wordings import Slots
 
 BATCH = 128  # queries of a task judged at once; a fixed shape, so nothing recompiles
 # Scenes, objects and frames are padded to these or to the next power of two.
-LEAST_SCENES, LEAST_OBJECTS, LEAST_FRAMES = 4, 32, 32
+LEAST_SCENES, LEAST_OBJECTS, LEAST_FRAMES = 16, 32, 32
 SCENE_SETS = 4  # sets of scenes that stay on the device
 DIFFICULTIES = ("", "easy", "medium", "hard")
 
@@ -128,15 +129,28 @@ def _read(request: Request, rules: Convention) -> extract.Reading:
         reading = _unread(request, given, rules)
     else:
         labels = request.record.labels
-        reading = extract.read(request.task, request.question, labels, rules.surfaces)
+        reading = extract.read(request.task, request.question, labels, rules.published)
         if reading.reason is Reason.OK and given is not NOTHING_READ:
             slots = _filled(reading.slots, given.slots)
             reading = extract.Reading(slots, extract.clash(slots))
-    if reading.reason is not Reason.OK or len(reading.slots.images) >= len(spec.roles):
+    if reading.reason is Reason.OK and not _has_images(spec, reading.slots):
+        images = rules.default_images[len(spec.roles)]
+        slots = dataclasses.replace(reading.slots, images=images)
+        reading = extract.Reading(slots, Reason.OK if images else Reason.MISSING_ROLE)
+    if rules.published and request.task == "position_cam_reg":
+        return _published_region(request, reading)
+    return reading
+
+
+def _published_region(request: Request, reading: extract.Reading) -> extract.Reading:
+    """A region that is a label must be unique in the reference image, unless no label is."""
+    if reading.reason is not Reason.OK or reading.slots.labels[0] not in request.record.labels:
         return reading
-    images = rules.default_images[len(spec.roles)]
-    slots = dataclasses.replace(reading.slots, images=images)
-    return extract.Reading(slots, Reason.OK if images else Reason.MISSING_ROLE)
+    frame = request.frames[reading.slots.images[0] - 1]
+    seen = collections.Counter(visible_labels(request.record, frame, request.min_visibility))
+    if 1 in seen.values() and seen[reading.slots.labels[0]] > 1:
+        return dataclasses.replace(reading, reason=Reason.NOT_UNIQUE_IN_IMAGE)
+    return reading
 
 
 def _unread(request: Request, given: extract.Reading, rules: Convention) -> extract.Reading:
@@ -146,8 +160,13 @@ def _unread(request: Request, given: extract.Reading, rules: Convention) -> extr
     if text is None:
         reason = Reason.EMPTY_QUESTION
     elif rules.any_sentence:
-        read = len(text) >= LEAST_SENTENCE or extract.matches(request.task, text)
-        reason = reason if read else Reason.EMPTY_QUESTION
+        said = extract.read(request.task, request.question, request.record.labels, rules.published)
+        known = said.reason is Reason.OK
+        if not known and len(text) < LEAST_SENTENCE:
+            reason = Reason.EMPTY_QUESTION
+        elif known and not _has_images(TASKS[TASK_IDS[request.task]], given.slots):
+            slots = dataclasses.replace(given.slots, images=said.slots.images)
+            given = dataclasses.replace(given, slots=slots)
     elif extract.asks_another(request.task, text):
         reason = Reason.WRONG_TASK
     return dataclasses.replace(given, reason=reason)
@@ -160,17 +179,17 @@ def _given(request: Request, rules: Convention) -> extract.Reading:
     """The labels and images that a request states, resolved. Nothing is ever put in their place."""
     if request.given is NOTHING_GIVEN:
         return NOTHING_READ
-    names = vocabulary(request.record.labels, rules.surfaces)
+    names = vocabulary(request.record.labels, rules.published)
     spec = TASKS[TASK_IDS[request.task]]
     labels, reason, phrase = [], Reason.OK, ""
     for name in request.given.labels:
         label: str | Reason = ""
         if name and request.task == "position_cam_reg":
             label = extract.region_name(name, names)
-        elif name and rules.words_in_fields and spec.modality == "single_image":
+        elif name and rules.published and spec.modality == "single_image":
             label = look_up(name, names)
         elif name:
-            label = given_label(name, request.record.labels, rules.surfaces)
+            label = given_label(name, request.record.labels, rules.published)
         if isinstance(label, Reason):
             reason, phrase, label = reason or label, phrase or name, ""
         labels.append(label)
@@ -183,11 +202,15 @@ def _given(request: Request, rules: Convention) -> extract.Reading:
 def _is_complete(spec: TaskSpec, given: Slots, rules: Convention) -> bool:
     """Whether nothing is left for the sentence to say."""
     wanted = 2 if spec.name == "relative_distance" else len(spec.slots)
-    if rules.any_sentence:
-        return len(given.labels) >= wanted and all(given.labels)
     labels = len(given.labels) >= wanted and all(given.labels)
-    images = len(given.images) >= len(spec.roles) and all(given.images)
-    return labels and images and bool(spec.slots or spec.roles)
+    if rules.any_sentence:
+        return labels
+    return labels and _has_images(spec, given) and bool(spec.slots or spec.roles)
+
+
+def _has_images(spec: TaskSpec, slots: Slots) -> bool:
+    """Whether every image role of a task is filled."""
+    return len(slots.images) >= len(spec.roles) and all(slots.images)
 
 
 def _filled(read: Slots, given: Slots) -> Slots:
@@ -219,7 +242,7 @@ def _anchor_labels(
     """The labels that may stand for a region, those that the reference image shows first: the query
     has room for only some.
     """
-    found = regions.anchors(slots.labels[0], vocabulary(request.record.labels, rules.surfaces))
+    found = regions.anchors(slots.labels[0], vocabulary(request.record.labels, rules.published))
     if isinstance(found, Reason):  # a region was read, so it has anchors
         raise ValueError(f"{slots.labels[0]!r}: expected a region, got {found.name}.")
     if len(found) > MAX_LABELS:
@@ -238,16 +261,26 @@ class _SceneSet:
 
 
 @functools.lru_cache(maxsize=SCENE_SETS)
-def _scene_set(key: Same, points: bool) -> _SceneSet:
-    """Pads and stacks; the number of scenes is padded too, with copies of the first one."""
+def _scene_set(key: Same, points: bool, hidden: frozenset[str]) -> _SceneSet:
+    """Pads and stacks; the number of scenes is padded too, with copies of the first one. Objects
+    with `hidden` labels are left out.
+    """
     records = key.records
     objects = _bucket(max(r.scene.label.shape[0] for r in records), LEAST_OBJECTS)
     frames = _bucket(max(r.scene.frame_valid.shape[0] for r in records), LEAST_FRAMES)
     most = max(r.scene.points.shape[1] for r in records) if points else 0
-    padded = [scene_io.pad_scene(r.scene, objects, frames, most) for r in records]
+    padded = [scene_io.pad_scene(_without(r, hidden), objects, frames, most) for r in records]
     padded += [padded[0]] * (_bucket(len(padded), LEAST_SCENES) - len(padded))
     scenes = jax.device_put(scene_io.stack_scenes(padded))
     return _SceneSet(records, scenes, {id(r): place for place, r in enumerate(records)})
+
+
+def _without(record: SceneRecord, hidden: frozenset[str]) -> Scene:
+    out = [index for index, label in enumerate(record.labels) if spoken(label) in hidden]
+    if not out:
+        return record.scene
+    kept = np.asarray(record.scene.object_valid) & ~np.isin(np.asarray(record.scene.label), out)
+    return dataclasses.replace(record.scene, object_valid=leaf(kept))
 
 
 def _bucket(size: int, least: int) -> int:
@@ -324,7 +357,9 @@ def _judge_all(
     if not requests:
         return []
     records = tuple({id(request.record): request.record for request in requests}.values())
-    held = _scene_set(Same(*records), any(request.use_points for request in requests))
+    rules = CONVENTIONS[convention]
+    points = any(request.use_points for request in requests)
+    held = _scene_set(Same(*records), points, rules.hidden)
     by_task: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_task.setdefault(request.task, []).append(index)
@@ -333,9 +368,7 @@ def _judge_all(
         for start in range(0, len(members), BATCH):
             part = members[start : start + BATCH]
             asked = [requests[index] for index in part]
-            queries = _queries(
-                asked, [slots[index] for index in part], CONVENTIONS[convention], BATCH
-            )
+            queries = _queries(asked, [slots[index] for index in part], rules, BATCH)
             places = np.zeros(BATCH, np.int32)
             places[: len(part)] = [held.index[id(request.record)] for request in asked]
             judged = jax.device_get(_batched(convention, task)(held.scenes, places, queries))
