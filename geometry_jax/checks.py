@@ -111,14 +111,19 @@ def unique_in_frame(
     return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
 
 
+def box_rotation(scene: Scene, index: jax.Array) -> jax.Array:
+    """(3, 3) world_from_box of an object's oriented box."""
+    if scene.obb_rotation.shape[0]:
+        return scene.obb_rotation[index]
+    return boxes.yaw_rotation(scene.obb_yaw[index])
+
+
 def longest_side(scene: Scene, index: jax.Array) -> jax.Array:
     """(2, 3) ends of an edge-parallel line through the middle of an object's oriented box, along
     its longest side: what to draw as its length.
     """
-    extent, yaw = scene.obb_extent[index], scene.obb_yaw[index]
-    cos, sin, zero = jnp.cos(yaw), jnp.sin(yaw), jnp.zeros_like(yaw)
-    axes = jnp.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1]).reshape(3, 3)
-    half = axes[jnp.argmax(extent)] * extent.max() / 2
+    extent = scene.obb_extent[index]
+    half = box_rotation(scene, index)[:, jnp.argmax(extent)] * extent.max() / 2
     return jnp.stack([scene.obb_center[index] - half, scene.obb_center[index] + half])
 
 
@@ -126,13 +131,12 @@ def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array
     """(2, 3) closest points of two objects: of their instance points when asked for and there, else
     of their boxes.
     """
-    by_box = boxes.closest_points(
-        scene.obb_center[first],
-        scene.obb_extent[first],
-        scene.obb_yaw[first],
-        scene.obb_center[second],
-        scene.obb_extent[second],
-        scene.obb_yaw[second],
+    center, extent = scene.obb_center, scene.obb_extent
+    turn, closest = scene.obb_yaw, boxes.closest_points
+    if scene.obb_rotation.shape[0]:
+        turn, closest = scene.obb_rotation, boxes.closest_points_tilted
+    by_box = closest(
+        center[first], extent[first], turn[first], center[second], extent[second], turn[second]
     )
     if scene.points.shape[1] == 0:
         return by_box

@@ -338,6 +338,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         obb_center=leaf(obb[:, :3].astype(f32)),
         obb_extent=leaf(obb[:, 3:6].astype(f32)),
         obb_yaw=leaf(obb[:, 6].astype(f32)),
+        obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
         label=leaf(np.array([labels.index(one["label"]) for one in objects], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
         world_from_camera=leaf(
@@ -480,6 +481,8 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
         if field.name in ("points", "point_valid"):
             value = value[:, :num_points]
             sizes = [num_objects, num_points]
+        elif field.name == "obb_rotation":
+            sizes = [num_objects if len(value) else 0]
         elif field.name in per_object:
             sizes = [num_objects]
         elif field.name in per_frame:

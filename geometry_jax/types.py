@@ -34,6 +34,8 @@ class Scene:
     obb_center: jax.Array
     obb_extent: jax.Array  # (N, 3) f32, full sides in the box's own axes
     obb_yaw: jax.Array  # (N,) f32, radians about +z, counter-clockwise
+    # (N, 3, 3) f32, world_from_box, where a box is tilted; (0, 3, 3) where all stand upright
+    obb_rotation: jax.Array
     label: jax.Array  # (N,) i32, index into the scene's label list
     object_valid: jax.Array  # (N,) bool, False for padding
     world_from_camera: jax.Array  # (F, 4, 4) f32, rigid

@@ -88,6 +88,7 @@ def make_record(
         obb_center=leaf(center.astype(f32)),
         obb_extent=leaf(extent.astype(f32)),
         obb_yaw=leaf(yaw.astype(f32)),
+        obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
         label=leaf(np.array([labels.index(thing.label) for thing in things], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
         world_from_camera=leaf(world_from_camera.astype(f32)),

@@ -15,7 +15,10 @@ def distance_cam_obj(scene: Scene, query: Query) -> Verdict:
     )
     camera = scene.world_from_camera[frame, :3, 3]
     closest = boxes.closest_to_point(
-        scene.obb_center[target], scene.obb_extent[target], scene.obb_yaw[target], camera
+        scene.obb_center[target],
+        scene.obb_extent[target],
+        checks.box_rotation(scene, target),
+        camera,
     )
     distance = ops.safe_norm(closest - camera)
     return checks.verdict(

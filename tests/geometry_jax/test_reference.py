@@ -81,7 +81,7 @@ def said(row: Row, value: float, labels: tuple[str, ...]) -> str:
 
 
 def labels_of(row: Row, record: SceneRecord) -> list[Any]:
-    """A region's anchor is read off the row: which label a phrase stands for is a matter of words."""
+    """A region's anchor is read off the row: which label stands for it is a matter of words."""
     if row.task != "position_cam_reg" or not row.valid:
         return golden.labels_of(row)
     center, label = np.asarray(record.scene.center), np.asarray(record.scene.label)
@@ -208,4 +208,4 @@ def test_corrected_answers_are_plain_geometry(
         elif row.task == "motion_camera":
             assert angle(np.degrees(numbers[0]), plain["heading_change_left_deg"]) < 0.1, row.id
             compared["heading"] += 1
-    assert all(count >= 100 for count in compared.values()), compared
+    assert all(count >= 50 for count in compared.values()), compared
