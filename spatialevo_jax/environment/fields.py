@@ -6,7 +6,6 @@ that nothing reads is named in the reply as ignored.
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -166,13 +165,13 @@ def min_visibility(
     value = fields.get("min_visibility")
     if value is None:
         return MIN_VISIBILITY
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         if convention == "reference":
             return MIN_VISIBILITY
         return BadRequest(
             "INVALID_INPUT", f"min_visibility: expected a number from 0 to 1, got {value!r:.80}."
         )
-    return max(MIN_VISIBILITY, float(min(value, 2)))
+    return float(max(MIN_VISIBILITY, min(value, 2)))
 
 
 def given(fields: Mapping[str, Any], spec: TaskSpec) -> Given | BadRequest:
