@@ -1,5 +1,7 @@
 """What every task needs: finding objects, testing presence, putting a verdict together."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -53,6 +55,17 @@ def verdict(
 
 def angle_margin(angle_to_edge: jax.Array) -> jax.Array:
     return jnp.abs(angle_to_edge) / CLEAR_ANGLE
+
+
+def level_margin(world_from_camera: jax.Array, tolerance: float) -> jax.Array:
+    """Margin of a camera's pitch to where it looks too steeply up or down to have a heading."""
+    level = jnp.clip(ops.safe_norm(world_from_camera[..., :2, 2]), 0.0, 1.0)
+    return angle_margin(jnp.arcsin(level) - tolerance)
+
+
+def least(*margins: jax.Array) -> jax.Array:
+    """The smallest of several margins: what decides first."""
+    return functools.reduce(jnp.minimum, margins)
 
 
 def share_margin(value: jax.Array, edge: jax.Array | float) -> jax.Array:
@@ -127,17 +140,22 @@ def longest_side(scene: Scene, index: jax.Array) -> jax.Array:
     return jnp.stack([scene.obb_center[index] - half, scene.obb_center[index] + half])
 
 
-def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array) -> jax.Array:
-    """(2, 3) closest points of two objects: of their instance points when asked for and there, else
-    of their boxes.
-    """
+def box_gap(scene: Scene, first: jax.Array, second: jax.Array) -> jax.Array:
+    """(2, 3) closest points of the oriented boxes of two objects."""
     center, extent = scene.obb_center, scene.obb_extent
     turn, closest = scene.obb_yaw, boxes.closest_points
     if scene.obb_rotation.shape[0]:
         turn, closest = scene.obb_rotation, boxes.closest_points_tilted
-    by_box = closest(
+    return closest(
         center[first], extent[first], turn[first], center[second], extent[second], turn[second]
     )
+
+
+def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array) -> jax.Array:
+    """(2, 3) closest points of two objects: of their instance points when asked for and there, else
+    of their boxes.
+    """
+    by_box = box_gap(scene, first, second)
     if scene.points.shape[1] == 0:
         return by_box
     a, b = scene.points[first], scene.points[second]
@@ -146,3 +164,13 @@ def gap(scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array
     nearest = jnp.argmin(apart)
     row, column = nearest // apart.shape[1], nearest % apart.shape[1]
     return jnp.where(use_points & real.any(), jnp.stack([a[row], b[column]]), by_box)
+
+
+def gap_length(
+    scene: Scene, first: jax.Array, second: jax.Array, use_points: jax.Array
+) -> jax.Array:
+    """Metres of the `gap`, looked up where the scene has its table and no points."""
+    if scene.box_gap.shape[0] and scene.points.shape[1] == 0:
+        return scene.box_gap[first, second]
+    ends = gap(scene, first, second, use_points)
+    return ops.safe_norm(ends[1] - ends[0])

@@ -359,6 +359,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         floor_area=leaf(f32(_floor_area(record.get("room_size"), path))),
         stored_size=leaf(stored_size.astype(f32)),
         path_turn_xz=leaf(turns[at].astype(f32)),
+        box_gap=leaf(np.zeros((0, 0), f32)),
     )
     return SceneRecord(scene_id, scene, labels, tuple(object_ids), frame_ids, tuple(image_paths))
 
@@ -483,6 +484,8 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
             sizes = [num_objects, num_points]
         elif field.name == "obb_rotation":
             sizes = [num_objects if len(value) else 0]
+        elif field.name == "box_gap":
+            sizes = [num_objects if len(value) else 0] * 2
         elif field.name in per_object:
             sizes = [num_objects]
         elif field.name in per_frame:

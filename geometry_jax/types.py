@@ -54,6 +54,8 @@ class Scene:
     points: jax.Array  # (N, K, 3) f32, world; K may be 0
     point_valid: jax.Array  # (N, K) bool
     floor_area: jax.Array  # () f32, square metres, NaN where unknown
+    # (N, N) f32, metres between the boxes of every two objects; (0, 0) where not worked out yet
+    box_gap: jax.Array
     # Read by the `reference` convention only.
     stored_size: jax.Array  # (N,) f32, centimetres, the record's own `size`, NaN where it has none
     # (F,) f32, radians, turns of the optical axis in the world's x-z plane summed along the path

@@ -107,6 +107,7 @@ def make_record(
         floor_area=leaf(f32(25.0)),
         stored_size=leaf((100 * enclosing(extent, yaw).max(1, initial=0.0)).astype(f32)),
         path_turn_xz=leaf(scene_io.path_turns_xz(world_from_camera).astype(f32)),
+        box_gap=leaf(np.zeros((0, 0), f32)),
     )
     frame_ids = tuple(str(10 * index) for index in range(frames))
     paths = tuple(Path(scene_id) / scene_io.FRAME_FOLDER / f"{i}.jpg" for i in frame_ids)

@@ -70,6 +70,11 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     length = ops.safe_norm(move)
     turning = jnp.abs(turn) >= TURN
     turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
+    translation_margin = checks.least(
+        translation_margin,
+        checks.share_margin(length, STILL),
+        checks.level_margin(pose, LEVEL_TOLERANCE),
+    )
     return checks.verdict(
         jnp.where(turning, jnp.where(turn > 0, 1, 0), translation),
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
@@ -77,7 +82,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
         (first == second, Reason.SAME_IMAGE),
         (~turning & (length < STILL), Reason.NO_MOTION),
         (~turning & ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
-        margin=jnp.where(turning, turn_margin, jnp.minimum(turn_margin, translation_margin)),
+        margin=jnp.where(turning, turn_margin, checks.least(turn_margin, translation_margin)),
         shown=checks.evidence(
             (pose[:3, 3], scene.world_from_camera[second, :3, 3]),
             numbers=(turn, rightward, forward, move[2]),

@@ -21,6 +21,7 @@ def position_cam_obj(scene: Scene, query: Query) -> Verdict:
     camera = pose[:3, 3]
     offset = pose[:3, :3] @ scene.camera_location[reference, target]
     forward, rightward = ops.levelled(pose, offset)
+    apart = ops.safe_norm(offset[:2])
     value, to_edge = ops.compass_bin(forward, rightward)
     return checks.verdict(
         value,
@@ -29,8 +30,12 @@ def position_cam_obj(scene: Scene, query: Query) -> Verdict:
         (none, Reason.NOT_VISIBLE),
         (several, Reason.NOT_UNIQUE_IN_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
-        (ops.safe_norm(offset[:2]) < SAME_PLACE, Reason.SAME_PLACE),
-        margin=checks.angle_margin(to_edge),
+        (apart < SAME_PLACE, Reason.SAME_PLACE),
+        margin=checks.least(
+            checks.angle_margin(to_edge),
+            checks.share_margin(apart, SAME_PLACE),
+            checks.level_margin(pose, LEVEL_TOLERANCE),
+        ),
         shown=checks.evidence((camera, camera + offset), (target,), (forward, rightward)),
     )
 

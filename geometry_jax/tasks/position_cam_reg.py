@@ -39,7 +39,11 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nearest < SAME_PLACE, Reason.SAME_PLACE),
         (jnp.any(anchors & (value != first)), Reason.NOT_UNIQUE_IN_IMAGE),
-        margin=checks.angle_margin(jnp.min(jnp.where(anchors, to_edge, jnp.inf))),
+        margin=checks.least(
+            checks.angle_margin(jnp.min(jnp.where(anchors, to_edge, jnp.inf))),
+            checks.share_margin(nearest, SAME_PLACE),
+            checks.level_margin(pose, LEVEL_TOLERANCE),
+        ),
         shown=checks.evidence(
             (camera, place),
             (*jnp.nonzero(anchors, size=MAX_LABELS, fill_value=-1)[0],),

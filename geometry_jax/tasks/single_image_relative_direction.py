@@ -50,6 +50,7 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
     to_axis_edge = jnp.abs(jnp.abs(jnp.arctan2(forward, rightward)) % (jnp.pi / 2) - jnp.pi / 4)
     slope_margin = checks.share_margin(jnp.abs(rise) / jnp.maximum(horizontal, OVERLAP), STEEP)
     bin_margin = checks.angle_margin(jnp.where(steep, to_axis_edge, to_edge))
+    rise_margin = checks.share_margin(jnp.abs(rise), OVERLAP)
     nowhere = upright & (jnp.abs(rise) < OVERLAP)
     return checks.verdict(
         value,
@@ -60,7 +61,11 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
         (many_reference | many_target, Reason.NOT_UNIQUE_IN_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nowhere, Reason.OVERLAP),
-        margin=jnp.where(upright, checks.ALWAYS_CLEAR, jnp.minimum(slope_margin, bin_margin)),
+        margin=checks.least(
+            jnp.where(upright, rise_margin, checks.least(slope_margin, bin_margin)),
+            checks.share_margin(horizontal, OVERLAP),
+            checks.level_margin(pose, LEVEL_TOLERANCE),
+        ),
         shown=checks.evidence(
             (ends[0], ends[1], pose[:3, 3]), (reference, target), (forward, rightward, rise)
         ),

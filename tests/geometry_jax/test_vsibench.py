@@ -67,6 +67,7 @@ def room(record: dict[str, Any]) -> tuple[Scene, tuple[str, ...]]:
         floor_area=leaf(f32(record["room_size"])),
         stored_size=leaf(np.full(count, np.nan, f32)),
         path_turn_xz=leaf(np.zeros(0, f32)),
+        box_gap=leaf(np.zeros((0, 0), f32)),
     )
     return scene_io.pad_scene(scene, NUM_OBJECTS, 1), labels
 
