@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from geometry_jax import scene_io
+from geometry_jax import batches, scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS
@@ -271,7 +271,7 @@ def _scene_set(key: Same, points: bool, hidden: frozenset[str]) -> _SceneSet:
     most = max(r.scene.points.shape[1] for r in records) if points else 0
     padded = [scene_io.pad_scene(_without(r, hidden), objects, frames, most) for r in records]
     padded += [padded[0]] * (_bucket(len(padded), LEAST_SCENES) - len(padded))
-    scenes = jax.device_put(scene_io.stack_scenes(padded))
+    scenes = batches.with_gaps(jax.device_put(scene_io.stack_scenes(padded)))
     return _SceneSet(records, scenes, {id(r): place for place, r in enumerate(records)})
 
 
@@ -295,7 +295,7 @@ def _batched(
     oracle = CONVENTIONS[convention].oracle(task)
 
     def one(scenes: Scene, place: jax.Array, query: Query) -> Verdict:
-        return oracle(jax.tree.map(lambda leaf: leaf[place], scenes), query)
+        return oracle(*batches.focus(scenes, place, query))
 
     return jax.jit(jax.vmap(one, in_axes=(None, 0, 0)))
 
