@@ -6,22 +6,20 @@ leaves something open has a reason.
 """
 
 import dataclasses
-import functools
 import re
 from collections.abc import Mapping, Sequence
 
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks import TASK_IDS, TASKS
+from geometry_jax.tasks import TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
-from spatialevo_jax.environment.grammar import patterns
+from spatialevo_jax.environment.grammar import Pattern, patterns
 from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabulary
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
 LINE_ENDS = re.compile(r"[\t\r\n]+")
 JOINTS = re.compile(r",? and |,? or |, ?")
-LEVELS = ("easy", "medium", "hard")  # of relative_direction_hard, where the sentence says which
 
 Names = Mapping[str, str | Reason]
 
@@ -122,35 +120,40 @@ def _fit(task: str, text: str, names: Names) -> Reading | None:
         match = pattern.sentence.fullmatch(text) if pattern.needs in text else None
         if match is None:
             continue
-        found = _reading(task, match.groupdict(), names)
+        found = _reading(task, pattern, match, names)
         if found.reason is Reason.OK:
             return found
         failure = failure or found
     return failure
 
 
-def _reading(task: str, groups: Mapping[str, str | None], names: Names) -> Reading:
+def _reading(task: str, pattern: Pattern, match: re.Match[str], names: Names) -> Reading:
     """What the blanks of a matched sentence name."""
     phrases = []
-    for key in _blanks(task):
-        phrase, again = groups.get(key), groups.get(f"{key}2")
+    for place, other in pattern.slots:
+        phrase, again = match[place], match[other] if other else None
         if phrase and again and look_up(phrase, names) != look_up(again, names):
             return Reading(NOTHING, Reason.MISSING_ROLE, again)
         phrases.append(phrase or again or "")
-    if "list" in groups:
-        phrases = [phrases[0], *(one for one in JOINTS.split(groups["list"] or "") if one)]
-    images = tuple(int(image) for image in (groups.get("n"), groups.get("m")) if image)
+    if pattern.listed:
+        phrases += [one for one in JOINTS.split(match[pattern.listed]) if one]
+    find = region_name if task == "position_cam_reg" else look_up
     reason, trouble, labels = Reason.OK, "", []
     for phrase in phrases:
-        label = region_name(phrase, names) if task == "position_cam_reg" else look_up(phrase, names)
+        label = find(phrase, names)
         if isinstance(label, Reason):
-            if reason is Reason.OK:
+            if not reason:
                 reason, trouble = label, phrase
             label = ""
         labels.append(label)
-    level = next((level for level in LEVELS if groups.get(level)), "")
-    bound = groups.get("i")
-    slots = Slots(tuple(labels), images, level, int(bound) if bound else 0)
+    slots = Slots(
+        tuple(labels),
+        tuple([int(match[place]) for place in pattern.images if match[place]]),
+        next((level for level, place in pattern.levels if match[place]), "")
+        if pattern.levels
+        else "",
+        int(match[pattern.bound] or 0) if pattern.bound else 0,
+    )
     return Reading(slots, reason or clash(slots), trouble)
 
 
@@ -172,9 +175,3 @@ def region_name(phrase: str, names: Names) -> str | Reason:
         return found
     label = look_up(phrase, names)
     return label if isinstance(label, str) else bare(phrase)
-
-
-@functools.cache
-def _blanks(task: str) -> str:
-    """The names of the blanks of a task's label slots, in the order of its slots."""
-    return "abcd"[: len(TASKS[TASK_IDS[task]].slots)]

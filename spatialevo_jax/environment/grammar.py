@@ -216,11 +216,17 @@ class Pattern:
 
     sentence: re.Pattern[str]
     needs: str  # a text that every such sentence holds: looking for it is faster than matching
-    head: (
-        re.Pattern[str] | None
-    )  # its beginning up to the first blank; None if that says too little
+    # Its beginning up to the first blank; None where that says too little.
+    head: re.Pattern[str] | None
+    # Numbers of groups: of each slot, one or two places; of the images; 0 where there is none.
+    slots: tuple[tuple[int, int], ...]
+    images: tuple[int, ...]
+    listed: int
+    bound: int
+    levels: tuple[tuple[str, int], ...]
 
 
+LEVELS = ("easy", "medium", "hard")  # of relative_direction_hard, where the sentence says which
 MARK = re.compile(r"\{(a2|b2|a|b|c|d|n|m|i|list)\}")
 LEAST_HEAD = 8  # characters; a shorter beginning says too little about what is asked
 
@@ -283,7 +289,18 @@ def _compiled(template: str) -> Pattern:
     closed = head.count("(") - head.count(r"\(") == head.count(")") - head.count(r"\)")
     usable = closed and len(re.sub(r"\(.*?\)\??", "", head)) >= LEAST_HEAD
     needs = max(_literals(sentence), key=len)
-    return Pattern(re.compile(sentence), needs, re.compile(head.rstrip()) if usable else None)
+    compiled = re.compile(sentence)
+    group = compiled.groupindex
+    return Pattern(
+        sentence=compiled,
+        needs=needs,
+        head=re.compile(head.rstrip()) if usable else None,
+        slots=tuple((group[key], group.get(f"{key}2", 0)) for key in "abcd" if key in group),
+        images=tuple(group[key] for key in "nm" if key in group),
+        listed=group.get("list", 0),
+        bound=group.get("i", 0),
+        levels=tuple((level, group[level]) for level in LEVELS if level in group),
+    )
 
 
 @functools.cache
