@@ -73,7 +73,7 @@ def draw(request: Request, reply: Reply, path: Path) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    shown = _shown(request, reply)
+    shown = what_decides(request, reply)
     frames = _frames(request, shown)
     figure = Figure(figsize=(12.5, 7.6), layout="constrained")
     columns = [1.55, 1.0] if frames else [1.0]
@@ -89,7 +89,8 @@ def draw(request: Request, reply: Reply, path: Path) -> None:
 # --- what is shown ---------------------------------------------------------------------------
 
 
-def _shown(request: Request, reply: Reply) -> Shown:
+def what_decides(request: Request, reply: Reply) -> Shown:
+    """What the picture of a reply points at; nothing for a refused question."""
     if not reply.valid or reply.evidence is None:
         return Shown((), np.zeros((0, 3)), (), False, ())
     scene, evidence = request.record.scene, reply.evidence
@@ -179,7 +180,8 @@ def _draw_room(axes: Axes, request: Request, reply: Reply, shown: Shown) -> None
             )
         )
         axes.text(
-            *middle[index, :2],
+            float(middle[index, 0]),
+            float(middle[index, 1]),
             record.labels[int(record.scene.label[index])],
             fontsize=7 if role is None else 10,
             color="#8a9199" if role is None else INK,
@@ -255,7 +257,7 @@ def _draw_camera(axes: Axes, record: SceneRecord, frame: int, name: str, *, abov
     axes.plot(pose[0, 3], pose[1, 3], "o", color="#3d5a80", markersize=7, zorder=8)
     axes.annotate(
         f"{name}, {pose[2, 3]:.2f} m high",
-        pose[:2, 3],
+        (pose[0, 3], pose[1, 3]),
         xytext=(7, 6 if above else -14),
         textcoords="offset points",
         fontsize=9,
@@ -305,7 +307,7 @@ def _draw_directions(axes: Axes, request: Request, reply: Reply, shown: Shown) -
     axes.annotate(
         "",
         (origin[0] + 0.55 * REACH * np.cos(ahead), origin[1] + 0.55 * REACH * np.sin(ahead)),
-        origin[:2],
+        (origin[0], origin[1]),
         arrowprops={"arrowstyle": "-|>", "color": "#3d5a80", "linewidth": 1.4},
         zorder=6,
     )
@@ -348,7 +350,7 @@ def _draw_segments(axes: Axes, shown: Shown) -> None:
             length = np.linalg.norm(shown.points[first] - shown.points[second])
             axes.annotate(
                 f"{length:.2f} m",
-                (a + b) / 2,
+                ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2),
                 xytext=(0, -15),
                 textcoords="offset points",
                 fontsize=9,

@@ -112,7 +112,10 @@ def answer_records(
             else:
                 places.append(index)
                 requests.append(request)
-    answered = answer_requests(requests, convention=convention, strict_margin=strict_margin)
+    shown = evidence or any(records[i].get("return_intermediate") is True for i in places)
+    answered = answer_requests(
+        requests, convention=convention, strict_margin=strict_margin, evidence=shown
+    )
     for index, request, reply in zip(places, requests, answered, strict=True):
         record = reply_record(request, reply)
         if reply.valid and (evidence or records[index].get("return_intermediate") is True):

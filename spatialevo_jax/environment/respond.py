@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ from spatialevo_jax.environment.labels import given_label, look_up, spoken, voca
 from spatialevo_jax.environment.pools import modality_of, visible_labels
 from spatialevo_jax.environment.wordings import Slots
 
-BATCH = 128  # queries of a task judged at once; a fixed shape, so nothing recompiles
+BATCH = 256  # queries of a task judged at once; a fixed shape, so nothing recompiles
 # Scenes, objects and frames are padded to these or to the next power of two.
 LEAST_SCENES, LEAST_OBJECTS, LEAST_FRAMES = 16, 32, 32
 SCENE_SETS = 4  # sets of scenes that stay on the device
@@ -96,18 +96,19 @@ def answer_requests(
     *,
     convention: ConventionName = "corrected",
     strict_margin: bool = False,
+    evidence: bool = True,
 ) -> list[Reply]:
     """Answers every request, in order. `strict_margin` rejects answers too near a decision edge
-    (margin < 1).
+    (margin < 1); without `evidence` the replies have none and cost less.
     """
     rules = CONVENTIONS[convention]
     readings = [_read(request, rules) for request in requests]
     read = [index for index, reading in enumerate(readings) if reading.reason is Reason.OK]
     slots = [readings[index].slots for index in read]
-    verdicts = _judge_all([requests[index] for index in read], slots, convention)
+    verdicts = _judge_all([requests[index] for index in read], slots, convention, evidence)
     replies: list[Reply | None] = [None] * len(requests)
-    for index, said, verdict in zip(read, slots, verdicts, strict=True):
-        replies[index] = _reply(requests[index], said, verdict, rules, strict_margin)
+    for index, said, judged in zip(read, slots, verdicts, strict=True):
+        replies[index] = _reply(requests[index], said, judged, rules, strict_margin)
     return [
         _refusal(request, reading) if reply is None else reply
         for request, reading, reply in zip(requests, readings, replies, strict=True)
@@ -119,16 +120,20 @@ def _read(request: Request, rules: Convention) -> extract.Reading:
     if request.task not in TASK_IDS:
         raise ValueError(f"task: expected one of {', '.join(TASK_IDS)}, got {request.task!r}.")
     spec = TASKS[TASK_IDS[request.task]]
-    shown = modality_of(request.frames)
-    if spec.modality != "scene" and shown != spec.modality:
+    if spec.modality != "scene" and modality_of(request.frames) != spec.modality:
         return extract.Reading(extract.NOTHING, Reason.WRONG_IMAGES)
+    labels = request.record.labels
+    if request.given is NOTHING_GIVEN and not rules.any_sentence:
+        reading = extract.read(request.task, request.question, labels)
+        if reading.reason or len(reading.slots.images) >= len(spec.roles):
+            return reading
+        return dataclasses.replace(reading, reason=Reason.MISSING_ROLE)
     given = _given(request, rules)
     if given.reason is not Reason.OK:
         return given
     if _is_complete(spec, given.slots, rules):
         reading = _unread(request, given, rules)
     else:
-        labels = request.record.labels
         reading = extract.read(request.task, request.question, labels, rules.published)
         if reading.reason is Reason.OK and given is not NOTHING_READ:
             slots = _filled(reading.slots, given.slots)
@@ -289,13 +294,16 @@ def _bucket(size: int, least: int) -> int:
 
 @functools.cache
 def _batched(
-    convention: ConventionName, task: str
+    convention: ConventionName, task: str, evidence: bool
 ) -> Callable[[Scene, np.ndarray, Query], Verdict]:
-    """A task's oracle over (BATCH,) queries, each about one of the (S,) scenes of a set."""
+    """A task's oracle over (BATCH,) queries, each about one of the (S,) scenes of a set. Without
+    `evidence` that of every query is empty, and is not computed.
+    """
     oracle = CONVENTIONS[convention].oracle(task)
 
     def one(scenes: Scene, place: jax.Array, query: Query) -> Verdict:
-        return oracle(*batches.focus(scenes, place, query))
+        verdict = oracle(*batches.focus(scenes, place, query))
+        return verdict if evidence else dataclasses.replace(verdict, evidence=None)
 
     return jax.jit(jax.vmap(one, in_axes=(None, 0, 0)))
 
@@ -350,10 +358,16 @@ def _shown_frames(request: Request, slots: Slots) -> tuple[int, ...]:
     return tuple(request.frames[image - 1] for image in (*slots.images, *others))
 
 
+Judged = tuple[float, int, float, Evidence | None]  # value, reason, margin, evidence
+
+
 def _judge_all(
-    requests: Sequence[Request], slots: Sequence[Slots], convention: ConventionName
-) -> list[Verdict]:
-    """One verdict for each request, NumPy leaves. Task by task, in batches of a fixed size."""
+    requests: Sequence[Request],
+    slots: Sequence[Slots],
+    convention: ConventionName,
+    evidence: bool,
+) -> list[Judged]:
+    """One verdict for each request. Task by task, in batches of a fixed size."""
     if not requests:
         return []
     records = tuple({id(request.record): request.record for request in requests}.values())
@@ -363,30 +377,31 @@ def _judge_all(
     by_task: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_task.setdefault(request.task, []).append(index)
-    verdicts: dict[int, Verdict] = {}
+    running = []
     for task, members in by_task.items():
+        judge = _batched(convention, task, evidence)
         for start in range(0, len(members), BATCH):
             part = members[start : start + BATCH]
             asked = [requests[index] for index in part]
             queries = _queries(asked, [slots[index] for index in part], rules, BATCH)
             places = np.zeros(BATCH, np.int32)
             places[: len(part)] = [held.index[id(request.record)] for request in asked]
-            judged = jax.device_get(_batched(convention, task)(held.scenes, places, queries))
-            verdicts |= zip(part, _unstacked(judged, len(part)), strict=True)
-    return [verdicts[index] for index in range(len(requests))]
+            running.append((part, judge(held.scenes, places, queries)))
+    # Only now is anything waited for: the next batch is prepared while the last one runs.
+    judged: list[Judged] = [(0.0, 0, 0.0, None)] * len(requests)
+    for part, verdicts in running:
+        for index, one in zip(part, _rows(jax.device_get(verdicts)), strict=False):
+            judged[index] = one
+    return judged
 
 
-def _unstacked(verdicts: Verdict, count: int) -> list[Verdict]:
-    shown = verdicts.evidence
-    rows = zip(
-        *(verdicts.value, verdicts.reason, verdicts.margin),
-        *(shown.points, shown.objects, shown.numbers),
-        strict=True,
-    )
-    return [
-        Verdict(value, reason, margin, Evidence(*evidence))
-        for value, reason, margin, *evidence in itertools.islice(rows, count)
-    ]
+def _rows(verdicts: Verdict) -> Iterator[Judged]:
+    shown: Evidence | None = verdicts.evidence
+    numbers = [np.asarray(x).tolist() for x in (verdicts.value, verdicts.reason, verdicts.margin)]
+    if shown is None:
+        return zip(*numbers, itertools.repeat(None), strict=False)
+    parts = zip(shown.points, shown.objects, shown.numbers, strict=True)
+    return zip(*numbers, (Evidence(*one) for one in parts), strict=True)
 
 
 def answer_text(
@@ -420,10 +435,10 @@ def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
 
 
 def _reply(
-    request: Request, slots: Slots, verdict: Verdict, rules: Convention, strict: bool
+    request: Request, slots: Slots, judged: Judged, rules: Convention, strict: bool
 ) -> Reply:
-    reason = Reason(int(verdict.reason))
-    margin = float(verdict.margin)
+    value, why, margin, evidence = judged
+    reason = Reason(why)
     if reason is Reason.OK and strict and margin < 1.0:
         reason = Reason.UNCLEAR
     valid = reason is Reason.OK
@@ -432,14 +447,12 @@ def _reply(
         valid=valid,
         task=request.task,
         question=request.question,
-        answer=answer_text(spec, float(verdict.value), request.record.labels, rules)
-        if valid
-        else "",
+        answer=answer_text(spec, value, request.record.labels, rules) if valid else "",
         reason=reason,
         margin=margin,
         slots=slots,
         signature=_signature(request.task, slots, valid),
-        evidence=verdict.evidence,
+        evidence=evidence,
     )
 
 
