@@ -97,13 +97,8 @@ class Room:
                     for side in sides(other)
                 )
             )
-            (low_a, high_a), (low_b, high_b) = (
-                (
-                    self.center[i, 2] - self.extent[i, 2] / 2,
-                    self.center[i, 2] + self.extent[i, 2] / 2,
-                )
-                for i in key
-            )
+            heights = [(self.center[i, 2], self.extent[i, 2] / 2) for i in key]
+            (low_a, high_a), (low_b, high_b) = ((z - half, z + half) for z, half in heights)
             self.gaps[key] = math.hypot(apart, max(0.0, low_b - high_a, low_a - high_b))
         return self.gaps[key]
 
