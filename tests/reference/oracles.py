@@ -112,7 +112,7 @@ class Room:
             for u, v in ((dx, dy), (-dx, dy), (-dx, -dy), (dx, -dy))
         ]
 
-    def levelled(self, frame: int, move: Sequence[float]) -> tuple[float, float]:
+    def levelled(self, frame: int, move: np.ndarray) -> tuple[float, float]:
         """Metres ahead and to the right of the camera's heading: by turning the move back."""
         ahead = math.atan2(self.pose[frame, 1, 2], self.pose[frame, 0, 2])
         c, s = math.cos(-ahead), math.sin(-ahead)
