@@ -107,10 +107,15 @@ def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
     return jnp.any(equal & used[:, None] & used[None])
 
 
+def only(mask: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Index of the first True, whether there is none, whether there are several."""
+    count = mask.sum(dtype=jnp.int32)
+    return ops.first_index(mask), count == 0, count > 1
+
+
 def unique_object(scene: Scene, label: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Index of the scene's object of a label, whether there is none, whether several."""
-    mask = instances(scene, label)
-    return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+    return only(instances(scene, label))
 
 
 def unique_in_frame(
@@ -120,8 +125,7 @@ def unique_in_frame(
     min_visibility: jax.Array | float = MIN_VISIBILITY,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Index of a label's object in a frame, whether none is visible, whether several are."""
-    mask = visible(scene, frame, label, min_visibility)
-    return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+    return only(visible(scene, frame, label, min_visibility))
 
 
 def box_rotation(scene: Scene, index: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 TAU = 2 * jnp.pi
 
@@ -15,6 +15,16 @@ def safe_norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
     squared = jnp.sum(x * x, axis=-1)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def first_index(mask: Bool[Array, "*b n"]) -> Int[Array, "*b"]:
+    """Index of the first True of the last axis, 0 where there is none.
+
+    As `argmax`, but a plain minimum, which compilers make fast code of.
+    """
+    n = mask.shape[-1]
+    place = jnp.min(jnp.where(mask, jnp.arange(n, dtype=jnp.int32), n), axis=-1)
+    return jnp.where(place == n, 0, place)
 
 
 def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -122,7 +122,7 @@ TASKS_BY_NAME = {task.name: index for index, task in enumerate(TASKS)}
 
 
 def slots_of(name: str) -> int:
-    """How many labels a question of a task names here: candidates and anchors are free in number."""
+    """How many labels a question of a task names here, where candidates and anchors are free."""
     return {"relative_distance": 4, "position_cam_reg": 3}.get(
         name, len(TASKS[TASKS_BY_NAME[name]].slots)
     )

@@ -23,7 +23,7 @@ def attribute_measurement(scene: Scene, query: Query) -> Verdict:
         )
         asked = (frame < 0) | (query.frames == frame)
         mask = (shown & asked[:, None]).any(0)
-        return jnp.argmax(mask), ~mask.any(), mask.sum() > 1
+        return checks.only(mask)
 
     target, none, several = jax.vmap(bind)(query.labels[:2], query.label_frames)
     side = scene.obb_extent[target].max(-1)

@@ -35,8 +35,9 @@ def name_translation(along: jax.Array) -> tuple[jax.Array, jax.Array]:
     The main axis is named, and the second one with it when it is large enough.
     """
     size = jnp.abs(along)
-    order = jnp.argsort(-size, stable=True)
-    main, next_, least = order[0], order[1], order[2]
+    main = ops.first_index(size == size.max())
+    least = 2 - ops.first_index(size[::-1] == size.min())
+    next_ = 3 - main - least
     negative = (along < 0).astype(jnp.int32)
     length = ops.safe_norm(along)
     share_main = size[next_] / jnp.maximum(size[main], 1e-9)

@@ -1,5 +1,6 @@
 """In an image pair: in which direction a part of the room is, seen from the camera of one image."""
 
+import jax
 import jax.numpy as jnp
 
 from geometry_jax import checks, ops
@@ -16,17 +17,17 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
     label, all must lie in the same bin; the region's place is the mean of their box centres.
     """
     reference = query.frames[0]
-    shown = jnp.stack(
-        [checks.visible(scene, reference, label, query.min_visibility) for label in query.labels]
+    shown = jax.vmap(lambda label: checks.visible(scene, reference, label, query.min_visibility))(
+        query.labels
     )
     found = shown.any(1)
-    anchors = shown[jnp.argmax(found)]  # (N,) bool
+    anchors = shown[ops.first_index(found)]  # (N,) bool
     pose = scene.world_from_camera[reference]
     camera = pose[:3, 3]
     offset = scene.obb_center - camera
     forward, rightward = ops.levelled(pose, offset)
     value, to_edge = ops.compass_bin(forward, rightward)
-    first = value[jnp.argmax(anchors)]
+    first = value[ops.first_index(anchors)]
     count = jnp.maximum(anchors.sum(), 1)
     place = jnp.sum(jnp.where(anchors[:, None], scene.obb_center, 0.0), 0) / count
     ahead, aside = ops.levelled(pose, place - camera)

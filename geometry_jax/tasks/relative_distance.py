@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from geometry_jax import checks
+from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
@@ -25,21 +25,21 @@ def relative_distance(scene: Scene, query: Query) -> Verdict:
         every
     )
 
-    def nearest(label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = jnp.where(checks.instances(scene, label), distance, jnp.inf)
-        return own.min(), jnp.argmin(own)
-
     candidates = query.labels[1:]
     asked = candidates >= 0
-    nearest_distance, nearest_object = jax.vmap(nearest)(candidates)
-    order = jnp.argsort(nearest_distance)
-    best, second = nearest_distance[order[0]], nearest_distance[order[1]]
+    own = jax.vmap(lambda label: checks.instances(scene, label))(candidates)  # (5, N)
+    nearest_distance = jnp.min(jnp.where(own, distance, jnp.inf), axis=1)
+    best = nearest_distance.min()
+    first = ops.first_index(nearest_distance == best)
+    others = jnp.arange(candidates.shape[0]) != first
+    second = jnp.min(jnp.where(others, nearest_distance, jnp.inf))
     lead = second - best
     least_lead = jnp.minimum(TIE_DISTANCE, TIE_SHARE * second)
-    winner = nearest_object[order[0]]
+    nearest_object = ops.first_index(own & (distance == nearest_distance[:, None]))
+    winner = nearest_object[first]
     ends = checks.gap(scene, target, winner, query.use_points)
     return checks.verdict(
-        candidates[order[0]],
+        candidates[first],
         (absent | jnp.any(asked & jnp.isinf(nearest_distance)), Reason.ABSENT_LABEL),
         (asked.sum() < 2, Reason.MISSING_ROLE),
         (checks.same_labels(query.labels, 1 + asked.sum()), Reason.SAME_LABEL),

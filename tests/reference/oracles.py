@@ -97,13 +97,8 @@ class Room:
                     for side in sides(other)
                 )
             )
-            (low_a, high_a), (low_b, high_b) = (
-                (
-                    self.center[i, 2] - self.extent[i, 2] / 2,
-                    self.center[i, 2] + self.extent[i, 2] / 2,
-                )
-                for i in key
-            )
+            heights = [(self.center[i, 2], self.extent[i, 2] / 2) for i in key]
+            (low_a, high_a), (low_b, high_b) = ((z - half, z + half) for z, half in heights)
             self.gaps[key] = math.hypot(apart, max(0.0, low_b - high_a, low_a - high_b))
         return self.gaps[key]
 
@@ -117,7 +112,7 @@ class Room:
             for u, v in ((dx, dy), (-dx, dy), (-dx, -dy), (dx, -dy))
         ]
 
-    def levelled(self, frame: int, move: Sequence[float]) -> tuple[float, float]:
+    def levelled(self, frame: int, move: np.ndarray) -> tuple[float, float]:
         """Metres ahead and to the right of the camera's heading: by turning the move back."""
         ahead = math.atan2(self.pose[frame, 1, 2], self.pose[frame, 0, 2])
         c, s = math.cos(-ahead), math.sin(-ahead)
