@@ -370,7 +370,8 @@ def _judge_all(
     """One verdict for each request. Task by task, in batches of a fixed size."""
     if not requests:
         return []
-    records = tuple({id(request.record): request.record for request in requests}.values())
+    # In one order, so that the same scenes are the same set whoever is asked about first.
+    records = [one for _, one in sorted({id(r.record): r.record for r in requests}.items())]
     rules = CONVENTIONS[convention]
     points = any(request.use_points for request in requests)
     held = _scene_set(Same(*records), points, rules.hidden)

@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS
-from launch import bench
+from launch import bench, bench_requests
 from launch.errors import UserError
 
 QUICK = ("object_counting", "room_size")
@@ -44,6 +44,22 @@ def test_the_table_and_the_file_hold_every_task_and_the_mix(
         assert line["of_bound"] == pytest.approx(line["answers_per_s"] / line["bound_per_s"])
         assert f"| {line['task']} | {line['batch']}" in printed
     assert 0 < record["scene_set_mb"] < 1
+
+
+def test_whole_requests_are_timed_with_distinct_sentences() -> None:
+    rooms = bench_requests.named_rooms(bench.random_scenes(3, 16, 6))
+    lines = bench_requests.draw_lines(rooms, 64)
+    assert len(set(lines)) > 50
+    replies = [
+        json.loads(line) for line in bench_requests.answer_lines(lines, rooms, evidence=False)
+    ]
+    tasks = [json.loads(line)["task_type"] for line in lines]
+    assert [reply["task_type"] for reply in replies] == tasks
+    assert {reply["task_type"] for reply in replies if reply["is_valid"]} == set(TASK_IDS)
+    rates = [bench_requests.Rate(evidence, 1.0, 2e4, 3e4, 0.9) for evidence in (False, True)]
+    assert "| without evidence | 1.0 | 20,000 | 30,000 | 90% | 194 times |" in (
+        bench_requests.table(rates)
+    )
 
 
 def test_a_wrong_command_is_one_sentence() -> None:
