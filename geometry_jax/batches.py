@@ -68,12 +68,8 @@ def focus(scenes: Scene, index: jax.Array, query: Query) -> tuple[Scene, Query]:
 
     def picked(name: str) -> jax.Array:
         leaf = getattr(scenes, name)
-        # One gather a frame, so that the second one vanishes where nothing reads it.
-        places = [(index, row) for row in rows] if name in PER_FRAME else [(index,)]
-        parts = [leaf[place] for place in places]
-        if name in SEARCHED:
-            parts = [jax.lax.optimization_barrier(part) for part in parts]
-        return jnp.stack(parts) if name in PER_FRAME else parts[0]
+        place = (index, rows) if name in PER_FRAME else index
+        return jax.lax.optimization_barrier(leaf[place]) if name in SEARCHED else leaf[place]
 
     first, second = query.frames[0], query.frames[1]
     frames = jnp.where(known, jnp.array([0, jnp.where(first == second, 0, 1)]), -1)

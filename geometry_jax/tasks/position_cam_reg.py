@@ -26,22 +26,28 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
     camera = pose[:3, 3]
     offset = scene.obb_center - camera
     forward, rightward = ops.levelled(pose, offset)
-    value, to_edge = ops.compass_bin(forward, rightward)
-    first = value[ops.first_index(anchors)]
+    apart = ops.safe_norm(offset[:, :2])
+    first = ops.first_index(anchors)
+    value, _ = ops.compass_bin(forward[first], rightward[first])
+    # The bin's middle, and how far from it the farthest of the objects lies.
+    middle = value * (ops.TAU / 8)
+    along = forward * jnp.sin(middle) + rightward * jnp.cos(middle)
+    nearness = jnp.min(jnp.where(anchors & (apart > 0), along / jnp.maximum(apart, 1e-9), 1.0))
+    to_edge = ops.TAU / 16 - jnp.arccos(jnp.clip(nearness, -1.0, 1.0))
     count = jnp.maximum(anchors.sum(), 1)
     place = jnp.sum(jnp.where(anchors[:, None], scene.obb_center, 0.0), 0) / count
     ahead, aside = ops.levelled(pose, place - camera)
-    nearest = jnp.min(jnp.where(anchors, ops.safe_norm(offset[:, :2]), jnp.inf))
+    nearest = jnp.min(jnp.where(anchors, apart, jnp.inf))
     return checks.verdict(
-        first,
+        value,
         (~checks.has_frames(scene, query.frames[:1]), Reason.MISSING_FRAME),
         (~checks.has_poses(scene, query.frames[:1]), Reason.MISSING_POSE),
         (~found.any(), Reason.NOT_VISIBLE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nearest < SAME_PLACE, Reason.SAME_PLACE),
-        (jnp.any(anchors & (value != first)), Reason.NOT_UNIQUE_IN_IMAGE),
+        ((to_edge < 0) & (count > 1), Reason.NOT_UNIQUE_IN_IMAGE),
         margin=checks.least(
-            checks.angle_margin(jnp.min(jnp.where(anchors, to_edge, jnp.inf))),
+            checks.angle_margin(to_edge),
             checks.share_margin(nearest, SAME_PLACE),
             checks.level_margin(pose, LEVEL_TOLERANCE),
         ),
