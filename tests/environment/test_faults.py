@@ -108,23 +108,21 @@ def test_a_label_is_never_replaced_by_a_neighbour(name: str) -> None:
     question = f"What is the distance between the {name} and the tv?"
     if name != "beds":  # a sentence may hold a plural, a field holds a label
         assert reason("absolute_distance", question, record=record) == "ABSENT_LABEL"
-    fields = {"object1_label": name, "object2_label": "tv"}
+    fields: dict[str, Any] = {"object1_label": name, "object2_label": "tv"}
     assert reason("absolute_distance", "How far?", record=record, **fields) == "ABSENT_LABEL"
 
 
 def test_a_label_given_as_a_field_is_kept_though_the_image_does_not_show_it() -> None:
-    fields = {"object1_label": "sink", "object2_label": "bed"}
+    fields: dict[str, Any] = {"object1_label": "sink", "object2_label": "bed"}
     found = ask("depth_order_obj_obj", "Which one is nearer to it?", EAST, **fields)
     assert (found["is_valid"], found["reason"]) == (False, "NOT_VISIBLE")
     assert found["parsed_params"] == fields
 
 
 def test_a_direction_on_the_floor_does_not_depend_on_height() -> None:
-    things = [
-        Thing(*one) for one in (("bed", (0, 0, 0.2), (0.4,) * 3), ("tv", (0, 2, 0.2), (0.4,) * 3))
-    ]
-    above = [Thing("fan", (0, 0.3, 2.1), (0.4,) * 3), Thing("clock", (0, 0.05, 2.1), (0.4,) * 3)]
-    record = make_record([*things, *above], [NORTH])
+    places = {"bed": (0, 0, 0.2), "tv": (0, 2, 0.2), "fan": (0, 0.3, 2.1), "clock": (0, 0.05, 2)}
+    things = [Thing(label, place, (0.4, 0.4, 0.4)) for label, place in places.items()]
+    record = make_record(things, [NORTH])
     sentence = "If I am standing by the bed and facing the tv, where is the {}?"
     assert answer("relative_direction_hard", sentence.format("fan"), record=record) == "front"
     found = reason("relative_direction_hard", sentence.format("clock"), record=record)
@@ -203,7 +201,7 @@ def test_one_is_too_few_to_count() -> None:
 def test_counts_in_the_request_do_not_replace_those_of_the_scene() -> None:
     counts = {"table": 3, "chair": 1}
     question = "How many {} are in the room?"
-    fields = {"scene_label_counts": counts}
+    fields: dict[str, Any] = {"scene_label_counts": counts}
     assert reason("object_counting", question.format("tables"), **fields) == "TOO_FEW"
     reply = ask("object_counting", question.format("chairs"), **fields)
     assert (reply["answer"], reply["ignored_fields"]) == ("2", ["scene_label_counts"])
@@ -290,7 +288,11 @@ def test_a_room_without_an_area_has_no_size() -> None:
 
 def test_nothing_but_the_named_fields_reaches_an_answer() -> None:
     question = "Where is the bed relative to the camera in Image 1?"
-    fields = {"frame_metadata": {"objects": []}, "reference_frame": "world", "prompt_mode": 3}
+    fields: dict[str, Any] = {
+        "frame_metadata": {"objects": []},
+        "reference_frame": "world",
+        "prompt_mode": 3,
+    }
     plain = ask("position_cam_obj", question, SOUTH, EAST)
     reply = ask("position_cam_obj", question, SOUTH, EAST, **fields)
     assert reply.pop("ignored_fields") == ["frame_metadata", "prompt_mode", "reference_frame"]
