@@ -52,7 +52,7 @@ _OUT = flags.DEFINE_string(
     "out", None, "File for the replies, one JSON line each.", allow_override=True
 )
 _PICTURE = flags.DEFINE_string("picture", None, "By hand: a PNG file that shows why.")
-_EVIDENCE = flags.DEFINE_bool("evidence", True, "Show in every reply what decides it.")
+_BRIEF = flags.DEFINE_bool("brief", False, "With --requests: replies without their evidence.")
 _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
 _CONVENTION = flags.DEFINE_enum(
     "convention", "corrected", tuple(CONVENTIONS), "Whose meaning of the words."
@@ -149,7 +149,7 @@ def _many(requests: Path) -> None:
                 load,
                 convention=_CONVENTION.value,
                 strict_margin=_STRICT.value,
-                evidence=_EVIDENCE.value,
+                evidence=not _BRIEF.value,
             ):
                 # Escaped: a request may hold half a surrogate pair, which UTF-8 has no form for.
                 file.write(json.dumps(reply) + "\n")

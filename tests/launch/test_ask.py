@@ -291,7 +291,7 @@ def test_lines_are_summed_up_and_answered_in_either_convention(
     summary = json.dumps({"request": "summary", "scene_id": "scene5000_00"})
     size = fields("What is the size of this room in square meters?", task_type="room_size")
     requests.write_text(f"{summary}\n{size}\n")
-    arguments = (f"--scenes={rooms_root}", f"--requests={requests}", f"--out={out}", "--noevidence")
+    arguments = (f"--scenes={rooms_root}", f"--requests={requests}", f"--out={out}", "--brief")
     answers = {}
     for convention in ("corrected", "reference"):
         assert command(*arguments, f"--convention={convention}") == 0
