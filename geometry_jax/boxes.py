@@ -1,4 +1,4 @@
-"""Distances between boxes that stand upright: full sides, any yaw."""
+"""Distances between boxes: full sides; upright with any yaw, or tilted."""
 
 import jax
 import jax.numpy as jnp
@@ -104,14 +104,96 @@ def closest_points(
     return jnp.stack([jnp.append(plan_a, height_a), jnp.append(plan_b, height_b)])
 
 
+def yaw_rotation(yaw: Float[Array, ""]) -> Float[Array, "3 3"]:
+    """world_from_box of an upright box."""
+    cos, sin = jnp.cos(yaw), jnp.sin(yaw)
+    return jnp.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+
+
 def closest_to_point(
     center: Float[Array, "3"],
     extent: Float[Array, "3"],
-    yaw: Float[Array, ""],
-    point: Float[Array, "3"],
-) -> Float[Array, "3"]:
-    """The point of the box (inside included) that is closest to `point`."""
-    cos, sin = jnp.cos(yaw), jnp.sin(yaw)
-    world_from_box = jnp.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    local = world_from_box.T @ (point - center)
-    return center + world_from_box @ jnp.clip(local, -extent / 2, extent / 2)
+    rotation: Float[Array, "3 3"],
+    points: Float[Array, "*b 3"],
+) -> Float[Array, "*b 3"]:
+    """The points of a box (inside included) that are closest to `points`; `rotation` is
+    world_from_box.
+    """
+    local = (points - center) @ rotation
+    return center + jnp.clip(local, -extent / 2, extent / 2) @ rotation.T
+
+
+# --- boxes that are tilted -----------------------------------------------------------------------
+
+CORNERS = jnp.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+# Pairs of corners that differ along one axis: x, y, z in turn.
+EDGES = jnp.array([[i, i | bit] for bit in (4, 2, 1) for i in range(8) if not i & bit])  # (12, 2)
+PARALLEL = 1e-6  # squared length of the product of unit axes that counts as none
+PULLS = 24  # projections from box to box that lead into what two boxes share
+
+
+def _edge_to_edge(
+    a: Float[Array, "8 3"], b: Float[Array, "8 3"]
+) -> tuple[Float[Array, "144 3"], Float[Array, "144 3"]]:
+    """Closest points of all pairs of edges (Ericson, Real-Time Collision Detection, 5.1.9)."""
+    start_a, start_b = a[EDGES[:, 0]][:, None], b[EDGES[:, 0]][None]
+    along_a = (a[EDGES[:, 1]] - a[EDGES[:, 0]])[:, None]
+    along_b = (b[EDGES[:, 1]] - b[EDGES[:, 0]])[None]
+    between = start_a - start_b
+    aa, bb = jnp.sum(along_a * along_a, -1), jnp.sum(along_b * along_b, -1)
+    ab, ar = jnp.sum(along_a * along_b, -1), jnp.sum(along_a * between, -1)
+    br = jnp.sum(along_b * between, -1)
+    safe_aa, safe_bb = jnp.where(aa > 0, aa, 1.0), jnp.where(bb > 0, bb, 1.0)
+    square = aa * bb - ab * ab
+    skew = square > PARALLEL * aa * bb
+    share_a = jnp.clip(jnp.where(skew, (ab * br - ar * bb) / jnp.where(skew, square, 1.0), 0), 0, 1)
+    share_b = jnp.clip((ab * share_a + br) / safe_bb, 0, 1)
+    share_a = jnp.clip((ab * share_b - ar) / safe_aa, 0, 1)
+    on_a = start_a + share_a[..., None] * along_a
+    on_b = start_b + share_b[..., None] * along_b
+    return on_a.reshape(-1, 3), on_b.reshape(-1, 3)
+
+
+def _separated(
+    between: Float[Array, "3"],
+    half_a: Float[Array, "3"],
+    rotation_a: Float[Array, "3 3"],
+    half_b: Float[Array, "3"],
+    rotation_b: Float[Array, "3 3"],
+) -> Bool[Array, ""]:
+    """Whether one of the 15 separating axes of two boxes parts them."""
+    a, b = rotation_a.T, rotation_b.T  # rows: axes in the world
+    crossed = jnp.cross(a[:, None], b[None]).reshape(9, 3)
+    axes = jnp.concatenate([a, b, crossed])
+    reach = jnp.abs(axes @ rotation_a) @ half_a + jnp.abs(axes @ rotation_b) @ half_b
+    usable = jnp.sum(axes * axes, -1) > PARALLEL
+    return jnp.any(usable & (jnp.abs(axes @ between) > reach))
+
+
+def closest_points_tilted(
+    center_a: Float[Array, "3"],
+    extent_a: Float[Array, "3"],
+    rotation_a: Float[Array, "3 3"],
+    center_b: Float[Array, "3"],
+    extent_b: Float[Array, "3"],
+    rotation_b: Float[Array, "3 3"],
+) -> Float[Array, "2 3"]:
+    """`closest_points` of boxes with any rotation (world_from_box), one on each.
+
+    Boxes apart are nearest at a corner of one or between two edges. Boxes that no axis parts share
+    a point; where they barely overlap, the one given may lie a few centimetres beside.
+    """
+    corners_a = center_a + (CORNERS * extent_a) @ rotation_a.T
+    corners_b = center_b + (CORNERS * extent_b) @ rotation_b.T
+    edge_a, edge_b = _edge_to_edge(corners_a, corners_b)
+    into_a = closest_to_point(center_a, extent_a, rotation_a, corners_b)
+    into_b = closest_to_point(center_b, extent_b, rotation_b, corners_a)
+    on_a = jnp.concatenate([corners_a, into_a, edge_a])
+    on_b = jnp.concatenate([into_b, corners_b, edge_b])
+    nearest = jnp.argmin(ops.safe_norm(on_a - on_b))
+    shared = (center_a + center_b) / 2
+    for _ in range(PULLS):
+        shared = closest_to_point(center_a, extent_a, rotation_a, shared)
+        shared = closest_to_point(center_b, extent_b, rotation_b, shared)
+    apart = _separated(center_b - center_a, extent_a / 2, rotation_a, extent_b / 2, rotation_b)
+    return jnp.where(apart, jnp.stack([on_a[nearest], on_b[nearest]]), shared[None])

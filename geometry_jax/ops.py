@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 TAU = 2 * jnp.pi
 
@@ -17,6 +17,16 @@ def safe_norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
 
+def first_index(mask: Bool[Array, "*b n"]) -> Int[Array, "*b"]:
+    """Index of the first True of the last axis, 0 where there is none.
+
+    As `argmax`, but a plain minimum, which compilers make fast code of.
+    """
+    n = mask.shape[-1]
+    place = jnp.min(jnp.where(mask, jnp.arange(n, dtype=jnp.int32), n), axis=-1)
+    return jnp.where(place == n, 0, place)
+
+
 def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Index into PLANAR of a horizontal displacement, and its angle to the nearest bin edge (0 to
     22.5 degrees).
@@ -29,8 +39,8 @@ def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, ja
 
 
 def levelled(
-    world_from_camera: Float[Array, "*b 4 4"], displacement: Float[Array, "*b 3"]
-) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    world_from_camera: Float[Array, "*#b 4 4"], displacement: Float[Array, "*#b 3"]
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """A world displacement in the camera's gravity-levelled frame: (forward, rightward), metres.
 
     Forward is the optical axis projected on the floor; right is forward x up. Undefined (0, 0) for

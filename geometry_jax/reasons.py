@@ -36,6 +36,10 @@ class Reason(enum.IntEnum):
     UNCLEAR = 22
     # Found while reading the question.
     NOT_AN_OBJECT = 23
+    # Found in the scene.
+    MISSING_POSE = 24
+    # Found while reading the question.
+    TOO_MANY = 25
 
     @property
     def sentence(self) -> str:
@@ -97,4 +101,6 @@ _WORDS: dict[Reason, tuple[str, str]] = {
         "not an object",
         "Walls, floors and leftovers are not objects to ask about.",
     ),
+    Reason.MISSING_POSE: ("no pose", "The scene has no usable camera pose for that frame."),
+    Reason.TOO_MANY: ("too many", "The sentence names more candidates than are compared at once."),
 }

@@ -4,9 +4,11 @@ package that reads disks.
     <root>/<split>/<scene>/pose/<frame>.txt  <scene>.txt  frame_processed/<frame>.jpg
     <root>/metadata/<scene>/<scene>.json     <scene>.npz (packed)   frame_processed/<frame>.json
 
-The packed file holds the same numbers as the JSON files and loads without parsing any.
+The packed file holds the same numbers as the JSON files and loads without parsing any; one of an
+older version is passed over.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,7 +21,7 @@ import numpy as np
 
 from geometry_jax.types import Scene, leaf
 
-PACK_VERSION = 1
+PACK_VERSION = 2
 FRAME_FOLDER = "frame_processed"
 LARGEST = 1e9  # metres or pixels; beyond it a number is an accident
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -71,18 +73,23 @@ def scene_folder(root: Path, scene_id: str) -> Path:
 
 
 def load_scene(root: Path, scene_id: str, *, packed: bool = True) -> SceneRecord:
-    """Reads one scene, from its packed file when there is one that `packed` allows.
+    """Reads one scene, from its packed file when there is one of this version and `packed` allows.
 
     Raises:
-        FileNotFoundError: the scene, its metadata, or a pose is missing.
+        FileNotFoundError: the scene or its metadata is missing.
         ValueError: a file of the wrong form; the message names it.
     """
     folder = scene_folder(root, scene_id)
     metadata = root / "metadata" / scene_id
     pack = metadata / f"{scene_id}.npz"
     if packed and pack.is_file():
-        return load_packed(pack, folder)
+        with contextlib.suppress(OutdatedPackError):
+            return load_packed(pack, folder)
     return read_layout(folder, metadata)
+
+
+class OutdatedPackError(ValueError):
+    """A packed scene of another version."""
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -125,12 +132,17 @@ def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     return objects
 
 
+class LostPoseError(ValueError):
+    """A pose file whose numbers are not finite: what trackers write where they were lost."""
+
+
 def read_pose(path: Path) -> np.ndarray:
     """(4, 4) float64 rigid world_from_camera.
 
     Raises:
         FileNotFoundError: no such file; a missing pose is never taken for the identity.
-        ValueError: not a finite 4x4 matrix with an orthonormal rotation.
+        LostPoseError: a 4x4 matrix that is not finite.
+        ValueError: not a 4x4 matrix with an orthonormal rotation.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a camera pose, found none.")
@@ -141,7 +153,9 @@ def read_pose(path: Path) -> np.ndarray:
     if matrix.shape != (4, 4):
         raise ValueError(f"{path}: expected a 4x4 matrix, got {matrix.shape}.")
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{path}: expected finite numbers, got {matrix[~np.isfinite(matrix)][0]}.")
+        raise LostPoseError(
+            f"{path}: expected finite numbers, got {matrix[~np.isfinite(matrix)][0]}."
+        )
     rotation = matrix[:3, :3]
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
         raise ValueError(f"{path}: expected a rotation in the upper left 3x3 block.")
@@ -174,8 +188,10 @@ def read_alignment(path: Path) -> np.ndarray:
 def path_headings(poses: np.ndarray) -> np.ndarray:
     """(M, 4, 4) poses in order -> (M,) heading of the optical axis about +z, radians, unwrapped.
 
-    Where the camera looks straight up or down it has no heading and the last one stands.
+    Where the camera looks straight up or down, or the pose is not finite, it has no heading and the
+    last one stands.
     """
+    poses = np.where(np.isfinite(poses).all((1, 2), keepdims=True), poses, 0.0)
     axis = poses[:, :2, 2]
     length = np.linalg.norm(axis, axis=1)
     heading = np.arctan2(axis[:, 1], axis[:, 0])
@@ -189,12 +205,53 @@ def path_headings(poses: np.ndarray) -> np.ndarray:
     return np.unwrap(heading)
 
 
+def path_turns_xz(poses: np.ndarray) -> np.ndarray:
+    """(M, 4, 4) poses in order -> (M,) radians turned since the first one, in the published way.
+
+    Turns are those of the optical axis in the world's x-z plane, each taken from one pose to the
+    next that is finite; an axis without a part in that plane turns by 0. For the `reference`
+    convention only.
+    """
+    there = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
+    axis = poses[there][:, [0, 2], 2]
+    length = np.linalg.norm(axis, axis=1, keepdims=True)
+    axis = np.where(length > 1e-8, axis / np.where(length > 1e-8, length, 1.0), np.nan)
+    a, b = axis[:-1], axis[1:]
+    turn = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], np.clip((a * b).sum(1), -1, 1))
+    steps = np.zeros(len(poses))
+    steps[there[1:]] = np.where(np.isfinite(turn), turn, 0.0)
+    return np.cumsum(steps)
+
+
+def _path_poses(folder: Path, ids: Sequence[str], alignment: np.ndarray) -> np.ndarray:
+    """(M, 4, 4) poses by id; NaN where the file is missing or says that tracking was lost."""
+    poses = np.full((len(ids), 4, 4), np.nan)
+    for row, frame_id in enumerate(ids):
+        with contextlib.suppress(FileNotFoundError, LostPoseError):
+            poses[row] = alignment @ read_pose(folder / "pose" / f"{frame_id}.txt")
+    return poses
+
+
 def _floor_area(value: Any, path: Path) -> float:
     if isinstance(value, dict):
         value = value.get("area")
     if value is None:
         return math.nan
     return float(_numbers([value], 1, f"{path}: room_size (square metres)")[0])
+
+
+def _stored_size(value: Any) -> float:
+    """The published `size` of an object in centimetres; NaN where it has another form.
+
+    Only the `reference` convention reads it, so a form that nobody can use is no error.
+    """
+    if isinstance(value, dict):
+        sides = [value.get(key, 0.0) for key in ("width", "length", "height")]
+        if all(isinstance(side, int | float) for side in sides):
+            return 100.0 * max(sides)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
+        return float(value)
+    return math.nan
 
 
 def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRecord:
@@ -209,6 +266,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     labels = tuple(dict.fromkeys(one["label"] for one in objects))
     aabb = np.zeros((len(objects), 6))
     obb = np.zeros((len(objects), 7))
+    stored_size = np.full(len(objects), np.nan)
     object_ids = []
     for index, one in enumerate(objects):
         where = f"{path}: objects[{index}]"
@@ -228,31 +286,24 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
             yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
             obb[index] = [*center, *extent, *yaw]
         object_ids.append(_identity(one.get("object_id", index + 1), where))
+        stored_size[index] = _stored_size(one.get("size"))
     row_of_id = {identity: index for index, identity in enumerate(object_ids)}
     if len(row_of_id) < len(object_ids):
         twice = next(i for i in object_ids if object_ids.count(i) > 1)
         raise ValueError(f"{path}: expected distinct values of object_id, got {twice} twice.")
 
     alignment = read_alignment(folder / f"{scene_id}.txt")
-    pose_files = {p.stem: p for p in (folder / "pose").glob("*.txt") if p.stem.isdigit()}
-    path_ids = sorted(pose_files, key=int)
+    pose_ids = {p.stem for p in (folder / "pose").glob("*.txt") if p.stem.isdigit()}
     frame_files = sorted(
         (p for p in (metadata / FRAME_FOLDER).glob("*.json") if p.stem.isdigit()),
         key=lambda p: int(p.stem),
     )
     frame_ids = tuple(p.stem for p in frame_files)
-    for frame_id in frame_ids:
-        if frame_id not in pose_files:
-            raise FileNotFoundError(
-                f"{folder / 'pose' / frame_id}.txt: expected a camera pose, found none."
-            )
-    poses = (
-        np.stack([alignment @ read_pose(pose_files[i]) for i in path_ids])
-        if path_ids
-        else np.zeros((0, 4, 4))
-    )
+    path_ids = sorted(pose_ids | set(frame_ids), key=int)
+    poses = _path_poses(folder, path_ids, alignment)
     at = [path_ids.index(frame_id) for frame_id in frame_ids]
-    headings = path_headings(poses) if len(poses) else np.zeros(0)
+    headings, turns = path_headings(poses), path_turns_xz(poses)
+    pose_valid = np.asarray(np.isfinite(poses[at]).all(axis=(1, 2)))
 
     frames, count = len(frame_ids), len(objects)
     seen = np.zeros((frames, count), bool)
@@ -287,11 +338,15 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         obb_center=leaf(obb[:, :3].astype(f32)),
         obb_extent=leaf(obb[:, 3:6].astype(f32)),
         obb_yaw=leaf(obb[:, 6].astype(f32)),
+        obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
         label=leaf(np.array([labels.index(one["label"]) for one in objects], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
-        world_from_camera=leaf(poses[at].astype(f32).reshape(frames, 4, 4)),
+        world_from_camera=leaf(
+            np.where(pose_valid[:, None, None], poses[at], alignment).astype(f32)
+        ),
         heading=leaf(headings[at].astype(f32)),
         frame_valid=leaf(np.ones(frames, bool)),
+        pose_valid=leaf(pose_valid),
         image_size=leaf(image_size.astype(f32)),
         seen=leaf(seen),
         visibility=leaf(visibility.astype(f32)),
@@ -302,6 +357,9 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         points=leaf(np.zeros((count, 0, 3), f32)),
         point_valid=leaf(np.zeros((count, 0), bool)),
         floor_area=leaf(f32(_floor_area(record.get("room_size"), path))),
+        stored_size=leaf(stored_size.astype(f32)),
+        path_turn_xz=leaf(turns[at].astype(f32)),
+        box_gap=leaf(np.zeros((0, 0), f32)),
     )
     return SceneRecord(scene_id, scene, labels, tuple(object_ids), frame_ids, tuple(image_paths))
 
@@ -357,7 +415,8 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
     """Reads a packed file; images are looked for in `folder`.
 
     Raises:
-        ValueError: not a packed scene, or of another version.
+        OutdatedPackError: of another version.
+        ValueError: not a packed scene.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -367,10 +426,9 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
             f"{path}: expected a packed scene, but it does not load ({error})."
         ) from error
     if int(arrays.get("version", -1)) != PACK_VERSION:
-        raise ValueError(
+        raise OutdatedPackError(
             f"{path}: expected a packed scene of version {PACK_VERSION}, "
-            f"got {arrays.get('version')}. "
-            "Delete it to read the JSON files, or prepare the scene again."
+            f"got {arrays.get('version')}; prepare the scene again."
         )
     names = {"labels", "object_ids", "frame_ids", "image_names"}
     missing = (names | {field.name for field in dataclasses.fields(Scene)}) - set(arrays)
@@ -408,14 +466,26 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
         "obb_yaw",
         "label",
         "object_valid",
+        "stored_size",
     }
-    per_frame = {"world_from_camera", "heading", "frame_valid", "image_size"}
+    per_frame = {
+        "world_from_camera",
+        "heading",
+        "frame_valid",
+        "pose_valid",
+        "image_size",
+        "path_turn_xz",
+    }
     padded = {}
     for field in dataclasses.fields(Scene):
         value = np.asarray(getattr(scene, field.name))
         if field.name in ("points", "point_valid"):
             value = value[:, :num_points]
             sizes = [num_objects, num_points]
+        elif field.name == "obb_rotation":
+            sizes = [num_objects if len(value) else 0]
+        elif field.name == "box_gap":
+            sizes = [num_objects if len(value) else 0] * 2
         elif field.name in per_object:
             sizes = [num_objects]
         elif field.name in per_frame:

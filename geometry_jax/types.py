@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 Modality = Literal["scene", "single_image", "image_pair"]
+AnswerKind = Literal["choice", "label", "metres", "centimetres", "square_metres", "count"]
 
 
 def leaf(array: np.ndarray | np.generic) -> jax.Array:
@@ -18,7 +19,8 @@ def leaf(array: np.ndarray | np.generic) -> jax.Array:
     return cast(jax.Array, array)
 
 
-MAX_LABELS = 5  # slots of a query: a target with up to four candidates
+MAX_LABELS = 6  # slots of a query: a target with up to five candidates
+MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
 
 
 @jax.tree_util.register_dataclass
@@ -32,12 +34,16 @@ class Scene:
     obb_center: jax.Array
     obb_extent: jax.Array  # (N, 3) f32, full sides in the box's own axes
     obb_yaw: jax.Array  # (N,) f32, radians about +z, counter-clockwise
+    # (N, 3, 3) f32, world_from_box, where a box is tilted; (0, 3, 3) where all stand upright
+    obb_rotation: jax.Array
     label: jax.Array  # (N,) i32, index into the scene's label list
     object_valid: jax.Array  # (N,) bool, False for padding
     world_from_camera: jax.Array  # (F, 4, 4) f32, rigid
     # (F,) f32, radians of the optical axis about +z, unwrapped along all poses of the path
     heading: jax.Array
-    frame_valid: jax.Array  # (F,) bool
+    frame_valid: jax.Array  # (F,) bool, False for padding
+    # (F,) bool, the pose is there and finite; else `world_from_camera` and `heading` mean nothing
+    pose_valid: jax.Array
     image_size: jax.Array  # (F, 2) f32, width and height in pixels
     seen: jax.Array  # (F, N) bool, the frame has a record of the object
     visibility: jax.Array  # (F, N) f32, share of the object seen, 0 to 1
@@ -48,6 +54,12 @@ class Scene:
     points: jax.Array  # (N, K, 3) f32, world; K may be 0
     point_valid: jax.Array  # (N, K) bool
     floor_area: jax.Array  # () f32, square metres, NaN where unknown
+    # (N, N) f32, metres between the boxes of every two objects; (0, 0) where not worked out yet
+    box_gap: jax.Array
+    # Read by the `reference` convention only.
+    stored_size: jax.Array  # (N,) f32, centimetres, the record's own `size`, NaN where it has none
+    # (F,) f32, radians, turns of the optical axis in the world's x-z plane summed along the path
+    path_turn_xz: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -56,11 +68,19 @@ class Query:
     """What is asked, with names resolved."""
 
     task_id: jax.Array  # () i32, index into TASKS
-    labels: jax.Array  # (5,) i32, in the order of the task's slots, -1 where unused
+    labels: jax.Array  # (6,) i32, in the order of the task's slots, -1 where unused
     frames: jax.Array  # (2,) i32, reference and target (motion: first and second), -1 where unused
     # () i32, of relative_direction_hard: 0 eight-way, 1 easy, 2 medium, 3 hard
     difficulty: jax.Array
     use_points: jax.Array  # () bool, distances between instance points where the scene has them
+    # () f32, share of an object that an image must show
+    min_visibility: jax.Array = dataclasses.field(
+        default_factory=lambda: leaf(np.float32(MIN_VISIBILITY))
+    )
+    # (2,) i32, of attribute_measurement: the frame that each label is bound to, -1 for either
+    label_frames: jax.Array = dataclasses.field(
+        default_factory=lambda: leaf(np.full(2, -1, np.int32))
+    )
 
 
 @jax.tree_util.register_dataclass
@@ -69,8 +89,8 @@ class Evidence:
     """What decides the answer, enough to draw it. Unused entries are NaN or -1."""
 
     points: jax.Array  # (4, 3) f32, world: the deciding points in the order of the roles
-    objects: jax.Array  # (5,) i32, object indices in the order of the roles
-    numbers: jax.Array  # (4,) f32, the deciding distances (metres), angles (radians) or scores
+    objects: jax.Array  # (6,) i32, object indices in the order of the roles
+    numbers: jax.Array  # (5,) f32, the deciding distances (metres), angles (radians) or scores
 
 
 @jax.tree_util.register_dataclass
@@ -78,7 +98,8 @@ class Evidence:
 class Verdict:
     """What an oracle says. `value` and `evidence` mean nothing unless `reason` is OK."""
 
-    value: jax.Array  # () f32: an index into the task's choices, a label index, metres or a count
+    # () f32: an index into the task's choices, a label index, metres, square metres or a count
+    value: jax.Array
     reason: jax.Array  # () i32, a Reason
     # () f32, distance to the nearest decision edge, 1 = just clear (2 degrees, 2 %)
     margin: jax.Array
@@ -92,13 +113,15 @@ Oracle = Callable[[Scene, Query], Verdict]
 class TaskSpec:
     """A task: its name, what it is shown, and the function that answers it.
 
-    `slots` are the label roles a question fills; `answer` says how `Verdict.value` is read.
+    `slots` are the label roles a question fills; `answer` says how `Verdict.value` is read and
+    printed (`centimetres` is a value in metres, printed in centimetres). `roles` are the images
+    that the sentence names.
     """
 
     name: str
     modality: Modality
     oracle: Oracle
-    answer: Literal["choice", "label", "metres", "count"]
+    answer: AnswerKind
     slots: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    roles: bool = False  # the sentence names a reference and a target image
+    roles: tuple[Literal["reference", "target"], ...] = ()

@@ -5,13 +5,17 @@
     python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=depth_order_obj_obj \
         --images=frame_processed/0.jpg --question="Which is closer to the camera, the bed or the
         tv?"
+    python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=object_size \
+        --question="How big is the bed?" --picture=why.png
     python -m launch.ask --scenes=data/rooms --requests=questions.jsonl --out=replies.jsonl
 
 By hand, the answer is printed as JSON with its evidence; a refused question is one sentence and a
-non-zero exit. With --requests there is one reply a line, in order, whatever the requests hold.
+non-zero exit; --picture draws why. With --requests there is one reply a line, in order, whatever
+the requests hold; a line with "request": "summary" is summed up.
 """
 
 import functools
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -23,10 +27,13 @@ from tqdm import tqdm
 
 from geometry_jax import scene_io
 from geometry_jax.tasks import TASK_IDS
-from launch.errors import UserError, run, user_errors
+from launch.errors import UserError, one_sentence, run, user_errors
+from spatialevo_jax.environment import fields as request_fields
 from spatialevo_jax.environment import records
+from spatialevo_jax.environment.conventions import CONVENTIONS
+from spatialevo_jax.environment.respond import answer_requests
 
-CHUNK = 1024  # requests answered together
+CHUNK = 4096  # requests answered together
 
 _SCENES = flags.DEFINE_string(
     "scenes", None, "Folder in the unified layout: train/, val/, metadata/."
@@ -44,14 +51,31 @@ _REQUESTS = flags.DEFINE_string("requests", None, "File of JSON lines, one reque
 _OUT = flags.DEFINE_string(
     "out", None, "File for the replies, one JSON line each.", allow_override=True
 )
+_PICTURE = flags.DEFINE_string("picture", None, "By hand: a PNG file that shows why.")
+_BRIEF = flags.DEFINE_bool("brief", False, "With --requests: replies without their evidence.")
 _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
 _CONVENTION = flags.DEFINE_enum(
-    "convention", "corrected", ("corrected", "reference"), "Whose meaning of the words."
+    "convention", "corrected", tuple(CONVENTIONS), "Whose meaning of the words."
 )
 
 
-def _loader(root: Path) -> records.Loader:
-    return functools.lru_cache(maxsize=4096)(lambda scene_id: scene_io.load_scene(root, scene_id))
+def _loader(root: Path) -> request_fields.Loader:
+    """Loads each scene once; one that can't be read is remembered too."""
+
+    @functools.lru_cache(maxsize=4096)
+    def found(scene_id: str) -> scene_io.SceneRecord | str:
+        try:
+            return scene_io.load_scene(root, scene_id)
+        except (OSError, ValueError) as error:
+            return one_sentence(error)
+
+    def load(scene_id: str) -> scene_io.SceneRecord:
+        record = found(scene_id)
+        if isinstance(record, str):
+            raise ValueError(record)
+        return record
+
+    return load
 
 
 def _by_hand() -> None:
@@ -75,10 +99,21 @@ def _by_hand() -> None:
         fields["image_path"] = _IMAGES.value[0]
     elif _IMAGES.value:
         fields["image_paths"] = _IMAGES.value
-    (reply,) = records.answer_records([fields], _loader(Path(root)), strict_margin=_STRICT.value)
-    if not reply["is_valid"]:
-        raise UserError(reply["error"])
-    print(json.dumps(reply, indent=1, ensure_ascii=False))
+    convention = _CONVENTION.value
+    request = request_fields.parse_request(fields, _loader(Path(root)), convention)
+    if isinstance(request, request_fields.BadRequest):
+        raise UserError(request.message)
+    (reply,) = answer_requests([request], convention=convention, strict_margin=_STRICT.value)
+    if _PICTURE.value:
+        from spatialevo_jax.environment import picture  # matplotlib takes a second to import
+
+        with user_errors(OSError):
+            picture.draw(request, reply, Path(_PICTURE.value))
+    record = records.reply_record(request, reply)
+    if not reply.valid:
+        raise UserError(record["error"])
+    record["evidence"] = records.evidence_record(request, reply)
+    print(json.dumps(record, indent=1, ensure_ascii=False))
 
 
 def _read_line(number: int, line: str) -> Any:
@@ -86,7 +121,7 @@ def _read_line(number: int, line: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         # Still one reply for the line: a record that asks nothing.
-        return records.BadRequest(
+        return request_fields.BadRequest(
             "INVALID_INPUT",
             f"line {number}: expected a JSON object; it does not parse ({error}).",
         )
@@ -104,20 +139,26 @@ def _many(requests: Path) -> None:
         lines.pop()
     load = _loader(root)
     partial = Path(f"{_OUT.value}.part")
+    gc.disable()  # a reply holds no cycles; looking for some would take a tenth of the time
     with user_errors(OSError), partial.open("w", encoding="utf-8") as file:
         for start in tqdm(range(0, len(lines), CHUNK), desc="ask", unit="batch", disable=None):
             part = lines[start : start + CHUNK]
             asked = [_read_line(start + i + 1, line) for i, line in enumerate(part)]
-            for reply in records.answer_records(asked, load, strict_margin=_STRICT.value):
+            for reply in records.answer_records(
+                asked,
+                load,
+                convention=_CONVENTION.value,
+                strict_margin=_STRICT.value,
+                evidence=not _BRIEF.value,
+            ):
                 # Escaped: a request may hold half a surrogate pair, which UTF-8 has no form for.
                 file.write(json.dumps(reply) + "\n")
+    gc.enable()
     partial.replace(_OUT.value)
     print(f"answered {len(lines)} requests: {_OUT.value}", file=sys.stderr)
 
 
 def main(argv: Sequence[str]) -> None:
-    if _CONVENTION.value == "reference":
-        raise UserError("--convention=reference is not available yet; expected corrected.")
     if _REQUESTS.value:
         _many(Path(_REQUESTS.value))
     else:

@@ -16,7 +16,7 @@ from PIL import Image
 from geometry_jax import scene_io
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS
-from geometry_jax.types import MAX_LABELS, Query, Scene, Verdict, leaf
+from geometry_jax.types import MAX_LABELS, MIN_VISIBILITY, Query, Scene, Verdict, leaf
 
 IMAGE_SIZE = (100, 80)
 SEEN_SHARE = 0.8  # visibility of whatever stands before a camera, unless said otherwise
@@ -88,11 +88,13 @@ def make_record(
         obb_center=leaf(center.astype(f32)),
         obb_extent=leaf(extent.astype(f32)),
         obb_yaw=leaf(yaw.astype(f32)),
+        obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
         label=leaf(np.array([labels.index(thing.label) for thing in things], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
         world_from_camera=leaf(world_from_camera.astype(f32)),
         heading=leaf(scene_io.path_headings(world_from_camera).astype(f32)),
         frame_valid=leaf(np.ones(frames, bool)),
+        pose_valid=leaf(np.ones(frames, bool)),
         image_size=leaf(np.tile(np.array(IMAGE_SIZE, f32), (frames, 1))),
         seen=leaf(seen),
         visibility=leaf(shares.astype(f32)),
@@ -103,6 +105,9 @@ def make_record(
         points=leaf(np.zeros((count, 0, 3), f32)),
         point_valid=leaf(np.zeros((count, 0), bool)),
         floor_area=leaf(f32(25.0)),
+        stored_size=leaf((100 * enclosing(extent, yaw).max(1, initial=0.0)).astype(f32)),
+        path_turn_xz=leaf(scene_io.path_turns_xz(world_from_camera).astype(f32)),
+        box_gap=leaf(np.zeros((0, 0), f32)),
     )
     frame_ids = tuple(str(10 * index) for index in range(frames))
     paths = tuple(Path(scene_id) / scene_io.FRAME_FOLDER / f"{i}.jpg" for i in frame_ids)
@@ -213,6 +218,19 @@ CASES: tuple[Case, ...] = (
     Case("visibility_compare", ("lamp",), (EAST, SOUTH), "image2"),
     Case("visibility_compare", ("bed",), (SOUTH, EAST), "same"),
     Case("visibility_compare", ("sink",), (SOUTH, EAST), "image1"),
+    Case("object_size", ("bed",), (), 2.0),
+    Case("object_size", ("table",), (), 1.0),
+    Case("room_size", (), (), 25.0),
+    Case("position_cam_obj", ("table",), (SOUTH, EAST), "front-right"),
+    Case("position_cam_obj", ("table",), (EAST, SOUTH), "front"),
+    Case("position_cam_obj", ("bed",), (EAST, SOUTH), "front-left"),
+    Case("position_cam_obj", ("lamp",), (TURNED, SOUTH), "front-right"),
+    Case("position_cam_reg", ("table",), (SOUTH, EAST), "front-right"),
+    Case("position_cam_reg", ("bed",), (EAST, SOUTH), "front-left"),
+    Case("position_cam_reg", ("chair",), (SOUTH, EAST), "front-right"),
+    Case("attribute_measurement", ("bed", "table"), (SOUTH, EAST), "bed"),
+    Case("attribute_measurement", ("table", "bed"), (SOUTH, EAST), "bed"),
+    Case("attribute_measurement", ("sink", "lamp"), (SOUTH, EAST), "lamp"),
 )
 
 
@@ -227,6 +245,8 @@ def query(
     *,
     difficulty: str = "",
     use_points: bool = False,
+    min_visibility: float = MIN_VISIBILITY,
+    label_frames: Sequence[int] = (-1, -1),
 ) -> Query:
     """A query by names; a label that the record does not have becomes one past its last."""
     names = (*record.labels, *(label for label in labels if label not in record.labels))
@@ -240,6 +260,8 @@ def query(
         frames=leaf(shown),
         difficulty=leaf(np.int32(DIFFICULTIES[difficulty])),
         use_points=leaf(np.bool_(use_points)),
+        min_visibility=leaf(np.float32(min_visibility)),
+        label_frames=leaf(np.array(label_frames, np.int32)),
     )
 
 
@@ -262,7 +284,7 @@ def pick_query(queries: Query, index: int) -> Query:
 def said(record: SceneRecord, task: str, verdict: Verdict) -> str | float:
     """The value of one verdict, in the form of `Case.answer`."""
     spec, value = TASKS[TASK_IDS[task]], float(verdict.value)
-    if spec.answer in ("metres", "count"):
+    if spec.answer in ("metres", "centimetres", "square_metres", "count"):
         return value
     if spec.answer == "choice":
         return spec.choices[int(value)]
@@ -297,7 +319,10 @@ def moved(record: SceneRecord, yaw: float, shift: Sequence[float]) -> SceneRecor
 def shuffled(record: SceneRecord, order: Sequence[int]) -> SceneRecord:
     """The room with its objects listed in another order; the label list stays."""
     scene, order = record.scene, list(order)
-    first = "center extent obb_center obb_extent obb_yaw label object_valid points point_valid"
+    first = (
+        "center extent obb_center obb_extent obb_yaw label object_valid points point_valid "
+        "stored_size"
+    )
     second = "seen visibility bbox_2d camera_location truncated occluded"
     changes = {name: np.asarray(getattr(scene, name))[order] for name in first.split()}
     changes |= {name: np.asarray(getattr(scene, name))[:, order] for name in second.split()}

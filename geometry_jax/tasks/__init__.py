@@ -4,14 +4,19 @@ import jax
 
 from geometry_jax.tasks import (
     absolute_distance,
+    attribute_measurement,
     depth_order_obj_obj,
     distance_cam_obj,
     elevation_cam_cam,
     motion_camera,
     object_counting,
+    object_size,
     position_cam_cam,
+    position_cam_obj,
+    position_cam_reg,
     relative_direction_hard,
     relative_distance,
+    room_size,
     single_image_relative_direction,
     visibility_compare,
 )
@@ -30,6 +35,11 @@ TASKS: tuple[TaskSpec, ...] = (
     elevation_cam_cam.TASK,
     motion_camera.TASK,
     visibility_compare.TASK,
+    object_size.TASK,
+    room_size.TASK,
+    position_cam_obj.TASK,
+    position_cam_reg.TASK,
+    attribute_measurement.TASK,
 )
 TASK_IDS: dict[str, int] = {task.name: index for index, task in enumerate(TASKS)}
 

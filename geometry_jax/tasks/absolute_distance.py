@@ -1,6 +1,6 @@
 """The distance between two objects, surface to surface."""
 
-from geometry_jax import checks, ops
+from geometry_jax import checks
 from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
@@ -10,7 +10,7 @@ def absolute_distance(scene: Scene, query: Query) -> Verdict:
     first, no_first, many_first = checks.unique_object(scene, query.labels[0])
     second, no_second, many_second = checks.unique_object(scene, query.labels[1])
     ends = checks.gap(scene, first, second, query.use_points)
-    distance = ops.safe_norm(ends[1] - ends[0])
+    distance = checks.gap_length(scene, first, second, query.use_points)
     return checks.verdict(
         distance,
         (no_first | no_second, Reason.ABSENT_LABEL),

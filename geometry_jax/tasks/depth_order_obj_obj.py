@@ -12,9 +12,9 @@ SAME = -2.0  # the value that stands for "same": the others are label indices
 
 def depth_order_obj_obj(scene: Scene, query: Query) -> Verdict:
     """The label whose seen middle has the smaller depth (camera z), or `same` within 0.15 m."""
-    frame = query.frames[0]
-    first, no_first, many_first = checks.unique_in_frame(scene, frame, query.labels[0])
-    second, no_second, many_second = checks.unique_in_frame(scene, frame, query.labels[1])
+    frame, least = query.frames[0], query.min_visibility
+    first, no_first, many_first = checks.unique_in_frame(scene, frame, query.labels[0], least)
+    second, no_second, many_second = checks.unique_in_frame(scene, frame, query.labels[1], least)
     depth = scene.camera_location[frame, :, 2]
     lead = depth[second] - depth[first]
     nearer = jnp.where(lead > 0, query.labels[0], query.labels[1])

@@ -10,15 +10,21 @@ def distance_cam_obj(scene: Scene, query: Query) -> Verdict:
     it.
     """
     frame = query.frames[0]
-    target, none, several = checks.unique_in_frame(scene, frame, query.labels[0])
+    target, none, several = checks.unique_in_frame(
+        scene, frame, query.labels[0], query.min_visibility
+    )
     camera = scene.world_from_camera[frame, :3, 3]
     closest = boxes.closest_to_point(
-        scene.obb_center[target], scene.obb_extent[target], scene.obb_yaw[target], camera
+        scene.obb_center[target],
+        scene.obb_extent[target],
+        checks.box_rotation(scene, target),
+        camera,
     )
     distance = ops.safe_norm(closest - camera)
     return checks.verdict(
         distance,
         (~checks.has_frames(scene, query.frames[:1]), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames[:1]), Reason.MISSING_POSE),
         (none, Reason.NOT_VISIBLE),
         (several, Reason.NOT_UNIQUE_IN_IMAGE),
         shown=checks.evidence((camera, closest), (target,), (distance,)),

@@ -19,6 +19,7 @@ def elevation_cam_cam(scene: Scene, query: Query) -> Verdict:
     return checks.verdict(
         jnp.where(rise > 0, 0.0, 1.0),
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (reference == target, Reason.SAME_IMAGE),
         (jnp.abs(rise) <= SAME_LEVEL, Reason.SAME_LEVEL),
         margin=checks.share_margin(jnp.abs(rise), SAME_LEVEL),
@@ -33,5 +34,5 @@ TASK = TaskSpec(
     "choice",
     (),
     ("higher", "lower"),
-    roles=True,
+    roles=("reference", "target"),
 )

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 
 from geometry_jax import checks, ops
@@ -28,6 +29,31 @@ def _choices() -> tuple[str, ...]:
     return (*names, *pairs)
 
 
+def name_translation(along: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(3,) metres to the right, ahead and up -> index into the task's choices, and its margin.
+
+    The main axis is named, and the second one with it when it is large enough.
+    """
+    size = jnp.abs(along)
+    main = ops.first_index(size == size.max())
+    least = 2 - ops.first_index(size[::-1] == size.min())
+    next_ = 3 - main - least
+    negative = (along < 0).astype(jnp.int32)
+    length = ops.safe_norm(along)
+    share_main = size[next_] / jnp.maximum(size[main], 1e-9)
+    share_all = size[next_] / jnp.maximum(length, 1e-9)
+    two = (share_main >= SECOND_TO_FIRST) & (share_all >= SECOND_TO_ALL)
+    low, high = jnp.minimum(main, next_), jnp.maximum(main, next_)
+    pair_index = jnp.where(low == 0, high - 1, 2)  # lateral-depth, lateral-vertical, depth-vertical
+    composite = 6 + 4 * pair_index + 2 * negative[low] + negative[high]
+    margin = jnp.minimum(
+        checks.share_margin(share_main, SECOND_TO_FIRST),
+        # Where two axes are named, the second must also be clear of the third.
+        jnp.where(two, (size[next_] - size[least]) / (checks.CLEAR_SHARE * length + 1e-9), jnp.inf),
+    )
+    return jnp.where(two, composite, 2 * main + negative[main]), margin
+
+
 def motion_camera(scene: Scene, query: Query) -> Verdict:
     """The turn about world up, summed along the path, when it is at least 8 degrees; else the
     translation.
@@ -41,33 +67,23 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     pose = scene.world_from_camera[first]
     move = scene.world_from_camera[second, :3, 3] - pose[:3, 3]
     forward, rightward = ops.levelled(pose, move)
-    along = jnp.stack([rightward, forward, move[2]])
-    size = jnp.abs(along)
-    order = jnp.argsort(-size, stable=True)
-    main, next_, least = order[0], order[1], order[2]
-    negative = (along < 0).astype(jnp.int32)
+    translation, translation_margin = name_translation(jnp.stack([rightward, forward, move[2]]))
     length = ops.safe_norm(move)
-    share_main = size[next_] / jnp.maximum(size[main], 1e-9)
-    share_all = size[next_] / jnp.maximum(length, 1e-9)
-    two = (share_main >= SECOND_TO_FIRST) & (share_all >= SECOND_TO_ALL)
-    low, high = jnp.minimum(main, next_), jnp.maximum(main, next_)
-    pair_index = jnp.where(low == 0, high - 1, 2)  # lateral-depth, lateral-vertical, depth-vertical
-    composite = 6 + 4 * pair_index + 2 * negative[low] + negative[high]
-    translation = jnp.where(two, composite, 2 * main + negative[main])
     turning = jnp.abs(turn) >= TURN
     turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
-    translation_margin = jnp.minimum(
-        checks.share_margin(share_main, SECOND_TO_FIRST),
-        # Where two axes are named, the second must also be clear of the third.
-        jnp.where(two, (size[next_] - size[least]) / (checks.CLEAR_SHARE * length + 1e-9), jnp.inf),
+    translation_margin = checks.least(
+        translation_margin,
+        checks.share_margin(length, STILL),
+        checks.level_margin(pose, LEVEL_TOLERANCE),
     )
     return checks.verdict(
         jnp.where(turning, jnp.where(turn > 0, 1, 0), translation),
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (first == second, Reason.SAME_IMAGE),
         (~turning & (length < STILL), Reason.NO_MOTION),
         (~turning & ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
-        margin=jnp.where(turning, turn_margin, jnp.minimum(turn_margin, translation_margin)),
+        margin=jnp.where(turning, turn_margin, checks.least(turn_margin, translation_margin)),
         shown=checks.evidence(
             (pose[:3, 3], scene.world_from_camera[second, :3, 3]),
             numbers=(turn, rightward, forward, move[2]),

@@ -18,18 +18,30 @@ def position_cam_cam(scene: Scene, query: Query) -> Verdict:
     pose = scene.world_from_camera[reference]
     camera, other = pose[:3, 3], scene.world_from_camera[target, :3, 3]
     forward, rightward = ops.levelled(pose, other - camera)
+    apart = ops.safe_norm((other - camera)[:2])
     value, to_edge = ops.compass_bin(forward, rightward)
     return checks.verdict(
         value,
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (reference == target, Reason.SAME_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
-        (ops.safe_norm((other - camera)[:2]) < SAME_PLACE, Reason.SAME_PLACE),
-        margin=checks.angle_margin(to_edge),
+        (apart < SAME_PLACE, Reason.SAME_PLACE),
+        margin=checks.least(
+            checks.angle_margin(to_edge),
+            checks.share_margin(apart, SAME_PLACE),
+            checks.level_margin(pose, LEVEL_TOLERANCE),
+        ),
         shown=checks.evidence((camera, other), numbers=(forward, rightward)),
     )
 
 
 TASK = TaskSpec(
-    "position_cam_cam", "image_pair", position_cam_cam, "choice", (), ops.PLANAR, roles=True
+    "position_cam_cam",
+    "image_pair",
+    position_cam_cam,
+    "choice",
+    (),
+    ops.PLANAR,
+    roles=("reference", "target"),
 )

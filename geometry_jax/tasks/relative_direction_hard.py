@@ -48,7 +48,11 @@ def relative_direction_hard(scene: Scene, query: Query) -> Verdict:
         (checks.same_labels(query.labels, 3), Reason.SAME_LABEL),
         (several, Reason.NOT_UNIQUE),
         ((facing_length < SAME_PLACE) | (towards_length < SAME_PLACE), Reason.SAME_PLACE),
-        margin=checks.angle_margin(to_edge),
+        margin=checks.least(
+            checks.angle_margin(to_edge),
+            checks.share_margin(facing_length, SAME_PLACE),
+            checks.share_margin(towards_length, SAME_PLACE),
+        ),
         shown=checks.evidence(
             tuple(scene.obb_center[i] for i in (stand, face, asked)),
             (stand, face, asked),

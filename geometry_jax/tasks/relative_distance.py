@@ -9,6 +9,7 @@ from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 TIE_DISTANCE = 0.05  # metres; the best two must differ by more than this ...
 TIE_SHARE = 0.05  # ... or by more than this share of the second best
+CLEAR_LEAD = 1e-3  # metres beyond a tie that are clear even between things that nearly touch
 
 
 def relative_distance(scene: Scene, query: Query) -> Verdict:
@@ -20,33 +21,33 @@ def relative_distance(scene: Scene, query: Query) -> Verdict:
     """
     target, absent, several = checks.unique_object(scene, query.labels[0])
     every = jnp.arange(scene.label.shape[0])
-    ends = jax.vmap(lambda other: checks.gap(scene, target, other, query.use_points))(every)
-    distance = ops.safe_norm(ends[:, 1] - ends[:, 0])
-
-    def nearest(label: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = jnp.where(checks.instances(scene, label), distance, jnp.inf)
-        return own.min(), jnp.argmin(own)
+    distance = jax.vmap(lambda other: checks.gap_length(scene, target, other, query.use_points))(
+        every
+    )
 
     candidates = query.labels[1:]
     asked = candidates >= 0
-    nearest_distance, nearest_object = jax.vmap(nearest)(candidates)
-    order = jnp.argsort(nearest_distance)
-    best, second = nearest_distance[order[0]], nearest_distance[order[1]]
+    own = jax.vmap(lambda label: checks.instances(scene, label))(candidates)  # (5, N)
+    nearest_distance = jnp.min(jnp.where(own, distance, jnp.inf), axis=1)
+    best = nearest_distance.min()
+    first = ops.first_index(nearest_distance == best)
+    others = jnp.arange(candidates.shape[0]) != first
+    second = jnp.min(jnp.where(others, nearest_distance, jnp.inf))
     lead = second - best
-    tie = (lead <= TIE_DISTANCE) & (lead <= TIE_SHARE * second)
-    # The answer flips where the lead vanishes; how far that is, relative to the second best.
-    margin = lead / jnp.maximum(second * checks.CLEAR_SHARE, 1e-6)
-    winner = nearest_object[order[0]]
+    least_lead = jnp.minimum(TIE_DISTANCE, TIE_SHARE * second)
+    nearest_object = ops.first_index(own & (distance == nearest_distance[:, None]))
+    winner = nearest_object[first]
+    ends = checks.gap(scene, target, winner, query.use_points)
     return checks.verdict(
-        candidates[order[0]],
+        candidates[first],
         (absent | jnp.any(asked & jnp.isinf(nearest_distance)), Reason.ABSENT_LABEL),
         (asked.sum() < 2, Reason.MISSING_ROLE),
         (checks.same_labels(query.labels, 1 + asked.sum()), Reason.SAME_LABEL),
         (several, Reason.NOT_UNIQUE),
-        (tie, Reason.TOO_CLOSE),
-        margin=margin,
+        (lead <= least_lead, Reason.TOO_CLOSE),
+        margin=(lead - least_lead) / jnp.maximum(checks.CLEAR_SHARE * least_lead, CLEAR_LEAD),
         shown=checks.evidence(
-            (ends[winner, 0], ends[winner, 1]),
+            (ends[0], ends[1]),
             (target, *jnp.where(asked, nearest_object, -1)),
             (*jnp.where(asked, nearest_distance, jnp.nan),),
         ),

@@ -29,9 +29,11 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
     rises or falls by more than half its horizontal length, the answer is up or down with the main
     horizontal axis.
     """
-    frame = query.frames[0]
-    reference, no_reference, many_reference = checks.unique_in_frame(scene, frame, query.labels[0])
-    target, no_target, many_target = checks.unique_in_frame(scene, frame, query.labels[1])
+    frame, least = query.frames[0], query.min_visibility
+    reference, no_reference, many_reference = checks.unique_in_frame(
+        scene, frame, query.labels[0], least
+    )
+    target, no_target, many_target = checks.unique_in_frame(scene, frame, query.labels[1], least)
     pose = scene.world_from_camera[frame]
     seen = scene.camera_location[frame]
     ends = jnp.stack([seen[reference], seen[target]]) @ pose[:3, :3].T + pose[:3, 3]
@@ -48,16 +50,22 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
     to_axis_edge = jnp.abs(jnp.abs(jnp.arctan2(forward, rightward)) % (jnp.pi / 2) - jnp.pi / 4)
     slope_margin = checks.share_margin(jnp.abs(rise) / jnp.maximum(horizontal, OVERLAP), STEEP)
     bin_margin = checks.angle_margin(jnp.where(steep, to_axis_edge, to_edge))
+    rise_margin = checks.share_margin(jnp.abs(rise), OVERLAP)
     nowhere = upright & (jnp.abs(rise) < OVERLAP)
     return checks.verdict(
         value,
         (~checks.has_frames(scene, query.frames[:1]), Reason.MISSING_FRAME),
+        (~checks.has_poses(scene, query.frames[:1]), Reason.MISSING_POSE),
         (query.labels[0] == query.labels[1], Reason.SAME_LABEL),
         (no_reference | no_target, Reason.NOT_VISIBLE),
         (many_reference | many_target, Reason.NOT_UNIQUE_IN_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nowhere, Reason.OVERLAP),
-        margin=jnp.where(upright, checks.ALWAYS_CLEAR, jnp.minimum(slope_margin, bin_margin)),
+        margin=checks.least(
+            jnp.where(upright, rise_margin, checks.least(slope_margin, bin_margin)),
+            checks.share_margin(horizontal, OVERLAP),
+            checks.level_margin(pose, LEVEL_TOLERANCE),
+        ),
         shown=checks.evidence(
             (ends[0], ends[1], pose[:3, 3]), (reference, target), (forward, rightward, rise)
         ),

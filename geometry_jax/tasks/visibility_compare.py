@@ -21,7 +21,9 @@ def visibility_compare(scene: Scene, query: Query) -> Verdict:
     """
 
     def look(frame: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        target, none, several = checks.unique_in_frame(scene, frame, query.labels[0])
+        target, none, several = checks.unique_in_frame(
+            scene, frame, query.labels[0], query.min_visibility
+        )
         box = scene.bbox_2d[frame, target]
         sides = jnp.maximum(box[2:] - box[:2], 0.0) / jnp.maximum(scene.image_size[frame], 1.0)
         score = (

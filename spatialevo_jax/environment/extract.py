@@ -1,152 +1,177 @@
 """From the text of a question to its slots: a fixed grammar, no model, no similarity.
 
-Each task has a few sentence patterns with blanks. A sentence that fits a pattern of its task gives
-phrases, which must be labels of the scene; one that fits only another task's patterns is the wrong
-task. Blanks are bounded, so the time is linear in the text.
+A sentence that fits a pattern of its task (`grammar`) gives phrases, which must be names of the
+scene; one that only another task can read is the wrong task. Nothing is guessed: a sentence that
+leaves something open has a reason.
 """
 
-import functools
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax.environment.labels import normalise, resolve
-from spatialevo_jax.environment.wordings import WORDINGS, Slots
+from geometry_jax.tasks import TASKS
+from geometry_jax.types import MAX_LABELS
+from spatialevo_jax.environment import regions
+from spatialevo_jax.environment.grammar import Pattern, patterns
+from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabulary
+from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
-BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,45}?"  # the longest label with an article and a plural's ending
+LINE_ENDS = re.compile(r"[\t\r\n]+")
+JOINTS = re.compile(r",? and |,? or |, ?")
 
-# Wordings of others that mean the same: the families of the published generator, in the project's
-# reading.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "object_counting": (
-        "how many {a} are there( in (this|the) (room|whole scene|scene))?",
-        "how many {a} are in (this|the whole|the) (room|scene)",
-    ),
-    "absolute_distance": (
-        "(measuring )?from the closest points? of each( object)?, what is the( direct)? distance "
-        "between {a} and {b}( in meters| \\(in meters\\))?",
-        "what is the( direct)? distance between {a} and {b}( in meters| \\(in meters\\))?",
-        "how far apart are {a} and {b}(,? in meters)?",
-    ),
-    "relative_distance": (
-        "(measuring )?(from the closest points? of each( object)?, )?which of these objects "
-        "\\({b}, {c},( and| or)? {d}\\) is( the)? (closest|nearest) to {a}",
-        "which (object )?is( the)? (closest|nearest) to {a}[:,] {b}, {c},?( and| or)? {d}",
-    ),
-    "relative_direction_hard": (
-        "if (i am|you are) standing (by|at|near) {a} and facing {b}, "
-        "(where|in which direction) is {c}( relative to (me|you)| located)?",
-        "(i am )?standing (by|at|near) {a},?( and)? facing {b}, where is {c}( relative to me)?",
-    ),
-    "single_image_relative_direction": (
-        "in this image, where is {b} relative to {a}",
-        "where is {b} relative to {a} in (this|the) image",
-        "what is the direction of {b} from {a}",
-    ),
-    "distance_cam_obj": (
-        "how far( away)? from the camera is {a}( in meters)?",
-        "how far is {a} from the camera",
-        "what is the distance from the camera to {a}( \\(in meters\\))?",
-    ),
-    "depth_order_obj_obj": (
-        "which (object )?is (closer|nearer) to the (camera|lens)[,:] {a} or {b}",
-        "between {a} and {b}, which( one)? is (closer|nearer) to the camera",
-    ),
-    "position_cam_cam": (
-        "when (you took|i took|you take|taking) image {n}, where (was|is) the camera (for|of) "
-        "image {m}( relative to (you|me))?",
-    ),
-    "elevation_cam_cam": (
-        "compared (with|to) the camera (in|of) image {n}, (is|was) the camera (in|of) image {m} "
-        "higher or lower",
-    ),
-    "motion_camera": (
-        "how did the camera move from image {n} to image {m}",
-        "in which direction did the camera (move|turn|rotate) from image {n} to image {m}",
-    ),
-    "visibility_compare": ("in which image is {a} more( clearly)? visible",),
-}
+Names = Mapping[str, str | Reason]
 
 
-def _pattern(template: str, *, literal: bool) -> re.Pattern[str]:
-    text = template.lower()
-    if literal:  # a family may end in a group that may be left out: its `?` stays
-        text = text.rstrip("?. ")
-    text = text.replace("_plural}", "}").replace("the {", "{")  # articles belong to the blank
-    parts = re.split(r"\{([a-dnm])\}", text)
-    built = []
-    for index, part in enumerate(parts):
-        if index % 2 == 0:
-            built.append(re.escape(part) if literal else part)
-        elif part in "nm":
-            built.append(rf"(?P<{part}>[12])")
-        else:
-            built.append(rf"(?P<{part}>{BLANK})")
-    return re.compile("".join(built))
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a question says. `slots` are complete where `reason` is OK; else they hold what was
+    understood, "" for a label that was not.
+    """
+
+    slots: Slots
+    reason: Reason = Reason.OK
+    phrase: str = ""  # the words that are the trouble
 
 
-@functools.cache
-def patterns(task: str) -> tuple[re.Pattern[str], ...]:
-    """The compiled patterns of a task, the project's own wordings first."""
-    own = [_pattern(template, literal=True) for template in WORDINGS[task]]
-    return (*own, *(_pattern(template, literal=False) for template in FAMILIES.get(task, ())))
+NOTHING = Slots()
 
 
-def read_question(task: str, question: str, labels: Sequence[str]) -> Slots | Reason:
-    """The slots that the question fills, or why it cannot be answered.
+def read_question(
+    task: str,
+    question: str,
+    labels: Sequence[str],
+    published: bool = False,
+) -> Slots | Reason:
+    """The slots that the question fills, or why it cannot be answered; see `read`."""
+    reading = read(task, question, labels, published)
+    return reading.slots if reading.reason is Reason.OK else reading.reason
+
+
+def read(
+    task: str,
+    question: str,
+    labels: Sequence[str],
+    published: bool = False,
+) -> Reading:
+    """Reads a question.
 
     Args:
         task: canonical task name.
         question: free text.
         labels: distinct labels of the scene.
+        published: names as the published oracle means them, see `vocabulary`.
     """
+    text = readable(question)
+    if text is None:
+        return Reading(NOTHING, Reason.EMPTY_QUESTION)
+    names = vocabulary(tuple(labels), published)
+    found = _fit(task, text, names)
+    if found is None:
+        others = any(matches(other.name, text) for other in TASKS if other.name != task)
+        started = not others and _opens_like(task, text)
+        return Reading(NOTHING, Reason.MISSING_ROLE if started else Reason.WRONG_TASK)
+    if found.reason is Reason.ABSENT_LABEL and _is_read_elsewhere(task, text, names):
+        # "The distance between the camera and the bed" names no thing called camera.
+        return Reading(NOTHING, Reason.WRONG_TASK)
+    return found
+
+
+def readable(question: str) -> str | None:
+    """The question normalised; None where it is empty, too long or holds control characters."""
     if len(question) > MAX_LENGTH:
-        return Reason.EMPTY_QUESTION
-    line = re.sub(r"[ \t\r\n]+", " ", question).strip()
-    if not line or not line.isprintable():
-        return Reason.EMPTY_QUESTION
-    text = normalise(line)
-    found = _fit(task, text, labels)
-    if found is not None:
-        return found
-    # A sentence of another task must not be answered; one that only lacks a part says so.
-    if any(_matches(other.name, text) for other in TASKS if other.name != task):
-        return Reason.WRONG_TASK
-    return Reason.MISSING_ROLE if _opens_like(task, text) else Reason.WRONG_TASK
+        return None
+    if not question.isprintable():  # line ends and tabs are blanks; nothing else hides in a text
+        question = LINE_ENDS.sub(" ", question)
+        if not question.isprintable():
+            return None
+    return normalise(question) if question.strip() else None
 
 
-def _matches(task: str, text: str) -> bool:
-    return any(pattern.fullmatch(text) for pattern in patterns(task))
+def asks_another(task: str, text: str) -> bool:
+    """Whether a normalised sentence has the form of another task only."""
+    return not matches(task, text) and any(
+        matches(other.name, text) for other in TASKS if other.name != task
+    )
+
+
+def matches(task: str, text: str) -> bool:
+    """Whether a normalised sentence has a form of the task."""
+    return any(one.needs in text and one.sentence.fullmatch(text) for one in patterns(task))
 
 
 def _opens_like(task: str, text: str) -> bool:
-    """Whether the sentence begins as one of the task's own wordings does, before any blank."""
-    starts = (t.lower().split("{")[0].removesuffix("the ") for t in WORDINGS[task])
-    return any(start.strip() and text.startswith(start.strip()) for start in starts)
+    """Whether the sentence begins as a form of the task does, before any blank."""
+    return any(pattern.head and pattern.head.match(text) for pattern in patterns(task))
 
 
-def _fit(task: str, text: str, labels: Sequence[str]) -> Slots | Reason | None:
-    """The first pattern whose phrases are all labels; else the reason of the first pattern that
-    fits at all.
+def _is_read_elsewhere(task: str, text: str, names: Names) -> bool:
+    others = (_fit(other.name, text, names) for other in TASKS if other.name != task)
+    return any(other is not None and other.reason is Reason.OK for other in others)
+
+
+def _fit(task: str, text: str, names: Names) -> Reading | None:
+    """By the first pattern whose phrases all mean something here; else by the first that fits at
+    all.
     """
-    spec = TASKS[TASK_IDS[task]]
-    failure: Reason | None = None
+    failure: Reading | None = None
     for pattern in patterns(task):
-        match = pattern.fullmatch(text)
+        match = pattern.sentence.fullmatch(text) if pattern.needs in text else None
         if match is None:
             continue
-        groups = match.groupdict()
-        resolved = [resolve(groups[key], labels) for key in "abcd"[: len(spec.slots)]]
-        reasons = [one for one in resolved if isinstance(one, Reason)]
-        names = tuple(one for one in resolved if not isinstance(one, Reason))
-        if not reasons and len(set(names)) < len(names):
-            reasons = [Reason.SAME_LABEL]
-        images = tuple(int(groups[key]) for key in "nm" if groups.get(key))
-        if not reasons and len(images) == 2 and images[0] == images[1]:
-            reasons = [Reason.SAME_IMAGE]
-        if not reasons:
-            return Slots(names, images)
-        failure = failure or reasons[0]
+        found = _reading(task, pattern, match, names)
+        if found.reason is Reason.OK:
+            return found
+        failure = failure or found
     return failure
+
+
+def _reading(task: str, pattern: Pattern, match: re.Match[str], names: Names) -> Reading:
+    """What the blanks of a matched sentence name."""
+    phrases = []
+    for place, other in pattern.slots:
+        phrase, again = match[place], match[other] if other else None
+        if phrase and again and look_up(phrase, names) != look_up(again, names):
+            return Reading(NOTHING, Reason.MISSING_ROLE, again)
+        phrases.append(phrase or again or "")
+    if pattern.listed:
+        phrases += [one for one in JOINTS.split(match[pattern.listed]) if one]
+    find = region_name if task == "position_cam_reg" else look_up
+    reason, trouble, labels = Reason.OK, "", []
+    for phrase in phrases:
+        label = find(phrase, names)
+        if isinstance(label, Reason):
+            if not reason:
+                reason, trouble = label, phrase
+            label = ""
+        labels.append(label)
+    slots = Slots(
+        tuple(labels),
+        tuple([int(match[place]) for place in pattern.images if match[place]]),
+        next((level for level, place in pattern.levels if match[place]), "")
+        if pattern.levels
+        else "",
+        int(match[pattern.bound] or 0) if pattern.bound else 0,
+    )
+    return Reading(slots, reason or clash(slots), trouble)
+
+
+def clash(slots: Slots) -> Reason:
+    """What is wrong with slots as such: a label or an image in two roles, too many of them."""
+    if len(slots.labels) > MAX_LABELS:
+        return Reason.TOO_MANY
+    if len(set(slots.labels)) < len(slots.labels):
+        return Reason.SAME_LABEL
+    if len(slots.images) == 2 and slots.images[0] == slots.images[1]:
+        return Reason.SAME_IMAGE
+    return Reason.OK
+
+
+def region_name(phrase: str, names: Names) -> str | Reason:
+    """A region phrase as `Slots` hold it: a label of the scene, or the phrase without article."""
+    found = regions.anchors(phrase, names)
+    if isinstance(found, Reason):
+        return found
+    label = look_up(phrase, names)
+    return label if isinstance(label, str) else bare(phrase)

@@ -1,21 +1,28 @@
 """From a phrase of the question to a label of the scene: exact names, plurals and listed synonyms.
 Nothing fuzzy.
+
+All names of a scene are compiled once into one dictionary; looking a phrase up costs one hash.
 """
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from geometry_jax.reasons import Reason
 
 # Surfaces and leftovers that no question may be about.
 NOT_OBJECTS = frozenset({"wall", "floor", "ceiling", "otherprop", "otherfurniture"})
+# The published oracle refuses these only.
+PUBLISHED_NOT_OBJECTS = frozenset({"wall", "ceiling", "otherprop", "otherfurniture"})
 ARTICLES = ("the ", "a ", "an ", "this ", "that ")
 # Words for the same thing, each group in both directions. A label of the scene always wins over a
 # synonym of it.
 SYNONYMS = (
     frozenset({"sofa", "couch"}),
-    frozenset({"refrigerator", "fridge"}),
+    frozenset({"refrigerator", "fridge", "refridgerator"}),  # the last is ScanNet's spelling
+    frozenset({"washer", "washing machine"}),
+    frozenset({"telephone", "phone"}),
+    frozenset({"doorframe", "door frame"}),
     frozenset({"tv", "television"}),
     frozenset({"bookshelf", "bookcase"}),
     frozenset({"bin", "trash can", "trash bin", "garbage can", "trashcan"}),
@@ -31,6 +38,21 @@ CONNECTIVES = frozenset(
 )
 ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
 ROLE_WORD = "|".join(ROLE)
+IMAGE_WORD = "(?:image|picture|photo|photograph)"
+IMAGE_NAME = re.compile(
+    rf"\b(?:the )?(?:({ROLE_WORD}) {IMAGE_WORD}|"
+    rf"{IMAGE_WORD} ?(?:#|no\.? ?|number )?({ROLE_WORD}|[12]))\b"
+)
+# Contractions and spellings, each as it is read; longer ones first.
+RESPELLED = (
+    ("\u2019", "'"),
+    ("metres", "meters"),
+    ("metre", "meter"),
+    ("i'm ", "i am "),
+    ("you're ", "you are "),
+    ("what's ", "what is "),
+    ("where's ", "where is "),
+)
 SPEAKABLE = re.compile(r"[a-z0-9][a-z0-9 '\-/]{0,39}")  # what a blank of a sentence may hold
 
 
@@ -41,18 +63,18 @@ def spoken(label: str) -> str:
 
 def normalise(question: str) -> str:
     """Lower case, single blanks, images by number, nothing after the question mark."""
-    text = " ".join(question.lower().replace("metres", "meters").split())
-    text = re.sub(
-        rf"\b(?:the )?({ROLE_WORD}) (?:image|picture|photo)\b",
-        lambda m: f"image {ROLE[m[1]]}",
-        text,
-    )
-    text = re.sub(
-        rf"\b(?:image|picture|photo) ?#?({ROLE_WORD}|[12])\b",
-        lambda m: f"image {ROLE.get(m[1], m[1])}",
-        text,
-    )
+    text = " ".join(question.lower().split())
+    for spelling, plain in RESPELLED:
+        if spelling in text:
+            text = text.replace(spelling, plain)
+    if "image" in text or "picture" in text or "photo" in text:
+        text = IMAGE_NAME.sub(_image, text)
     return text.rstrip("?.! ")
+
+
+def _image(match: re.Match[str]) -> str:
+    number = match[1] or match[2]
+    return f"image {ROLE.get(number, number)}"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -87,33 +109,86 @@ def plural(label: str) -> str:
     return f"{label}s"
 
 
-def resolve(phrase: str, labels: Sequence[str]) -> str | Reason:
-    """The scene's label that a phrase names.
+@functools.lru_cache(maxsize=4096)
+def vocabulary(labels: tuple[str, ...], published: bool = False) -> Mapping[str, str | Reason]:
+    """Every name of a scene's distinct labels -> the label, or why it names none.
 
-    An exact label first, then its plural, then a listed synonym; a phrase that fits several labels
-    (`Chair` and `chair` are two) is ambiguous, one that fits none is absent. `labels` are the
-    distinct labels of the scene.
+    An exact label first, then its plural, then a listed synonym; a name that fits several labels
+    (`Chair` and `chair` are two) is ambiguous. A scene's own label always wins over a synonym of
+    another.
+
+    `published`: as the published oracle means it. No synonyms, fewer surfaces, and a label in lower
+    case wins over the same in capitals.
     """
-    name = spoken(phrase)
+    surfaces = _surfaces(published)
+    if published:
+        labels = tuple(one for one in labels if one == spoken(one) or spoken(one) not in labels)
+    names: dict[str, str | Reason] = {}
+    for surface in sorted(surfaces):
+        names[surface] = names[plural(surface)] = Reason.NOT_AN_OBJECT
+    # The lowest rank is written first, so that a higher one overrules it.
+    for rank in (_plurals, _exact) if published else (_synonyms, _plurals, _exact):
+        found: dict[str, str | Reason] = {}
+        for label in labels:
+            for name in rank(spoken(label)):
+                found[name] = Reason.AMBIGUOUS_LABEL if name in found else label
+        names |= {name: _allowed(label, surfaces) for name, label in found.items()}
+    return names
+
+
+def _surfaces(published: bool) -> frozenset[str]:
+    return PUBLISHED_NOT_OBJECTS if published else NOT_OBJECTS
+
+
+def _exact(name: str) -> set[str]:
+    return {name}
+
+
+def _plurals(name: str) -> set[str]:
+    return {plural(name), f"{name}s"}  # the second as programs write it: boxs
+
+
+def _synonyms(name: str) -> set[str]:
+    words = {word for group in SYNONYMS if name in group for word in group} - {name}
+    return words | {plural(word) for word in words}
+
+
+def _allowed(label: str | Reason, surfaces: frozenset[str]) -> str | Reason:
+    if isinstance(label, str) and spoken(label) in surfaces:
+        return Reason.NOT_AN_OBJECT
+    return label
+
+
+def look_up(phrase: str, names: Mapping[str, str | Reason]) -> str | Reason:
+    """The label that a phrase names, article or not; `names` is the scene's `vocabulary`."""
+    first, _, rest = phrase.partition(" ")
+    found = names.get(rest if f"{first} " in ARTICLES else phrase)
+    if found is None:
+        found = names.get(bare(phrase), Reason.ABSENT_LABEL)
+    return found
+
+
+def bare(phrase: str) -> str:
+    """A phrase as `spoken`, without its article."""
+    text = spoken(phrase)
     for article in ARTICLES:
-        name = name.removeprefix(article)
-    candidates = [label for label in labels if spoken(label) == name]
-    if not candidates:
-        candidates = [label for label in labels if plural(spoken(label)) == name]
-    if not candidates:
-        candidates = [
-            label
-            for label in labels
-            for group in SYNONYMS
-            if spoken(label) in group and any(name in (word, plural(word)) for word in group)
-        ]
-    if len(candidates) > 1:
-        return Reason.AMBIGUOUS_LABEL
-    if candidates:
-        return _allowed(candidates[0])
-    singular_surface = any(name in (word, plural(word)) for word in NOT_OBJECTS)
-    return Reason.NOT_AN_OBJECT if singular_surface else Reason.ABSENT_LABEL
+        text = text.removeprefix(article)
+    return text
 
 
-def _allowed(label: str) -> str | Reason:
-    return Reason.NOT_AN_OBJECT if spoken(label) in NOT_OBJECTS else label
+def resolve(phrase: str, labels: Sequence[str]) -> str | Reason:
+    """The scene's label that a phrase names; see `vocabulary`."""
+    return look_up(phrase, vocabulary(tuple(labels)))
+
+
+def given_label(name: str, labels: Sequence[str], published: bool = False) -> str | Reason:
+    """The label that a field of a request names: itself, in any case; a field is not a sentence,
+    so neither plurals nor synonyms count. `published` as in `vocabulary`.
+    """
+    wanted, surfaces = spoken(name), _surfaces(published)
+    found = [label for label in labels if spoken(label) == wanted]
+    if published and wanted in found:
+        found = [wanted]
+    if not found or not wanted:
+        return Reason.NOT_AN_OBJECT if wanted in surfaces else Reason.ABSENT_LABEL
+    return _allowed(found[0], surfaces) if len(found) == 1 else Reason.AMBIGUOUS_LABEL

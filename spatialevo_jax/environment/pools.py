@@ -22,6 +22,11 @@ LEAST_UNIQUE = {
     "single_image_relative_direction": 2,
     "distance_cam_obj": 1,
     "depth_order_obj_obj": 2,
+    "object_size": 1,
+    "visibility_compare": 1,
+    "position_cam_obj": 1,
+    "position_cam_reg": 1,
+    "attribute_measurement": 2,
 }
 
 
@@ -54,10 +59,12 @@ def _counted(labels: Iterable[str]) -> collections.Counter[str]:
     return collections.Counter(labels)
 
 
-def visible_labels(record: SceneRecord, frame: int) -> list[str]:
+def visible_labels(
+    record: SceneRecord, frame: int, min_visibility: float = MIN_VISIBILITY
+) -> list[str]:
     """Labels of the objects that a frame shows well enough, one for each object."""
     scene = record.scene
-    mask = np.asarray(scene.seen[frame]) & (np.asarray(scene.visibility[frame]) >= MIN_VISIBILITY)
+    mask = np.asarray(scene.seen[frame]) & (np.asarray(scene.visibility[frame]) >= min_visibility)
     return _labels(record, mask & np.asarray(scene.object_valid))
 
 
@@ -85,8 +92,10 @@ def feasible_tasks(record: SceneRecord, frames: tuple[int, ...]) -> tuple[str, .
     offered = pools(record, frames)
     unique = len(offered.unique)
     if offered.modality == "scene":
-        needs = ("absolute_distance", "relative_distance", "relative_direction_hard")
+        needs = ("absolute_distance", "relative_distance", "relative_direction_hard", "object_size")
         found = [task for task in needs if unique >= LEAST_UNIQUE[task]]
+        if float(record.scene.floor_area) > 0:
+            found.append("room_size")
         return (*(["object_counting"] if offered.repeated else []), *found)
     if offered.modality == "single_image":
         needs = ("single_image_relative_direction", "distance_cam_obj", "depth_order_obj_obj")
@@ -96,6 +105,5 @@ def feasible_tasks(record: SceneRecord, frames: tuple[int, ...]) -> tuple[str, .
     if abs(heights[1] - heights[0]) > SAME_LEVEL:
         found.append("elevation_cam_cam")
     found.append("motion_camera")
-    if unique:
-        found.append("visibility_compare")
-    return tuple(found)
+    needs = ("visibility_compare", "position_cam_obj", "position_cam_reg", "attribute_measurement")
+    return (*found, *(task for task in needs if unique >= LEAST_UNIQUE[task]))

@@ -69,17 +69,43 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "In which image is the {a} more visible?",
         "Which image gives the better view of the {a}?",
     ),
+    "object_size": (
+        "How long is the longest side of the {a} in centimeters?",
+        "What is the longest dimension of the {a} in centimeters?",
+        "How many centimeters long is the longest side of the {a}?",
+    ),
+    "room_size": (
+        "What is the size of the room in square meters?",
+        "How large is the floor of the room in square meters?",
+        "How many square meters is the floor of the room?",
+    ),
+    "position_cam_obj": (
+        "From the camera of Image {n}, in which direction is the {a}?",
+        "When I take Image {n}, in which direction is the {a}?",
+        "In which direction is the {a} when I take Image {n}?",
+    ),
+    "position_cam_reg": (
+        "From the camera of Image {n}, in which direction is the area of the {a}?",
+        "When I take Image {n}, in which direction is the area of the {a}?",
+        "In which direction is the area of the {a} when I take Image {n}?",
+    ),
+    "attribute_measurement": (
+        "Which has the longer longest side, the {a} or the {b}?",
+        "Of the {a} and the {b}, which has the longer longest side?",
+        "Between the {a} and the {b}, which has the larger longest dimension?",
+    ),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """What a question names: labels in the order of the task's slots, and the two images in their
-    roles.
-    """
+    """What a question names: labels in the order of the task's slots, and images in their roles."""
 
-    labels: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()  # (reference, target), 1 or 2; () for tasks without image roles
+    labels: tuple[str, ...] = ()  # a region (position_cam_reg) stands here as its phrase
+    # (reference, target) or (reference,), 1 or 2; () where the sentence names none
+    images: tuple[int, ...] = ()
+    difficulty: str = ""  # of relative_direction_hard, where the sentence offers its answers
+    bound_image: int = 0  # of attribute_measurement: 1 or 2 where both objects are meant in it
 
 
 def render(task: str, slots: Slots, wording: int) -> str:
@@ -96,10 +122,15 @@ def draw_slots(
 ) -> Slots | None:
     """Random slots from the pools of the images shown; None when the pools are too small."""
     spec = TASKS[TASK_IDS[task]]
+    if spec.roles == ("reference",) and frames:  # looked for in the reference image alone
+        image = int(rng.integers(1, 3))
+        seen = pools(record, (frames[image - 1],)).unique
+        return Slots((seen[rng.integers(len(seen))],), (image,)) if seen else None
     source = pools(record, frames).offered(task)
     if len(source) < len(spec.slots):
         return None
     labels = tuple(source[index] for index in rng.permutation(len(source))[: len(spec.slots)])
     if task == "motion_camera":
         return Slots(labels, (1, 2))
-    return Slots(labels, tuple(int(i) for i in 1 + rng.permutation(2)) if spec.roles else ())
+    images = tuple(int(i) for i in 1 + rng.permutation(2)) if spec.roles else ()
+    return Slots(labels, images[: len(spec.roles)])

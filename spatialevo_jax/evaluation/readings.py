@@ -32,12 +32,15 @@ DIRECTION_WORDS |= {"forward": "front", "forwards": "front", "ahead": "front"}
 DIRECTION_WORDS |= {"above": "up", "upward": "up", "below": "down", "downward": "down"}
 GLUED = re.compile(rf"(?:{'|'.join(DIRECTIONS)})+")
 
-METRIC_TASKS = frozenset({"absolute_distance", "distance_cam_obj"})
+METRIC_TASKS = frozenset({"absolute_distance", "distance_cam_obj"})  # answered in metres
+BARE_UNITS = {"object_size": METRES["cm"]}  # a number without a unit, in metres; 1 elsewhere
 DIRECTION_TASKS = frozenset(
     {
         "relative_direction_hard",
         "single_image_relative_direction",
         "position_cam_cam",
+        "position_cam_obj",
+        "position_cam_reg",
         "motion_camera",
     }
 )
@@ -83,13 +86,13 @@ def number(text: str) -> tuple[float, str] | None:
     return None if total is None else (float(total), "")
 
 
-def metres(text: str) -> float | None:
-    """A length in metres; a bare number is taken as metres."""
+def metres(text: str, bare: float = 1.0) -> float | None:
+    """A length in metres; a bare number is taken as so many metres each."""
     read = number(text)
     if read is None:
         return None
     value, unit = read
-    return value * METRES.get(unit, 1.0)
+    return value * METRES.get(unit, bare)
 
 
 def directions(text: str, task: str) -> frozenset[str]:
@@ -126,11 +129,17 @@ def score(task: str, answer: str, truth: str, *, partial: bool) -> float:
     """
     if not clean(answer):
         return 0.0
-    if task in METRIC_TASKS:
-        predicted, expected = metres(answer), metres(truth)
+    if task in METRIC_TASKS or task in BARE_UNITS:
+        bare = BARE_UNITS.get(task, 1.0)
+        predicted, expected = metres(answer, bare), metres(truth, bare)
         if predicted is None or expected is None:
             return 0.0
         return mean_relative_accuracy(predicted, expected)
+    if task == "room_size":
+        area, expected_area = number(answer), number(truth)
+        if area is None or expected_area is None:
+            return 0.0
+        return mean_relative_accuracy(area[0], expected_area[0])
     if task == "object_counting":
         predicted_count, expected_count = number(answer), number(truth)
         if predicted_count is None or expected_count is None:

@@ -22,6 +22,11 @@ GOALS = {
     "elevation_cam_cam": "ask whether the camera of one image was higher or lower",
     "motion_camera": "ask in which direction the camera moved from Image 1 to Image 2",
     "visibility_compare": "ask which image shows one object more clearly",
+    "object_size": "ask how long the longest side of a unique object is in centimeters",
+    "room_size": "ask how large the floor of the room is in square meters",
+    "position_cam_obj": "ask in which direction an object is from the camera of one image",
+    "position_cam_reg": "ask in which direction a part of the room is from the camera of one image",
+    "attribute_measurement": "ask which of two unique objects has the longer longest side",
 }
 DIRECTION = "a direction such as front-left"
 HINTS = {
@@ -36,6 +41,11 @@ HINTS = {
     "elevation_cam_cam": "higher or lower",
     "motion_camera": "left, right, front, back, up or down",
     "visibility_compare": "image1, image2 or same",
+    "object_size": "centimeters",
+    "room_size": "square meters",
+    "position_cam_obj": DIRECTION,
+    "position_cam_reg": DIRECTION,
+    "attribute_measurement": "one of the names",
 }
 
 

@@ -284,6 +284,10 @@ def random_answer(reply: Reply, rng: np.random.Generator) -> str:
     spec = next(task for task in TASKS if task.name == reply.task)
     if spec.answer == "metres":
         return f"{rng.uniform(0.2, 4.5):.1f} meters"
+    if spec.answer == "centimetres":
+        return f"{rng.uniform(20, 250):.0f} cm"
+    if spec.answer == "square_metres":
+        return f"{rng.uniform(8, 40):.1f} square meters"
     if spec.answer == "count":
         return str(rng.integers(2, 5))
     if spec.answer == "label":

@@ -76,17 +76,20 @@ def test_a_label_that_no_sentence_can_name_is_not_offered() -> None:
 @pytest.mark.parametrize(
     ("labels", "tasks"),
     [
-        ((), ()),
-        (("chair", "chair"), ("object_counting",)),
-        (("bed",), ()),
-        (("bed", "tv"), ("absolute_distance",)),
-        (("bed", "tv", "wall"), ("absolute_distance",)),
-        (("bed", "tv", "lamp"), ("absolute_distance", "relative_direction_hard")),
+        ((), ("room_size",)),
+        (("chair", "chair"), ("object_counting", "room_size")),
+        (("bed",), ("object_size", "room_size")),
+        (("bed", "tv"), ("absolute_distance", "object_size", "room_size")),
+        (("bed", "tv", "wall"), ("absolute_distance", "object_size", "room_size")),
+        (
+            ("bed", "tv", "lamp"),
+            ("absolute_distance", "relative_direction_hard", "object_size", "room_size"),
+        ),
         (
             ("bed", "tv", "lamp", "box", "cup", "cup"),
             (
                 *("object_counting", "absolute_distance"),
-                *("relative_distance", "relative_direction_hard"),
+                *("relative_distance", "relative_direction_hard", "object_size", "room_size"),
             ),
         ),
     ],
@@ -111,9 +114,10 @@ def test_image_tasks_need_enough_labels(labels: tuple[str, ...], tasks: tuple[st
 
 
 def test_heights_are_compared_only_where_they_differ() -> None:
-    level = ("position_cam_cam", "motion_camera", "visibility_compare")
+    of_objects = ("visibility_compare", "position_cam_obj", "position_cam_reg")
+    level = ("position_cam_cam", "motion_camera", *of_objects)
     assert feasible_tasks(row("bed"), (0, 1)) == level
-    steps = ("position_cam_cam", "elevation_cam_cam", "motion_camera", "visibility_compare")
+    steps = ("position_cam_cam", "elevation_cam_cam", "motion_camera", *of_objects)
     assert feasible_tasks(row("bed"), (0, 2)) == feasible_tasks(row("bed"), (2, 0)) == steps
     assert "elevation_cam_cam" not in feasible_tasks(room(), (SOUTH, TURNED))
     assert "elevation_cam_cam" in feasible_tasks(room(), (SOUTH, RAISED))

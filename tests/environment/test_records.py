@@ -7,13 +7,8 @@ import pytest
 
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
-from spatialevo_jax.environment.records import (
-    ALIASES,
-    BadRequest,
-    answer_records,
-    frame_index,
-    resolve_task,
-)
+from spatialevo_jax.environment.fields import ALIASES, BadRequest, frame_index, resolve_task
+from spatialevo_jax.environment.records import answer_records
 from tests.scenes import room
 
 NAMES = [task.name for task in TASKS]
@@ -215,6 +210,33 @@ BAD: tuple[tuple[Any, str, str], ...] = (
         "INVALID_INPUT",
         "images: expected a path or a frame id, got None.",
     ),
+    (
+        record("object_size", COUNT, object_label=["bed"]),
+        "INVALID_INPUT",
+        "object_label: expected text, got ['bed'].",
+    ),
+    (
+        record("relative_distance", COUNT, candidate_labels="bed, tv"),
+        "INVALID_INPUT",
+        "candidate_labels: expected a list of text, got 'bed, tv'.",
+    ),
+    (
+        record(
+            "position_cam_cam", COUNT, image_paths=["0", "10"], camera_reference_image_idx="first"
+        ),
+        "INVALID_INPUT",
+        "camera_reference_image_idx: expected 1 or 2, got 'first'.",
+    ),
+    (
+        record("object_counting", COUNT, min_visibility=float("nan")),
+        "INVALID_INPUT",
+        "min_visibility: expected a number from 0 to 1, got nan.",
+    ),
+    (
+        record("object_counting", COUNT, frame_type="color"),
+        "INVALID_INPUT",
+        "frame_type: expected frame_processed, got 'color'.",
+    ),
 )
 
 
@@ -225,6 +247,140 @@ def test_a_record_that_asks_nothing_says_what_was_expected(
     reply = reply_to(fields)
     assert (reply["is_valid"], reply["answer"]) == (False, "")
     assert (reply["error_code"], reply["error"]) == (code, message)
+
+
+# --- fields beside the sentence --------------------------------------------------------------
+
+FILLER = "Which one is it, please?"
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "answer"),
+    [
+        ("object_counting", {"target_category": "CHAIR"}, "2"),
+        ("object_size", {"object_label": " bed "}, "200.00 cm"),
+        ("absolute_distance", {"object1_label": "bed", "object2_label": "tv"}, "2.05 meters"),
+        (
+            "relative_distance",
+            {"target_label": "bed", "candidate_labels": ["table", "lamp", "tv"]},
+            "lamp",
+        ),
+        (
+            "relative_direction_hard",
+            {"positioning_label": "table", "orienting_label": "lamp", "querying_label": "sink"},
+            "front-left",
+        ),
+        (
+            "single_image_relative_direction",
+            {"reference_label": "bed", "target_label": "lamp", "frame_id": 0},
+            "right",
+        ),
+        ("distance_cam_obj", {"target_label": "tv", "image_path": "0.jpg"}, "1.05 meters"),
+        (
+            "elevation_cam_cam",
+            {
+                "camera_reference_image_idx": 2,
+                "camera_target_image_idx": 1,
+                "image_paths": ["0", "20"],
+            },
+            "lower",
+        ),
+        (
+            "position_cam_obj",
+            {
+                "target_label": "bed",
+                "camera_reference_image_idx": 2,
+                "image_paths": ["0", "10"],
+            },
+            "front-left",
+        ),
+        (
+            "position_cam_reg",
+            {
+                "region_name": "the sleeping area",
+                "camera_reference_image_idx": 2,
+                "image_paths": ["0", "10"],
+            },
+            "front-left",
+        ),
+    ],
+)
+def test_slots_may_be_stated_as_fields(task: str, fields: dict[str, Any], answer: str) -> None:
+    reply = reply_to(record(task, FILLER, **fields))
+    assert (reply["is_valid"], reply["answer"]) == (True, answer), reply["error"]
+
+
+def test_a_field_overrules_the_sentence_and_the_sentence_fills_the_rest() -> None:
+    question = "How far is the lamp from the tv in meters?"
+    reply = reply_to(record("absolute_distance", question, object1_label="bed"))
+    assert reply["answer"] == "2.05 meters"
+    assert reply["parsed_params"] == {"object1_label": "bed", "object2_label": "tv"}
+    images = {"image_paths": ["0", "20"]}
+    reply = reply_to(record("elevation_cam_cam", RISE, camera_reference_image_idx=2, **images))
+    assert reply["reason"] == "SAME_IMAGE"  # the sentence asks about Image 2 as well
+    reply = reply_to(record("absolute_distance", question, object1_label="null"))
+    assert reply["parsed_params"]["object1_label"] == "lamp"  # a null leaves it to the sentence
+
+
+def test_fields_do_not_answer_another_question() -> None:
+    fields = {"object1_label": "bed", "object2_label": "tv"}
+    reply = reply_to(record("absolute_distance", "How many chairs are in the room?", **fields))
+    assert reply["reason"] == "WRONG_TASK"
+
+
+@pytest.mark.parametrize(("share", "valid"), [(0.05, True), (0.5, True), (0.9, False), (5, False)])
+def test_a_request_may_ask_for_more_to_be_seen(share: float, valid: bool) -> None:
+    """Everything in sight is 80 % visible."""
+    question = "How far is the bed from the camera?"
+    reply = reply_to(record("distance_cam_obj", question, frame_id=0, min_visibility=share))
+    assert reply["is_valid"] == valid
+    assert valid or reply["reason"] == "NOT_VISIBLE"
+
+
+def test_a_sentence_that_offers_its_answers_asks_for_one_of_them() -> None:
+    """The field wins over the sentence; the published oracle heeds the field alone."""
+    question = (
+        "If I am standing by the table and facing the lamp, is the trash can to my left, right, "
+        "or back?"
+    )
+    fields = record("relative_direction_hard", question)
+    assert reply_to(fields)["answer"] == "back"
+    assert reply_to(fields | {"difficulty": "easy"})["answer"] == "right"
+    (published,) = answer_records([fields], load, convention="reference")
+    assert published["answer"] == "back-right"
+
+
+def test_a_reply_has_the_published_scores() -> None:
+    reply = reply_to(record("object_counting", "How many chairs are in the room"))
+    assert reply["response_version"] == "1.2"
+    assert reply["confidence"] == 0.99  # no question mark
+    assert reply["generation_difficulty_score"] == 0.7
+    assert reply["question_difficulty_score"] == 1.0
+    assert (reply["reasoning"], reply["failure_stage"]) == ("", "ok")
+    refused = reply_to(record("object_counting", "How many beds are in the room?"))
+    scores = ("confidence", "generation_difficulty_score", "question_difficulty_score")
+    assert [refused[name] for name in scores] == [0.0, 1.0, 1.0]
+
+
+def test_evidence_comes_when_it_is_asked_for() -> None:
+    plain = record("object_counting", COUNT)
+    asked = plain | {"return_intermediate": True}
+    replies = answer_records([plain, asked], load, evidence=False)
+    assert ["evidence" in reply for reply in replies] == [False, True]
+
+
+def test_one_bad_scene_among_many_loses_nothing() -> None:
+    asked = [record("object_counting", COUNT) | {"scene_id": f"scene{n}"} for n in range(30)]
+
+    def some(scene_id: str) -> SceneRecord:
+        if scene_id == "scene7":
+            raise ValueError("scene7.json: expected JSON, but it does not parse.")
+        return ROOM
+
+    replies = answer_records(asked, some)
+    assert [reply["answer"] for reply in replies] == ["" if n == 7 else "2" for n in range(30)]
+    assert replies[7]["error_code"] == "EXECUTION_FAILED"
+    assert replies[7]["error"].startswith("scene7.json: expected JSON")
 
 
 def test_good_and_bad_records_keep_their_order() -> None:
@@ -261,6 +417,21 @@ def test_images_are_summed_up_one_by_one_and_together() -> None:
     assert together["sum_visible_label_counts"]["chair"] == 3
     one = reply_to(fields | {"summary_type": "single_image", "frame_id": 10})
     assert one["visible_label_counts"] == east["visible_label_counts"]
+
+
+def test_a_summary_shows_objects_and_mistakes_when_asked() -> None:
+    fields = {"request": "summary", "scene_id": ROOM.scene_id, "include_objects": True}
+    scene = reply_to(fields)
+    assert [one["label"] for one in scene["objects"]].count("chair") == 2
+    assert scene["objects"][0]["3d_bbox"] == pytest.approx([1.0, 2.2, 0.0, 3.0, 3.8, 0.8])
+    images = fields | {"summary_type": "Image_Pair", "frame_ids": [0, 99], "image_paths": ["10"]}
+    pair = reply_to(images)
+    assert pair["requested_frames"] == ["0", "99", "10"]
+    assert (pair["num_frames_succeeded"], pair["num_frames_failed"]) == (2, 1)
+    assert [one["frame_id"] for one in pair["errors"]] == ["99"]
+    assert {one["label"] for one in pair["frame_summaries"][0]["visible_objects"]} >= {"bed"}
+    strict = reply_to(fields | {"summary_type": "image", "frame_id": 0, "min_visibility": 0.9})
+    assert (strict["visible_objects_count"], strict["min_visibility"]) == (0, 0.9)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def test_a_task_without_any_valid_question_is_named() -> None:
 
 
 RIGHT = {"metres": "2.00 meters", "count": "3", "label": "lamp"}
+RIGHT |= {"centimetres": "90.98 cm", "square_metres": "18.47 square meters"}
 
 
 def test_the_score_by_hand() -> None:

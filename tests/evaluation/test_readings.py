@@ -239,6 +239,7 @@ def test_the_truth_is_right_and_silence_is_wrong_for_every_task(
     task: TaskSpec, partial: bool
 ) -> None:
     examples = {"metres": ("1.25 meters",), "count": ("4",), "label": ("trash can", "tv")}
+    examples |= {"centimetres": ("90.98 cm",), "square_metres": ("18.47 square meters",)}
     truths = examples.get(task.answer, ()) + task.choices
     for truth in truths:
         assert score(task.name, truth, truth, partial=partial) == 1.0

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from geometry_jax import boxes
 from tests.reference import boxes as reference
+from tests.scenes import yaw_matrix
 
 Box = tuple[tuple[float, float, float], tuple[float, float, float], float]
 closest_points = jax.jit(jax.vmap(boxes.closest_points))
@@ -89,6 +91,31 @@ def test_gaps_match_the_solver_on_random_boxes() -> None:
     np.testing.assert_allclose(gaps, expected, atol=1e-3)
 
 
+def test_gaps_of_tilted_boxes_match_the_solver() -> None:
+    """Any rotation: among them the same boxes as above, stood upright."""
+    rng = np.random.default_rng(4)
+    turns = Rotation.random(800, rng=rng).as_matrix()
+    pairs = random_boxes(5, 400)
+    turns[:60] = [yaw_matrix(np.deg2rad(yaw)) for a, b in pairs[:30] for yaw in (a[2], b[2])]
+    columns = [
+        [np.array(one[i], np.float32) for one in side] for side in zip(*pairs, strict=True)
+        for i in range(2)
+    ]  # fmt: skip
+    a, b = turns[::2].astype(np.float32), turns[1::2].astype(np.float32)
+    (ca, ea), (cb, eb) = (np.array(columns[:2]), np.array(columns[2:]))
+    found = np.asarray(jax.jit(jax.vmap(boxes.closest_points_tilted))(ca, ea, a, cb, eb, b))
+    gaps = np.linalg.norm(found[:, 0] - found[:, 1], axis=-1)
+    rows = zip(ca, ea, turns[::2], cb, eb, turns[1::2], strict=True)
+    expected = np.array([reference.between(*row) for row in rows])
+    assert 0.1 < (expected < 1e-6).mean() < 0.8
+    np.testing.assert_allclose(gaps, expected, atol=1e-3)
+    for center, extent, turn, point in ((ca, ea, a, found[:, 0]), (cb, eb, b, found[:, 1])):
+        local = np.einsum("nij,ni->nj", turn, point - center)
+        outside = (np.abs(local) - extent / 2).max(1)
+        assert outside[gaps > 0].max() < 1e-4
+        assert outside.max() < 0.05
+
+
 def test_the_closest_points_lie_on_their_boxes() -> None:
     pairs = random_boxes(1, 200)
     for (a, b), (on_a, on_b) in zip(pairs, ends(pairs), strict=True):
@@ -103,8 +130,9 @@ def test_the_point_of_a_box_closest_to_a_point_matches_clipping() -> None:
     rng = np.random.default_rng(2)
     closest = jax.jit(boxes.closest_to_point)
     for (a, _), point in zip(random_boxes(3, 50), rng.uniform(-3, 3, (50, 3)), strict=True):
-        center, extent, yaw = jnp.array(a[0]), jnp.array(a[1]), jnp.deg2rad(jnp.float32(a[2]))
-        found = np.asarray(closest(center, extent, yaw, jnp.array(point, jnp.float32)))
+        center, extent = jnp.array(a[0]), jnp.array(a[1])
+        rotation = boxes.yaw_rotation(jnp.deg2rad(jnp.float32(a[2])))
+        found = np.asarray(closest(center, extent, rotation, jnp.array(point, jnp.float32)))
         expected = reference.outside(np.array(a[0]), np.array(a[1]), np.deg2rad(a[2]), point)
         assert np.linalg.norm(found - point) == pytest.approx(expected, abs=1e-4)
 

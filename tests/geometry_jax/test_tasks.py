@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,6 +92,22 @@ REFUSED: tuple[Refused, ...] = (
     Refused(Reason.SAME_IMAGE, "visibility_compare", ("bed",), (SOUTH, SOUTH)),
     Refused(Reason.NOT_UNIQUE_IN_IMAGE, "visibility_compare", ("chair",), (SOUTH, EAST)),
     Refused(Reason.NOT_VISIBLE, "visibility_compare", ("sink",), (EAST, AHEAD)),
+    Refused(Reason.ABSENT_LABEL, "object_size", (ABSENT,)),
+    Refused(Reason.NOT_UNIQUE, "object_size", ("chair",)),
+    Refused(Reason.MISSING_FRAME, "position_cam_obj", ("bed",), (99, SOUTH)),
+    Refused(Reason.NOT_VISIBLE, "position_cam_obj", ("sink",), (EAST, SOUTH)),
+    Refused(Reason.NOT_UNIQUE_IN_IMAGE, "position_cam_obj", ("chair",), (EAST, SOUTH)),
+    Refused(Reason.LOOKING_VERTICAL, "position_cam_obj", ("bed",), (DOWNWARD, SOUTH)),
+    Refused(Reason.MISSING_FRAME, "position_cam_reg", ("bed",), (-1, SOUTH)),
+    Refused(Reason.NOT_VISIBLE, "position_cam_reg", ("sink", ABSENT), (EAST, SOUTH)),
+    Refused(Reason.NOT_UNIQUE_IN_IMAGE, "position_cam_reg", ("chair",), (EAST, SOUTH)),
+    Refused(Reason.LOOKING_VERTICAL, "position_cam_reg", ("bed",), (DOWNWARD, SOUTH)),
+    Refused(Reason.MISSING_FRAME, "attribute_measurement", ("bed", "table"), (SOUTH, 99)),
+    Refused(Reason.SAME_IMAGE, "attribute_measurement", ("bed", "table"), (SOUTH, SOUTH)),
+    Refused(Reason.SAME_LABEL, "attribute_measurement", ("bed", "bed"), (SOUTH, EAST)),
+    Refused(Reason.NOT_VISIBLE, "attribute_measurement", ("sink", "bed"), (EAST, AHEAD)),
+    Refused(Reason.NOT_UNIQUE_IN_IMAGE, "attribute_measurement", ("chair", "bed"), (SOUTH, EAST)),
+    Refused(Reason.SAME_SIZE, "attribute_measurement", ("table", "tv"), (SOUTH, EAST)),
 )
 ASKED = (*CASES, *REFUSED)
 # Reading a sentence finds these, or a later task will; `tests/environment` reaches the former.
@@ -103,7 +120,7 @@ NOT_FOUND_HERE = {
     Reason.NOT_AN_OBJECT,
     Reason.UNCLEAR,
     Reason.MISSING_AREA,
-    Reason.SAME_SIZE,
+    Reason.MISSING_POSE,
 }
 
 
@@ -133,7 +150,7 @@ def room_verdicts() -> Verdict:
     return verdicts_of(scenes.room())
 
 
-def judged(record: SceneRecord, task: str, *args: tuple, **options: bool | str) -> Verdict:
+def judged(record: SceneRecord, task: str, *args: tuple, **options: Any) -> Verdict:
     scene = scene_io.pad_scene(record.scene, scenes.NUM_OBJECTS, scenes.NUM_FRAMES)
     return jax.device_get(judge_one(scene, scenes.query(record, task, *args, **options)))
 
@@ -178,6 +195,60 @@ def test_every_reason_has_words_for_people(reason: Reason) -> None:
 def test_choices_are_distinct_and_a_tasks_id_is_its_place(task) -> None:
     assert TASKS[TASK_IDS[task.name]] is task
     assert len(set(task.choices)) == len(task.choices)
+
+
+def test_a_room_of_unknown_area_has_no_size() -> None:
+    record = scenes.room()
+    for area in (np.nan, 0.0, np.inf):
+        scene = dataclasses.replace(record.scene, floor_area=leaf(np.float32(area)))
+        verdict = judged(dataclasses.replace(record, scene=scene), "room_size")
+        assert Reason(int(verdict.reason)) is Reason.MISSING_AREA
+
+
+def test_without_its_pose_a_frame_answers_what_needs_none() -> None:
+    record = scenes.room()
+    lost = np.arange(len(scenes.POSES)) != SOUTH
+    poses = np.where(lost[:, None, None], record.scene.world_from_camera, np.nan)
+    scene = dataclasses.replace(
+        record.scene, pose_valid=leaf(lost), world_from_camera=leaf(poses.astype(np.float32))
+    )
+    verdicts = verdicts_of(dataclasses.replace(record, scene=scene))
+    needs_none = {"depth_order_obj_obj", "visibility_compare", "attribute_measurement"}
+    for row, one in enumerate(CASES):
+        # A region or an object is seen from the reference camera alone.
+        looked_from = (
+            one.frames[:1]
+            if one.task in ("position_cam_obj", "position_cam_reg")
+            else (() if one.task in needs_none else one.frames)
+        )
+        reason = Reason(int(scenes.pick(verdicts, row).reason))
+        assert reason is (Reason.MISSING_POSE if SOUTH in looked_from else Reason.OK), one
+
+
+def test_a_region_is_where_its_first_visible_anchor_is() -> None:
+    record = scenes.room()
+    verdict = judged(record, "position_cam_reg", ("sink", ABSENT, "bed", "lamp"), (EAST, -1))
+    assert scenes.said(record, "position_cam_reg", verdict) == "front-left"
+    assert verdict.evidence.objects.tolist() == [0, -1, -1, -1, -1, -1]  # the bed: no sink in sight
+
+
+def test_a_label_is_measured_where_it_is_bound() -> None:
+    """Two chairs: one long in the first image, one short in the second."""
+    things = [
+        Thing("chair", (3, 0, 0), (0.5, 0.5, 1.2)),
+        Thing("chair", (3, 1, 0), (0.5, 0.5, 0.6)),
+        Thing("box", (3, 2, 0), (0.9, 0.5, 0.5)),
+    ]
+    record = scenes.make_record(
+        things, [camera(0, 0, 0, heading=0), camera(0, 1, 0, heading=0)],
+        visibility={(0, 1): 0.0, (1, 0): 0.0},
+    )  # fmt: skip
+    task = "attribute_measurement"
+    unbound = judged(record, task, ("chair", "box"), (0, 1))
+    assert Reason(int(unbound.reason)) is Reason.NOT_UNIQUE_IN_IMAGE
+    for frame, longer in ((0, "chair"), (1, "box")):
+        bound = judged(record, task, ("chair", "box"), (0, 1), label_frames=(frame, -1))
+        assert scenes.said(record, task, bound) == longer
 
 
 # --- laws ------------------------------------------------------------------------------------
@@ -266,7 +337,7 @@ def test_two_or_four_candidates_are_judged_too() -> None:
 
 def test_evidence_names_only_what_was_asked_about() -> None:
     verdict = judged(boxes_in_line(2.0, 1.0), "relative_distance", ("target", "c0", "c1"))
-    assert verdict.evidence.objects.tolist() == [0, 1, 2, -1, -1]
+    assert verdict.evidence.objects.tolist() == [0, 1, 2, -1, -1, -1]
     np.testing.assert_allclose(verdict.evidence.numbers[:2], [2.0, 1.0], atol=1e-5)
     assert np.isnan(verdict.evidence.numbers[2:]).all()
 

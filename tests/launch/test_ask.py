@@ -119,7 +119,8 @@ GOOD = {
     [
         (
             {"question": "How many unicorns are in the room?"},
-            "The sentence names something that the scene does not have. scene5000_00 has: bed, ",
+            "The sentence names something that the scene does not have. It says 'unicorns'. "
+            "scene5000_00 has: bed, ",
             "stool.",
         ),
         (
@@ -152,7 +153,7 @@ GOOD = {
         ),
         ({"difficulty": "hardest"}, "difficulty: expected easy, medium or hard", "'hardest'."),
         ({"question": ""}, "by hand, --scene, --task and --question are needed;", "see --help."),
-        ({"convention": "reference"}, "--convention=reference is not available", "corrected."),
+        ({"picture": "no/such/folder/x.png"}, "no/such/folder/x.png: no such file", "directory."),
         ({"requests": "missing.jsonl"}, "missing.jsonl: no such file or directory.", ""),
         ({"qestion": "x"}, "Unknown command line flag 'qestion'", ""),
     ],
@@ -272,6 +273,35 @@ def test_a_line_is_answered_as_it_would_be_by_hand(
     values = GOOD | {"scenes": str(rooms_root)}
     assert command(*(f"--{name}={value}" for name, value in values.items())) == 0
     assert json.loads(out.read_text()) == json.loads(capsys.readouterr().out)
+
+
+def test_a_picture_shows_why(
+    command: Command, rooms_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = GOOD | {"scenes": str(rooms_root), "picture": str(tmp_path / "why.png")}
+    assert command(*(f"--{name}={value}" for name, value in values.items())) == 0
+    assert json.loads(capsys.readouterr().out)["is_valid"]
+    assert (tmp_path / "why.png").stat().st_size > 10_000
+
+
+def test_lines_are_summed_up_and_answered_in_either_convention(
+    command: Command, rooms_root: Path, tmp_path: Path
+) -> None:
+    requests, out = tmp_path / "requests.jsonl", tmp_path / "replies.jsonl"
+    summary = json.dumps({"request": "summary", "scene_id": "scene5000_00"})
+    size = fields("What is the size of this room in square meters?", task_type="room_size")
+    requests.write_text(f"{summary}\n{size}\n")
+    arguments = (f"--scenes={rooms_root}", f"--requests={requests}", f"--out={out}", "--brief")
+    answers = {}
+    for convention in ("corrected", "reference"):
+        assert command(*arguments, f"--convention={convention}") == 0
+        whole, room = (json.loads(line) for line in out.read_text().splitlines())
+        assert whole["success"] and whole["total_objects"] == sum(whole["label_counts"].values())
+        assert "evidence" not in room
+        answers[convention] = room["answer"]
+    area = round(whole["room_size"], 2)
+    expected = {"corrected": f"{area:.2f} square meters", "reference": f"{area} square meters"}
+    assert answers == expected
 
 
 def test_no_requests_make_no_replies(command: Command, rooms_root: Path, tmp_path: Path) -> None:

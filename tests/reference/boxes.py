@@ -1,4 +1,4 @@
-"""The distance of two upright boxes as a least-squares problem with bounds: nothing shared with the
+"""The distance of two boxes as a least-squares problem with bounds: nothing shared with the
 package.
 """
 
@@ -21,11 +21,23 @@ def distance(
     extent_b: np.ndarray,
     yaw_b: float,
 ) -> float:
+    """Metres between the closest points of upright boxes."""
+    return between(center_a, extent_a, axes(yaw_a), center_b, extent_b, axes(yaw_b))
+
+
+def between(
+    center_a: np.ndarray,
+    extent_a: np.ndarray,
+    axes_a: np.ndarray,
+    center_b: np.ndarray,
+    extent_b: np.ndarray,
+    axes_b: np.ndarray,
+) -> float:
     """Metres between the closest points: the smallest |a + A u - b - B v| with u, v in the boxes.
 
     A flat side is given a thickness of a nanometre, which the solver's bounds need.
     """
-    matrix = np.hstack([axes(yaw_a), -axes(yaw_b)])
+    matrix = np.hstack([axes_a, -axes_b])
     half = np.maximum(np.concatenate([extent_a, extent_b]) / 2, 1e-9)
     found = lsq_linear(matrix, center_b - center_a, (-half, half), method="bvls", tol=1e-14)
     return float(np.linalg.norm(matrix @ found.x - (center_b - center_a)))

@@ -22,7 +22,7 @@ def test_the_questioner_is_told_its_task_its_labels_and_its_form(task: str) -> N
     assert task.replace("_", " ") in text
     assert prompts.GOALS[task] in text
     named = {"object_counting": "Name only: chair.", "motion_camera": ""}
-    named |= {"position_cam_cam": "", "elevation_cam_cam": ""}
+    named |= {"position_cam_cam": "", "elevation_cam_cam": "", "room_size": ""}
     assert named.get(task, "Name only: bed, lamp.") in text
     assert ("Name only" in text) == bool(TASKS[TASK_IDS[task]].slots)
     assert [block.name for block in replies.blocks(text)[0]] == ["observation", "question"]
@@ -39,8 +39,11 @@ def test_the_solver_is_told_the_question_and_its_form(task: str) -> None:
 def test_every_choice_is_among_the_words_of_the_hint(task: TaskSpec) -> None:
     """The Solver can learn from the hint alone which words are answers."""
     hint = prompts.HINTS[task.name]
-    if task.answer in ("metres", "count"):
-        assert hint == {"metres": "meters", "count": "a number"}[task.answer]
+    units = {"metres": "meters", "centimetres": "centimeters", "square_metres": "square meters"}
+    if task.answer in units:
+        assert hint == units[task.answer]
+    elif task.answer == "count":
+        assert hint == "a number"
     elif task.name in readings.DIRECTION_TASKS:
         assert readings.directions(hint, task.name)
     else:

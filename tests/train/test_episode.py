@@ -74,11 +74,15 @@ def told(questions: Sequence[Question]) -> list[tuple[str, float]]:
 # --- tasks -----------------------------------------------------------------------------------
 
 ROWS = [Row(0, (SOUTH,)), Row(0, (SOUTH, EAST)), Row(0, (SOUTH, RAISED)), Row(0, SCENE)]
+OF_OBJECTS = (
+    *("visibility_compare", "position_cam_obj", "position_cam_reg"),
+    "attribute_measurement",
+)
 FEASIBLE = [
     {"single_image_relative_direction", "distance_cam_obj", "depth_order_obj_obj"},
-    {"position_cam_cam", "motion_camera", "visibility_compare"},  # at one height
-    {"position_cam_cam", "motion_camera", "visibility_compare", "elevation_cam_cam"},
-    {"object_counting", "absolute_distance", "relative_distance", "relative_direction_hard"},
+    {"position_cam_cam", "motion_camera", *OF_OBJECTS},  # at one height
+    {"position_cam_cam", "motion_camera", *OF_OBJECTS, "elevation_cam_cam"},
+    {task.name for task in TASKS if task.modality == "scene"},
 ]
 
 

@@ -1,0 +1,58 @@
+"""In an image pair: which of two objects has the longer longest side."""
+
+import jax
+import jax.numpy as jnp
+
+from geometry_jax import checks
+from geometry_jax.reasons import Reason
+from geometry_jax.types import Query, Scene, TaskSpec, Verdict
+
+SAME_SIZE = 0.05  # share of the longer side within which two sides have no order
+
+
+def attribute_measurement(scene: Scene, query: Query) -> Verdict:
+    """The label of the object whose oriented box has the longer longest side.
+
+    A label is bound to the one object of it that the pair shows; with `label_frames`, that the
+    frame it is bound to shows. Both images showing different objects of a label leave it ambiguous.
+    """
+
+    def bind(label: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        shown = jnp.stack(
+            [checks.visible(scene, f, label, query.min_visibility) for f in query.frames]
+        )
+        asked = (frame < 0) | (query.frames == frame)
+        mask = (shown & asked[:, None]).any(0)
+        return checks.only(mask)
+
+    target, none, several = jax.vmap(bind)(query.labels[:2], query.label_frames)
+    side = scene.obb_extent[target].max(-1)
+    lead, longer = side[0] - side[1], side.max()
+    share = jnp.abs(lead) / jnp.maximum(longer, 1e-6)
+    return checks.verdict(
+        jnp.where(lead > 0, query.labels[0], query.labels[1]),
+        (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
+        (query.frames[0] == query.frames[1], Reason.SAME_IMAGE),
+        (query.labels[0] == query.labels[1], Reason.SAME_LABEL),
+        (none.any(), Reason.NOT_VISIBLE),
+        (several.any(), Reason.NOT_UNIQUE_IN_IMAGE),
+        (share <= SAME_SIZE, Reason.SAME_SIZE),
+        margin=checks.share_margin(share, SAME_SIZE),
+        shown=checks.evidence(
+            (
+                *checks.longest_side(scene, target[0]),
+                *checks.longest_side(scene, target[1]),
+            ),
+            (target[0], target[1]),
+            (side[0], side[1]),
+        ),
+    )
+
+
+TASK = TaskSpec(
+    "attribute_measurement",
+    "image_pair",
+    attribute_measurement,
+    "label",
+    ("object1_label", "object2_label"),
+)
