@@ -152,7 +152,7 @@ def _many(requests: Path) -> None:
                 evidence=not _BRIEF.value,
             ):
                 # Escaped: a request may hold half a surrogate pair, which UTF-8 has no form for.
-                file.write(json.dumps(reply) + "\n")
+                file.write(records.to_line(reply) + "\n")
     gc.enable()
     partial.replace(_OUT.value)
     print(f"answered {len(lines)} requests: {_OUT.value}", file=sys.stderr)

@@ -78,7 +78,7 @@ def answer_lines(lines: list[str], rooms: dict[str, SceneRecord], *, evidence: b
     """One reply line for each request line."""
     asked = [json.loads(line) for line in lines]
     replies = records.answer_records(asked, rooms.__getitem__, evidence=evidence)
-    return [json.dumps(reply) for reply in replies]
+    return [records.to_line(reply) for reply in replies]
 
 
 def time_requests(scenes: Scene, count: int, repeats: int) -> list[Rate]:

@@ -120,9 +120,11 @@ def frame_index(record: SceneRecord, name: str) -> int | BadRequest:
 def text_field(fields: Mapping[str, Any], key: str) -> str | BadRequest:
     """A field that must hold text."""
     value = fields.get(key)
-    if not isinstance(value, str) or not value.strip():
-        return BadRequest("INVALID_INPUT", f"{key}: expected text, got {value!r:.80}.")
-    return value
+    return value if isinstance(value, str) and value.strip() else _no_text(key, value)
+
+
+def _no_text(key: str, value: Any) -> BadRequest:
+    return BadRequest("INVALID_INPUT", f"{key}: expected text, got {value!r:.80}.")
 
 
 def image_names(fields: Mapping[str, Any]) -> list[str] | BadRequest:
@@ -250,9 +252,9 @@ def parse_request(
 ) -> Request | BadRequest:
     """A JSON record as a request; reads the scene."""
     for key in ("task_type", "question", "scene_id"):
-        value = text_field(fields, key)
-        if isinstance(value, BadRequest):
-            return value
+        value = fields.get(key)
+        if type(value) is not str or not value or value.isspace():
+            return _no_text(key, value)
     task = resolve_task(fields["task_type"])
     if isinstance(task, BadRequest):
         return task

@@ -9,6 +9,7 @@ code, never a crash.
 """
 
 import functools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -127,6 +128,14 @@ def answer_records(
     return replies
 
 
+_ENCODER = json.JSONEncoder(check_circular=False)
+
+
+def to_line(reply: dict[str, Any]) -> str:
+    """A reply as one line of JSON."""
+    return _ENCODER.encode(reply)
+
+
 def refusal(fields: Mapping[str, Any], bad: BadRequest) -> dict[str, Any]:
     """The reply to a record that could not be read."""
     stage = "execution" if bad.code == "EXECUTION_FAILED" else "input"
@@ -175,8 +184,10 @@ def parsed_params(task: str, slots: Slots) -> dict[str, Any]:
         }
     else:
         parsed = dict(zip(TASKS[TASK_IDS[task]].slots, labels, strict=False))
-    parsed = {name: value for name, value in parsed.items() if value}
-    parsed |= zip(ROLE_FIELDS, slots.images, strict=False)
+    if "" in labels:
+        parsed = {name: value for name, value in parsed.items() if value}
+    if slots.images:
+        parsed |= zip(ROLE_FIELDS, slots.images, strict=False)
     if slots.difficulty:
         parsed["difficulty"] = slots.difficulty
     return parsed
