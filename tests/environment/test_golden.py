@@ -60,7 +60,7 @@ def test_requests_by_fields_are_answered_as_published(
     replies = answer_records(asked, rooms.__getitem__, convention="reference", evidence=False)
     counted, differ = 0, []
     for row, reply in zip(rows, replies, strict=True):
-        why = excuse(row, rooms[row.scene], odd[row.scene])
+        why = excuse(row, rooms[row.scene], odd)
         # What the geometry alone can't decide, the words do: few images, short texts, regions.
         if (why and why not in ("request", "region")) or row.id in SIMILAR_LETTERS:
             continue
@@ -113,7 +113,7 @@ def test_sentences_are_answered_as_their_slots_intend(
         meant = slots(row.task, row.fields)
         if reply["is_valid"] and [*map(spoken, read)] != [*map(golden.plain, meant)]:
             substituted.append((row.id, row.question, read))
-        why = excuse(row, rooms[row.scene], odd[row.scene])
+        why = excuse(row, rooms[row.scene], odd)
         if (why and why not in ("request", "region")) or row.id in CRASHED:
             assert why == "" or why in EXCUSES
             continue
