@@ -103,18 +103,18 @@ def mend(path: Path) -> None:
         path.write_text(json.dumps(record | {"objects": kept}), encoding="utf-8")
 
 
-def odd_frames(shared: Path, scene: str) -> set[str]:
-    """Ids of the frames with a record that `mend` would drop or that lacks a box."""
-    odd = set()
+def odd_records(shared: Path, scene: str) -> dict[str, set[str]]:
+    """For each frame, the labels of records that lack a field or hold one of the wrong form."""
+    odd: dict[str, set[str]] = {}
     folder = shared / "golden" / "scenes" / "metadata" / scene / scene_io.FRAME_FOLDER
     for path in folder.glob("*.json"):
         for one in json.loads(path.read_text(encoding="utf-8"))["objects"]:
             whole = {"object_id", "label", "visibility", "2d_bbox", "camera_location", "3d_bbox"}
             whole |= {"3d_location", "truncated", "occluded"}
             numbers = [*one.get("camera_location", ()), *one.get("2d_bbox", ())]
-            odd_numbers = len(numbers) != 7 or not np.isfinite(numbers).all()
-            if not whole <= set(one) or odd_numbers or not isinstance(one["visibility"], float):
-                odd.add(path.stem)
+            good = len(numbers) == 7 and np.isfinite(numbers).all() and whole <= set(one)
+            if not good or not isinstance(one["visibility"], float):
+                odd.setdefault(path.stem, set()).add(plain(one.get("label")))
     return odd
 
 
