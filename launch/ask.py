@@ -30,7 +30,7 @@ from geometry_jax.tasks import TASK_IDS
 from launch.errors import UserError, one_sentence, run, user_errors
 from spatialevo_jax.environment import fields as request_fields
 from spatialevo_jax.environment import records
-from spatialevo_jax.environment.conventions import CONVENTIONS
+from spatialevo_jax.environment.conventions import CONVENTIONS, ConventionName
 from spatialevo_jax.environment.respond import answer_requests
 
 CHUNK = 4096  # requests answered together
@@ -57,6 +57,10 @@ _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a d
 _CONVENTION = flags.DEFINE_enum(
     "convention", "corrected", tuple(CONVENTIONS), "Whose meaning of the words."
 )
+
+
+def _convention() -> ConventionName:
+    return "reference" if _CONVENTION.value == "reference" else "corrected"
 
 
 def _loader(root: Path) -> request_fields.Loader:
@@ -99,7 +103,7 @@ def _by_hand() -> None:
         fields["image_path"] = _IMAGES.value[0]
     elif _IMAGES.value:
         fields["image_paths"] = _IMAGES.value
-    convention = _CONVENTION.value
+    convention = _convention()
     request = request_fields.parse_request(fields, _loader(Path(root)), convention)
     if isinstance(request, request_fields.BadRequest):
         raise UserError(request.message)
@@ -147,7 +151,7 @@ def _many(requests: Path) -> None:
             for reply in records.answer_records(
                 asked,
                 load,
-                convention=_CONVENTION.value,
+                convention=_convention(),
                 strict_margin=_STRICT.value,
                 evidence=not _BRIEF.value,
             ):
