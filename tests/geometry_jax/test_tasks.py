@@ -121,6 +121,7 @@ NOT_FOUND_HERE = {
     Reason.UNCLEAR,
     Reason.MISSING_AREA,
     Reason.MISSING_POSE,
+    Reason.TOO_MANY,
 }
 
 

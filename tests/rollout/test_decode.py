@@ -108,8 +108,9 @@ def compiled_fast() -> Iterator[None]:
 def setup(encoder: ChatEncoder) -> Setup:
     """Two prompts of different lengths, each about its own images."""
     policy, params = model.build(CONFIG, seed=0)
-    # Larger weights than at the start, or each token would only repeat the last.
-    params = jax.tree.map(lambda array: 1.5 * array, params)
+    # Larger weights than at the start, and heads that do not look for what is like themselves,
+    # or each token would only repeat the last.
+    params = jax.tree.map(lambda array: 1.5 * jnp.flip(array, -1), params)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (sum(SHOWN), 56, 56, 3), dtype=np.uint8)
     patches = [images.preprocess(picture, CONFIG.vision) for picture in pictures]
