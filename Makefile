@@ -1,6 +1,7 @@
 # make setup    a virtual environment with what the demo needs (once; then a no-op)
 # make demo     rooms, warm start, self-evolution, report: runs/demo/report.html
 # make test     every test      make lint    style, format and types
+# make smoke    the demo's commands on four rooms and four steps
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv312 another environment,
 # TORCH= leaves PyTorch out (its comparisons are then skipped).
@@ -15,10 +16,11 @@ RUN := $(BIN)/python -m
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt
 
 ROOMS := data/rooms
+SMOKE := build/smoke
 TRAIN := $(RUN) launch.train
 REPORT := $(RUN) launch.report
 
-.PHONY: setup setup-dev rooms demo demo-seeds demo-controls test lint format clean check-python
+.PHONY: setup setup-dev rooms demo demo-seeds demo-controls smoke test lint format clean check-python
 .DEFAULT_GOAL := setup
 .DELETE_ON_ERROR:
 
@@ -70,6 +72,16 @@ demo-controls: demo
 	$(TRAIN) --config=configs/tiny_cpu_vote.py --workdir=runs/vote
 	$(TRAIN) --config=configs/tiny_cpu_shuffled.py --workdir=runs/shuffled
 	$(REPORT) --compare=geometry=runs/demo,vote=runs/vote,shuffled=runs/shuffled --out=runs/curves.png
+
+# Every command of the demo, tiny, with nothing installed but what a user has.
+smoke: setup
+	rm -rf $(SMOKE)
+	$(RUN) launch.prepare --dataset=rooms --out=$(SMOKE)/rooms --count=4 --val_count=4
+	$(TRAIN) --config=configs/tiny_cpu.py --workdir=$(SMOKE)/run --config.data.scenes=$(SMOKE)/rooms \
+	  --config.warm_start.steps=3 --config.warm_start.naming_steps=1 \
+	  --config.warm_start.looking_steps=2 --config.warm_start.warmup_steps=1 \
+	  --config.grpo.steps=1 --config.evaluation.questions_per_task=2
+	$(REPORT) --workdir=$(SMOKE)/run
 
 # --- checks --------------------------------------------------------------------------------
 
