@@ -13,6 +13,7 @@ traceback.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -112,9 +113,14 @@ def run(main: Callable[[Sequence[str]], int | None], *, positionals: bool = Fals
 
     def guarded_main(argv: Sequence[str]) -> int | None:
         try:
-            return main(argv)
+            code = main(argv)
+            sys.stdout.flush()
+            return code
         except UserError as error:
             return fail(error)
+        except BrokenPipeError:  # whoever read our output has read enough: `... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_CODE
 
     app.run(guarded_main, flags_parser=guarded_parse)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from geometry_jax.checks import ALWAYS_CLEAR
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.conventions import ConventionName
@@ -211,7 +212,8 @@ def reply_record(request: Request, reply: Reply) -> dict[str, Any]:
         "confidence": round(1.0 - ISSUE_COST * len(odd), 4) if valid else 0.0,
         "generation_difficulty_score": generation,
         "question_difficulty_score": difficulty,
-        "margin": round(min(reply.margin, 1e6), 4),
+        # Null where nothing has to be decided, as for a length.
+        "margin": None if reply.margin >= ALWAYS_CLEAR else round(reply.margin, 4),
     }
     if valid:
         record["reasoning"] = ""

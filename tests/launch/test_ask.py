@@ -78,6 +78,7 @@ def test_an_answer_is_printed_with_its_evidence(
     reply = json.loads(out)
     assert err == ""
     assert (reply["is_valid"], reply["question"]) == (True, question)
+    assert reply["margin"] is None  # a length has no edge that it could be near
     number, unit = reply["answer"].split()
     assert float(number) == pytest.approx(metres, abs=0.0051) and unit == "meters"
     assert tuple(one["label"] for one in reply["evidence"]["objects"]) == labels

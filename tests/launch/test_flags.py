@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -353,6 +354,22 @@ def test_a_bug_keeps_its_traceback(tool_folder: Path) -> None:
     done = run_tool(tool_folder, "--config=tiny.py", "--number=3")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error_message(tool_folder: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "tool.py", "--config=tiny.py"],
+        cwd=tool_folder,
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "PATH": ""},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, "")
 
 
 def test_help_shows_the_example_and_the_flags_and_succeeds(tool_folder: Path) -> None:
