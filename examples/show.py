@@ -46,7 +46,8 @@ def ask(
     (answered,) = answer_requests([request])
     reply = records.reply_record(request, answered)
     if answered.valid:
-        print("reply   ", reply["answer"], f"(margin {reply['margin']:g})")
+        clear = "nothing to decide" if reply["margin"] is None else f"margin {reply['margin']:g}"
+        print("reply   ", reply["answer"], f"({clear})")
         print("evidence", json.dumps(records.evidence_record(request, answered)))
     else:
         print("reply   ", reply["error_code"], answered.reason.name, "-", reply["error"])
