@@ -4,8 +4,8 @@ package that reads disks.
     <root>/<split>/<scene>/pose/<frame>.txt  <scene>.txt  frame_processed/<frame>.jpg
     <root>/metadata/<scene>/<scene>.json     <scene>.npz (packed)   frame_processed/<frame>.json
 
-The packed file holds the same numbers as the JSON files and loads without parsing any; one of an
-older version is passed over.
+The packed file holds the same numbers as the JSON files, and instance points beside them, and loads
+without parsing any.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ def scene_folder(root: Path, scene_id: str) -> Path:
 
 
 def load_scene(root: Path, scene_id: str, *, packed: bool = True) -> SceneRecord:
-    """Reads one scene, from its packed file when there is one of this version and `packed` allows.
+    """Reads one scene, from its packed file when there is one that `packed` allows.
 
     Raises:
         FileNotFoundError: the scene or its metadata is missing.
@@ -83,13 +83,8 @@ def load_scene(root: Path, scene_id: str, *, packed: bool = True) -> SceneRecord
     metadata = root / "metadata" / scene_id
     pack = metadata / f"{scene_id}.npz"
     if packed and pack.is_file():
-        with contextlib.suppress(OutdatedPackError):
-            return load_packed(pack, folder)
+        return load_packed(pack, folder)
     return read_layout(folder, metadata)
-
-
-class OutdatedPackError(ValueError):
-    """A packed scene of another version."""
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -415,8 +410,7 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
     """Reads a packed file; images are looked for in `folder`.
 
     Raises:
-        OutdatedPackError: of another version.
-        ValueError: not a packed scene.
+        ValueError: not a packed scene, or of another version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -426,9 +420,10 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
             f"{path}: expected a packed scene, but it does not load ({error})."
         ) from error
     if int(arrays.get("version", -1)) != PACK_VERSION:
-        raise OutdatedPackError(
+        raise ValueError(
             f"{path}: expected a packed scene of version {PACK_VERSION}, "
-            f"got {arrays.get('version')}; prepare the scene again."
+            f"got {arrays.get('version')}. Prepare the scene again, or delete the file to read the "
+            "JSON files, which hold no instance points."
         )
     names = {"labels", "object_ids", "frame_ids", "image_names"}
     missing = (names | {field.name for field in dataclasses.fields(Scene)}) - set(arrays)

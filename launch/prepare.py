@@ -26,7 +26,7 @@ from geometry_jax import scene_io
 from launch.errors import UserError, run, user_errors
 
 DATASETS = ("rooms", "scannet", "scannetpp", "arkitscenes")
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 RECIPE_FILE = "rooms.json"
 VAL_START = 5000  # held-out rooms are numbered from here, whatever the count
 WORTH_A_WORKER = 24  # rooms; a process needs about three seconds to start
@@ -82,7 +82,8 @@ def _check_recipe(root: Path, recipe: Recipe) -> None:
         if differs:
             shown = ", ".join(f"{k}: {known.get(k)} there, {wanted[k]} asked" for k in differs)
             raise UserError(
-                f"{root} holds rooms of another recipe ({shown}); choose another --out."
+                f"{root} holds rooms of another recipe ({shown}); "
+                "choose another --out, or delete the folder."
             )
     elif root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root} is not empty and holds no rooms; choose another --out.")

@@ -2,12 +2,25 @@
 
 import math
 
+import jax
+
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 SAME_PLACE = 0.10  # metres of horizontal displacement
 LEVEL_TOLERANCE = math.radians(15.0)
+
+
+def bearing_margin(to_edge: jax.Array, apart: jax.Array, world_from_camera: jax.Array) -> jax.Array:
+    """Margin of a bearing: to the edge of its bin (radians), and to where there is none, because
+    what is looked for is too near in the plane (metres) or the camera too steep.
+    """
+    return checks.least(
+        checks.angle_margin(to_edge),
+        checks.share_margin(apart, SAME_PLACE),
+        checks.level_margin(world_from_camera, LEVEL_TOLERANCE),
+    )
 
 
 def position_cam_cam(scene: Scene, query: Query) -> Verdict:
@@ -27,11 +40,7 @@ def position_cam_cam(scene: Scene, query: Query) -> Verdict:
         (reference == target, Reason.SAME_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (apart < SAME_PLACE, Reason.SAME_PLACE),
-        margin=checks.least(
-            checks.angle_margin(to_edge),
-            checks.share_margin(apart, SAME_PLACE),
-            checks.level_margin(pose, LEVEL_TOLERANCE),
-        ),
+        margin=bearing_margin(to_edge, apart, pose),
         shown=checks.evidence((camera, other), numbers=(forward, rightward)),
     )
 

@@ -2,7 +2,7 @@
 
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks.position_cam_cam import LEVEL_TOLERANCE, SAME_PLACE
+from geometry_jax.tasks.position_cam_cam import LEVEL_TOLERANCE, SAME_PLACE, bearing_margin
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 
@@ -31,11 +31,7 @@ def position_cam_obj(scene: Scene, query: Query) -> Verdict:
         (several, Reason.NOT_UNIQUE_IN_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (apart < SAME_PLACE, Reason.SAME_PLACE),
-        margin=checks.least(
-            checks.angle_margin(to_edge),
-            checks.share_margin(apart, SAME_PLACE),
-            checks.level_margin(pose, LEVEL_TOLERANCE),
-        ),
+        margin=bearing_margin(to_edge, apart, pose),
         shown=checks.evidence((camera, camera + offset), (target,), (forward, rightward)),
     )
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks.position_cam_cam import LEVEL_TOLERANCE, SAME_PLACE
+from geometry_jax.tasks.position_cam_cam import LEVEL_TOLERANCE, SAME_PLACE, bearing_margin
 from geometry_jax.types import MAX_LABELS, Query, Scene, TaskSpec, Verdict
 
 
@@ -46,11 +46,7 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nearest < SAME_PLACE, Reason.SAME_PLACE),
         ((to_edge < 0) & (count > 1), Reason.NOT_UNIQUE_IN_IMAGE),
-        margin=checks.least(
-            checks.angle_margin(to_edge),
-            checks.share_margin(nearest, SAME_PLACE),
-            checks.level_margin(pose, LEVEL_TOLERANCE),
-        ),
+        margin=bearing_margin(to_edge, nearest, pose),
         shown=checks.evidence(
             (camera, place),
             (*jnp.nonzero(anchors, size=MAX_LABELS, fill_value=-1)[0],),

@@ -432,7 +432,7 @@ def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
         labels = tuple(sorted(labels))
     if task == "relative_distance":
         labels = (labels[0], *sorted(labels[1:]))
-    return (task, valid, labels, slots.images)
+    return (task, valid, labels, slots.images, slots.bound_image, slots.difficulty)
 
 
 def _reply(

@@ -9,7 +9,7 @@ from geometry_jax import scene_io
 from tests import scenes
 
 
-def test_a_pack_of_another_version_is_passed_over(
+def test_a_pack_of_another_version_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = scenes.room()
@@ -18,8 +18,9 @@ def test_a_pack_of_another_version_is_passed_over(
     with monkeypatch.context() as patch:
         patch.setattr(scene_io, "PACK_VERSION", 1)
         scene_io.save_packed(record, pack)
-    with pytest.raises(scene_io.OutdatedPackError, match="expected a packed scene of version"):
-        scene_io.load_packed(pack, folder)
+    with pytest.raises(ValueError, match=r"version 2, got 1\. Prepare the scene again, or delete"):
+        scene_io.load_scene(tmp_path, folder.name)
+    pack.unlink()
     loaded = scene_io.load_scene(tmp_path, folder.name)
     assert loaded.labels == record.labels
     np.testing.assert_allclose(loaded.scene.obb_center, record.scene.obb_center)
