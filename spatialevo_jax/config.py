@@ -130,6 +130,7 @@ class GrpoConfig:
     steps: int = 150
     lr: float = 4e-4
     warmup_steps: int = 5
+    final_lr_share: float = 1.0  # of `lr` at the last step; the way there is a straight line
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     clip_low: float = 0.2
@@ -140,6 +141,10 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
+        _require(
+            0.0 <= self.final_lr_share <= 1.0,
+            f"grpo.final_lr_share: expected a share in [0, 1], got {self.final_lr_share}.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,9 +58,11 @@ def _layer_matrices(params: Any) -> Any:
 
 
 def evolution_optimizer(config: GrpoConfig) -> optax.GradientTransformation:
-    """AdamW with a short linear rise, if any, and then a constant rate."""
+    """AdamW whose rate rises linearly in `warmup_steps` and then falls linearly to its share."""
     rise = optax.linear_schedule(0.0, config.lr, config.warmup_steps)
-    rate = rise if config.warmup_steps else config.lr
+    falling = max(config.steps - config.warmup_steps, 1)
+    fall = optax.linear_schedule(config.lr, config.final_lr_share * config.lr, falling)
+    rate = optax.join_schedules([rise, fall], [config.warmup_steps])
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.adamw(rate, weight_decay=config.weight_decay),

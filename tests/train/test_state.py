@@ -151,6 +151,16 @@ def test_evolution_without_a_rise_learns_from_its_first_step() -> None:
         np.testing.assert_allclose(change, -0.5, rtol=1e-3)
 
 
+def test_the_rate_of_evolution_falls_in_a_straight_line() -> None:
+    """Adam's first steps along a constant gradient are as long as the rate."""
+    tx = evolution_optimizer(GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2))
+    params, state, lengths = PARAMS, tx.init(PARAMS), []
+    for _ in range(7):
+        updates, state = tx.update(PARAMS, state, params)
+        lengths.append(-float(updates["layer"]["bias"][0, 0]))
+    np.testing.assert_allclose(lengths, [0.0, 0.25, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-3, atol=1e-6)
+
+
 def test_muon_turns_each_layer_by_itself() -> None:
     """Layers are stacked: one with a hundred times the gradient moves as far as its neighbour, and
     each along all directions alike.
