@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geometry_jax import batches
+from geometry_jax import batches, scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASKS, judge
 from geometry_jax.types import Query, Scene
@@ -172,6 +172,17 @@ def test_what_lies_in_the_padding_changes_nothing(rooms: Scene, asked, plain, se
             real = real & valid[:, None, :].reshape(ROOMS, 1, -1, *[1] * (leaf.ndim - 3))
         leaves[name] = np.where(real, leaf, (1 + rng.random(leaf.shape)).astype(leaf.dtype))
     same(judged(random_rooms.replace(rooms, **leaves), *asked), plain, asked[1])
+
+
+@settings(few, max_examples=2)  # every new size is compiled
+@given(objects=st.integers(1, 9), frames=st.integers(1, 9))
+def test_more_padding_changes_nothing(
+    rooms: Scene, asked, plain, objects: int, frames: int
+) -> None:
+    sizes = random_rooms.NUM_OBJECTS + objects, random_rooms.NUM_FRAMES + frames
+    each = [jax.tree.map(lambda leaf, r=room: np.asarray(leaf)[r], rooms) for room in range(ROOMS)]
+    wider = scene_io.stack_scenes([scene_io.pad_scene(scene, *sizes) for scene in each])
+    same(judged(wider, *asked), plain, asked[1])
 
 
 @few
