@@ -398,12 +398,9 @@ class _Steps:
             "rollout/unfinished_solver": 1.0 - float(np.mean(np.asarray(solved_out.finished))),
         }
         everywhere = jnp.asarray([task.name in config.data.tasks for task in TASKS])
-        for task, chance in zip(
-            TASKS,
-            np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere)),
-            strict=True,
-        ):
-            values[f"scheduler/probability/{task.name}"] = float(chance)
+        probability = np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere))
+        for task in config.data.tasks:
+            values[f"scheduler/probability/{task}"] = float(probability[TASK_IDS[task]])
         if step % config.evaluation.every == 0:
             _log_samples(
                 records,
