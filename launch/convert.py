@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2 or argv[1] not in DIRECTIONS:
         got = " ".join(argv[1:]) or "nothing"
         raise UserError(f"expected {' or '.join(DIRECTIONS)} after the command, got {got}.")
-    logging.set_verbosity(logging.WARNING)  # orbax tells every step of its work
+    logging.set_verbosity(logging.ERROR)  # orbax tells every step of its work
     jax.config.update("jax_platforms", "cpu")  # nothing is computed
     with user_errors(OSError, ValueError):
         done = convert(argv[1], Path(_SOURCE.value), Path(_TARGET.value))

@@ -13,11 +13,12 @@ is whole.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,22 +244,63 @@ def _fitting(layout: Layout, size: Callable[[str], int]) -> Layout:
 # --- ours ----------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class _Unread:
+    """A parameter that is read when it is its turn to be stored."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class _InTurn(ocp.type_handlers.NumpyHandler):
+    """Stores NumPy arrays as orbax does, but one after the other and without a copy of all."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(deepcopy_host_arrays=False)
+        self._progress = progress
+
+    async def serialize(
+        self, values: Sequence[Any], infos: Sequence[Any], args: Sequence[Any] | None = None
+    ) -> Sequence[Any]:
+        given = args or [ocp.SaveArgs()] * len(values)
+        for value, info, arg in self._progress(list(zip(values, infos, given, strict=True))):
+            for stored in await super().serialize([value.read()], [info], [arg]):
+                stored.result()
+        return []
+
+
 def save_orbax(source: HfFolder, target: Path, progress: Progress = iter) -> None:
-    """Writes our form. Memory holds the parameters, and orbax's buffers of a few chunks.
+    """Writes our form. Memory holds one parameter, and the chunks of it that are being written.
 
     Raises:
         ValueError: the target exists. OSError: no room, no permission, or the source went away.
     """
-    entries = weights.parameters(source.tensors, source.config)
+    tensors, config = source.tensors, source.config
+    unread = {}
+    for entry in weights.table(config):
+        unread[entry.ours] = _Unread(
+            weights.parameter_shape(entry, tensors, config),
+            tensors[weights.released_names(entry, config)[0]].dtype,
+            functools.partial(weights.parameter, entry, tensors, config),
+        )
     with whole_folder(target) as part:
         (part / COMPANIONS).mkdir()
         for companion in source.companions:
             shutil.copyfile(source.path / companion, part / COMPANIONS / companion)
         layout = json.dumps(dataclasses.asdict(source.layout), indent=1) + "\n"
         (part / LAYOUT).write_text(layout, encoding="utf-8")
-        params = weights.nested(dict(progress(entries)))
+        params = weights.nested(unread)
         chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK), params)
-        with _checkpointer() as checkpointer:
+        types = ocp.type_handlers.create_type_handler_registry((_Unread, _InTurn(progress)))
+        with ocp.Checkpointer(
+            # Weights hardly compress.
+            ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=types)
+        ) as checkpointer:
             args = ocp.args.PyTreeSave(params, save_args=chunked)
             checkpointer.save((part / PARAMS).absolute(), args=args)
 
@@ -327,9 +369,7 @@ def _parse_layout(path: Path, config: ModelConfig) -> Layout:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    # Weights hardly compress, and the limit (GB) keeps buffers small beside the parameters.
-    handler = ocp.PyTreeCheckpointHandler(use_compression=False, save_concurrent_gb=1)
-    return ocp.Checkpointer(handler)
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
 
 def _restore(path: Path, like: Any) -> Any:
@@ -340,6 +380,23 @@ def _restore(path: Path, like: Any) -> Any:
 
 
 # --- both ----------------------------------------------------------------------------------
+
+
+def load(path: Path, dtype: Any) -> tuple[ModelConfig, Params]:
+    """The model of a folder of either form: its configuration, and its parameters as NumPy arrays
+    of one type.
+
+    Raises:
+        ValueError, OSError: see `open_hf` and `open_orbax`.
+    """
+    _expect_folder(path)
+    if (path / CONFIG).is_file():
+        folder = open_hf(path)
+        return folder.config, weights.from_released(folder.tensors, folder.config, dtype=dtype)
+    checkpoint = open_orbax(path)
+    one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+    like = jax.tree.map(lambda _: one, abstract_params(checkpoint.config))
+    return checkpoint.config, _restore(path / PARAMS, like)
 
 
 @contextlib.contextmanager

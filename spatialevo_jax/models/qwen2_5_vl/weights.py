@@ -7,7 +7,8 @@ time, y, x). Each tensor keeps its type.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import jax
@@ -196,30 +197,41 @@ def from_released(
         ValueError: see `check`.
     """
     check(tensors, config)
-    return nested(dict(parameters(tensors, config, shardings=shardings, dtype=dtype)))
+    leaves = {}
+    for entry in table(config):
+        sharding = None if shardings is None else at(shardings, entry.ours)
+        leaves[entry.ours] = parameter(entry, tensors, config, sharding=sharding, dtype=dtype)
+    return nested(leaves)
 
 
-def parameters(
+def parameter(
+    entry: Entry,
     tensors: Mapping[str, Tensor],
     config: ModelConfig,
     *,
-    shardings: Params | None = None,
+    sharding: jax.sharding.Sharding | None = None,
     dtype: Any = None,
-) -> Iterator[tuple[str, Any]]:
-    """Each parameter of `from_released` by its dotted path, read when it is asked for; the tensors
-    are taken as checked.
-    """
-    ours = abstract_params(config)
-    for entry in table(config):
-        shape = at(ours, entry.ours).shape
-        parts = [tensors[name] for name in released_names(entry, config)]
-        stacked = _layers(config, entry) is not None
-        read = functools.partial(_read, parts, shape, entry.form, stacked=stacked, dtype=dtype)
-        if shardings is None:
-            yield entry.ours, read((slice(None),) * len(shape))
-        else:
-            sharding = at(shardings, entry.ours)
-            yield entry.ours, jax.make_array_from_callback(shape, sharding, _shared(read))
+) -> Any:
+    """One parameter of `from_released`; the tensors are taken as checked."""
+    shape = parameter_shape(entry, tensors, config)
+    parts = [tensors[name] for name in released_names(entry, config)]
+    stacked = _layers(config, entry) is not None
+    read = functools.partial(_read, parts, shape, entry.form, stacked=stacked, dtype=dtype)
+    if sharding is None:
+        return read((slice(None),) * len(shape))
+    return jax.make_array_from_callback(shape, sharding, _shared(read))
+
+
+def parameter_shape(
+    entry: Entry, tensors: Mapping[str, Tensor], config: ModelConfig
+) -> tuple[int, ...]:
+    """The shape of the parameter that these tensors make."""
+    first, *rest = tensors[released_names(entry, config)[0]].shape
+    layers = _layers(config, entry)
+    stack = () if layers is None else (layers,)
+    if entry.form == "same":
+        return (*stack, first, *rest)
+    return (*stack, math.prod(rest), first)
 
 
 def _shared(read: Callable[[Index], np.ndarray]) -> Callable[[Index | None], np.ndarray]:
@@ -236,7 +248,7 @@ def _shared(read: Callable[[Index], np.ndarray]) -> Callable[[Index | None], np.
 
 
 def _read(
-    parts: list[Tensor],
+    parts: Sequence[Tensor],
     shape: tuple[int, ...],
     form: Form,
     index: Index,
