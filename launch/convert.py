@@ -2,10 +2,12 @@
 
     python -m launch.convert from-hf --source=Qwen2.5-VL-3B-Instruct --target=checkpoints/3b
     python -m launch.convert to-hf --source=checkpoints/3b --target=export/3b
+    python -m launch.convert to-hf --source=runs/mine --target=export/mine
 
 The checkpoint keeps each tensor's type, and under hf/ the configuration, tokenizer, processor and
 generation files byte by byte: there and back gives the same folder. The target must not exist yet;
-it appears when it is whole, or not at all.
+it appears when it is whole, or not at all. Of a training run that began from such a folder, to-hf
+takes the latest checkpoint, and rounds its parameters to the types that they came with.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,7 @@ from tqdm import tqdm
 
 from launch.errors import UserError, run, user_errors
 from spatialevo_jax.models.qwen2_5_vl import folders, weights
+from spatialevo_jax.train import checkpoint
 
 DIRECTIONS = ("from-hf", "to-hf")
 
@@ -42,8 +45,16 @@ def convert(direction: str, source: Path, target: Path) -> str:
         left_out = f"; left out: {', '.join(folder.left_out)}" if folder.left_out else ""
         kept = f", {len(folder.companions)} other files in {target / folders.COMPANIONS}"
         return f"{target}: {len(folder.tensors)} tensors{kept}{left_out}"
-    checkpoint = folders.open_orbax(source)
-    folders.save_hf(checkpoint, target, _bar(len(weights.table(checkpoint.config))))
+    if (source / "checkpoints").is_dir():
+        if not (source / folders.COMPANIONS).is_dir():
+            raise UserError(
+                f"{source}: expected a run that began from a model folder; this one began from "
+                "random weights and has no released form."
+            )
+        folder = folders.open_orbax(source, checkpoint.latest_folder(source), "params")
+    else:
+        folder = folders.open_orbax(source)
+    folders.save_hf(folder, target, _bar(len(weights.table(folder.config))))
     written = len(list(target.glob("*.safetensors")))
     return f"{target}: {written} safetensors files, {len(list(target.iterdir())) - written} others"
 

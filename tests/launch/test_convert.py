@@ -4,12 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from launch import convert
 from launch.errors import UserError
+from spatialevo_jax.config import DataConfig, EvaluationConfig, TrainConfig
+from spatialevo_jax.models.qwen2_5_vl.config import sized
+from spatialevo_jax.tokenizer import train_tokenizer
+from spatialevo_jax.train import checkpoint, loop
 from tests.models.qwen2_5_vl.released import TIED, contents, random_tensors, write_folder
 
 
@@ -48,6 +54,37 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     (source / "pytorch_model.bin").write_bytes(b"")
     command("from-hf", source=source, target=tmp_path / "ours")
     assert "left out: pytorch_model.bin" in capsys.readouterr().out
+
+
+def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
+    rooms_root: Path, tmp_path: Path
+) -> None:
+    """Nothing is learnt here: float32 copies of bfloat16 weights must come back to the byte."""
+    tokenizer = tmp_path / "tokenizer"
+    train_tokenizer(["How far is the lamp from the table?"], 300, tokenizer)
+    model = sized("tiny", vocab_size=320)
+    source = write_folder(
+        tmp_path / "hf", model, random_tensors(model), files=2, companions=contents(tokenizer)
+    )
+    command("from-hf", source=source, target=tmp_path / "ours")
+    data = DataConfig(scenes=rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1))
+    evaluation = EvaluationConfig(questions_per_task=1)
+    config = TrainConfig(model=str(tmp_path / "ours"), data=data, evaluation=evaluation)
+    run = loop.open_run(config, tmp_path / "run")
+    assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}
+    with pytest.raises(UserError, match="checkpoints: expected a checkpoint, found none"):
+        command("to-hf", source=tmp_path / "run", target=tmp_path / "early")
+    checkpoint.save(run.checkpoints, run.state)
+    run.checkpoints.wait_until_finished()
+    run.checkpoints.close()
+    command("to-hf", source=tmp_path / "run", target=tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_a_run_from_random_weights_has_no_released_form(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="began from random weights and has no released form"):
+        command("to-hf", source=tmp_path / "run", target=tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ Ours:
 
     params/        the parameters, an orbax checkpoint; each keeps the type of its tensors
     hf/            every other file of the released folder, byte by byte
-    layout.json    which tensors stood in which safetensors file, in the order of their bytes
+    layout.json    which tensors stood in which safetensors file, in the order of their bytes, and
+                   the types of the parameters
 
 so that the way back gives the same files. A folder is written beside its place and renamed when it
-is whole.
+is whole. The folder of a training run that began from a model has hf/ and layout.json too, and its
+checkpoints in place of params/.
 """
 
 import contextlib
@@ -55,6 +57,7 @@ class Layout:
 
     files: dict[str, tuple[str, ...]]  # file -> names as stored there, in the order of their bytes
     index_metadata: dict[str, Any] | None  # None: one file without an index
+    dtypes: dict[str, str]  # types of the parameters, by their dotted paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +79,23 @@ class OrbaxFolder:
     path: Path
     config: ModelConfig
     layout: Layout
-    dtypes: dict[str, np.dtype]  # of the parameters, by their dotted paths
+    stored: Path  # the orbax checkpoint
+    branch: str  # dotted path of the parameters in it, with a dot at its end unless empty
+
+    def dtype(self, path: str) -> np.dtype:
+        """The type that the parameter at a dotted path has in the released form."""
+        return np.dtype(self.layout.dtypes[path])
 
     def parameter(self, path: str) -> np.ndarray:
-        """The parameter at a dotted path.
+        """The parameter at a dotted path, in that type.
 
         Raises:
             ValueError, OSError: its bytes can't be read.
         """
-        like = weights.nested({path: ocp.RestoreArgs(restore_type=np.ndarray)})
+        place = f"{self.branch}{path}"
+        one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=self.dtype(path))
         try:
-            return weights.at(_restore(self.path / PARAMS, like), path)
+            return weights.at(_restore(self.stored, weights.nested({place: one})), place)
         except ValueError as error:
             raise ValueError(f"{self.path}: {path}: {error}") from error
 
@@ -121,6 +130,9 @@ def open_hf(path: Path) -> HfFolder:
         weights.check(tensors, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for entry in weights.table(config):
+        first = weights.released_names(entry, config)[0]
+        layout.dtypes[entry.ours] = tensors[first].dtype.name
     companions, left_out = [], []
     for entry in sorted(path.iterdir()):
         if entry.name in (*layout.files, INDEX):
@@ -142,7 +154,7 @@ def _read_layout(path: Path) -> tuple[Layout, dict[str, StoredTensor]]:
         raise FileNotFoundError(f"{path}: expected {SINGLE} or {INDEX}, found {found}.")
     if single.is_file():
         stored = safetensors_io.read_header(single)
-        return Layout({SINGLE: tuple(stored)}, None), stored
+        return Layout({SINGLE: tuple(stored)}, None, {}), stored
     fields = read_json(index)
     places, metadata = fields.get("weight_map"), fields.get("metadata", {})
     if not isinstance(places, dict) or not isinstance(metadata, dict):
@@ -163,7 +175,7 @@ def _read_layout(path: Path) -> tuple[Layout, dict[str, StoredTensor]]:
             stored |= held
         if name not in files[file]:
             raise ValueError(f"{path / file}: {name}: expected this tensor here, found none.")
-    return Layout(files, metadata), stored
+    return Layout(files, metadata, {}), stored
 
 
 def _plain(name: str, suffix: str) -> bool:
@@ -190,7 +202,7 @@ def save_hf(source: OrbaxFolder, target: Path, progress: Progress = iter) -> Non
         return weights.EMBEDDING if released_name(name) not in homes else released_name(name)
 
     def form(name: str) -> tuple[np.dtype, tuple[int, ...]]:
-        return source.dtypes[homes[home(name)].ours], shapes[home(name)]
+        return source.dtype(homes[home(name)].ours), shapes[home(name)]
 
     def size(name: str) -> int:
         dtype, shape = form(name)
@@ -238,7 +250,7 @@ def _fitting(layout: Layout, size: Callable[[str], int]) -> Layout:
         f"model-{number:05d}-of-{len(parts):05d}.safetensors": tuple(names)
         for number, names in enumerate(parts, 1)
     }
-    return Layout(files, layout.index_metadata or {})
+    return dataclasses.replace(layout, files=files, index_metadata=layout.index_metadata or {})
 
 
 # --- ours ----------------------------------------------------------------------------------
@@ -285,15 +297,11 @@ def save_orbax(source: HfFolder, target: Path, progress: Progress = iter) -> Non
     for entry in weights.table(config):
         unread[entry.ours] = _Unread(
             weights.parameter_shape(entry, tensors, config),
-            tensors[weights.released_names(entry, config)[0]].dtype,
+            np.dtype(source.layout.dtypes[entry.ours]),
             functools.partial(weights.parameter, entry, tensors, config),
         )
     with whole_folder(target) as part:
-        (part / COMPANIONS).mkdir()
-        for companion in source.companions:
-            shutil.copyfile(source.path / companion, part / COMPANIONS / companion)
-        layout = json.dumps(dataclasses.asdict(source.layout), indent=1) + "\n"
-        (part / LAYOUT).write_text(layout, encoding="utf-8")
+        _write_companions(source, part)
         params = weights.nested(unread)
         chunked = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK), params)
         types = ocp.type_handlers.create_type_handler_registry((_Unread, _InTurn(progress)))
@@ -305,27 +313,47 @@ def save_orbax(source: HfFolder, target: Path, progress: Progress = iter) -> Non
             checkpointer.save((part / PARAMS).absolute(), args=args)
 
 
-def open_orbax(path: Path) -> OrbaxFolder:
+def _write_companions(source: HfFolder | OrbaxFolder, target: Path) -> None:
+    """All of our form but the parameters."""
+    if isinstance(source, HfFolder):
+        files = [source.path / name for name in source.companions]
+    else:
+        files = sorted((source.path / COMPANIONS).iterdir())
+    part = target / f".{LAYOUT}.part"
+    part.write_text(json.dumps(dataclasses.asdict(source.layout), indent=1) + "\n")
+    part.replace(target / LAYOUT)
+    with whole_folder(target / COMPANIONS) as companions:
+        for file in files:
+            shutil.copyfile(file, companions / file.name)
+
+
+def open_orbax(path: Path, stored: Path | None = None, branch: str = "") -> OrbaxFolder:
     """Reads all but the parameters' values, and checks that they are those of the configuration.
+
+    Args:
+        stored: the orbax checkpoint, where it is not `params/`: one of a training run.
+        branch: the branch of its tree that holds the parameters, such as `params`.
 
     Raises:
         OSError: a file is missing. ValueError: a file is damaged, or a parameter is missing,
-            unknown, of another shape or of no float type.
+            unknown, of another shape or of another type.
     """
     _expect_folder(path)
-    for part in (PARAMS, COMPANIONS):
-        if not (path / part).is_dir():
+    for part in (path / COMPANIONS, stored or path / PARAMS):
+        if not part.is_dir():
             raise FileNotFoundError(
                 f"{path}: expected the folders {PARAMS} and {COMPANIONS}, as from-hf writes them; "
-                f"found no {part}."
+                f"found no {part.name}."
             )
     config = read_config(path / COMPANIONS / CONFIG)
     layout = _parse_layout(path / LAYOUT, config)
+    checkpoint = stored or path / PARAMS
     with _checkpointer() as checkpointer:
-        metadata = checkpointer.metadata((path / PARAMS).absolute())
+        metadata = checkpointer.metadata(checkpoint.absolute())
     if metadata.item_metadata is None:
-        raise ValueError(f"{path / PARAMS}: expected a complete orbax checkpoint, found a part.")
-    found = _by_path(metadata.item_metadata.tree)
+        raise ValueError(f"{checkpoint}: expected a complete orbax checkpoint, found a part.")
+    tree = metadata.item_metadata.tree
+    found = _by_path(tree[branch] if branch else tree)
     expected = _by_path(abstract_params(config))
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -337,10 +365,13 @@ def open_orbax(path: Path) -> OrbaxFolder:
                 f"{path}: {name}: expected the shape {expected[name].shape}, "
                 f"got {found[name].shape}."
             )
-        if found[name].dtype not in weights.TYPES:
-            raise ValueError(f"{path}: {name}: expected a float type, got {found[name].dtype}.")
-    dtypes = {name: np.dtype(leaf.dtype) for name, leaf in found.items()}
-    return OrbaxFolder(path, config, layout, dtypes)
+        # Training computes on float32 copies; the way back rounds them to what they came from.
+        types = {layout.dtypes[name]} | ({"float32"} if branch else set())
+        if np.dtype(found[name].dtype).name not in types:
+            raise ValueError(
+                f"{path}: {name}: expected the type {layout.dtypes[name]}, got {found[name].dtype}."
+            )
+    return OrbaxFolder(path, config, layout, checkpoint, f"{branch}." if branch else "")
 
 
 def _by_path(tree: Params) -> dict[str, Any]:
@@ -350,9 +381,18 @@ def _by_path(tree: Params) -> dict[str, Any]:
 
 def _parse_layout(path: Path, config: ModelConfig) -> Layout:
     fields = read_json(path)
-    files, metadata = fields.get("files"), fields.get("index_metadata")
-    if not isinstance(files, dict) or not isinstance(metadata, dict | None):
-        raise ValueError(f"{path}: expected the objects files and index_metadata.")
+    files, metadata, dtypes = (fields.get(x) for x in ("files", "index_metadata", "dtypes"))
+    if not (
+        isinstance(files, dict) and isinstance(metadata, dict | None) and isinstance(dtypes, dict)
+    ):
+        raise ValueError(f"{path}: expected the objects files, index_metadata and dtypes.")
+    known = [dtype.name for dtype in weights.TYPES]
+    for entry in weights.table(config):
+        if dtypes.get(entry.ours) not in known:
+            raise ValueError(
+                f"{path}: {entry.ours}: expected the type {', '.join(known)}, "
+                f"got {dtypes.get(entry.ours)!r:.40}."
+            )
     needed = set(weights.released_shapes(config))
     allowed = needed | ({weights.HEAD} if config.text.tie_word_embeddings else set())
     seen: set[str] = set()
@@ -365,7 +405,7 @@ def _parse_layout(path: Path, config: ModelConfig) -> Layout:
             seen.add(released_name(name))
     if needed - seen:
         raise ValueError(f"{path}: {min(needed - seen)}: expected this tensor, found none.")
-    return Layout({file: tuple(names) for file, names in files.items()}, metadata)
+    return Layout({file: tuple(names) for file, names in files.items()}, metadata, dtypes)
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -382,21 +422,35 @@ def _restore(path: Path, like: Any) -> Any:
 # --- both ----------------------------------------------------------------------------------
 
 
-def load(path: Path, dtype: Any) -> tuple[ModelConfig, Params]:
-    """The model of a folder of either form: its configuration, and its parameters as NumPy arrays
-    of one type.
+def open_either(path: Path) -> HfFolder | OrbaxFolder:
+    """A model folder of either form.
 
     Raises:
         ValueError, OSError: see `open_hf` and `open_orbax`.
     """
-    _expect_folder(path)
-    if (path / CONFIG).is_file():
-        folder = open_hf(path)
-        return folder.config, weights.from_released(folder.tensors, folder.config, dtype=dtype)
-    checkpoint = open_orbax(path)
+    return open_hf(path) if (path / CONFIG).is_file() else open_orbax(path)
+
+
+def load(source: HfFolder | OrbaxFolder, dtype: Any) -> Params:
+    """All parameters as NumPy arrays of one type.
+
+    Raises:
+        ValueError, OSError: their bytes can't be read.
+    """
+    if isinstance(source, HfFolder):
+        return weights.from_released(source.tensors, source.config, dtype=dtype)
     one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
-    like = jax.tree.map(lambda _: one, abstract_params(checkpoint.config))
-    return checkpoint.config, _restore(path / PARAMS, like)
+    like = jax.tree.map(lambda _: one, abstract_params(source.config))
+    return _restore(source.stored, like)
+
+
+def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:
+    """Puts all but the parameters into the folder of a run, so that its checkpoints can be
+    converted; returns where the tokenizer is. What is there already stays.
+    """
+    if not (workdir / COMPANIONS).is_dir():
+        _write_companions(source, workdir)
+    return workdir / COMPANIONS
 
 
 @contextlib.contextmanager

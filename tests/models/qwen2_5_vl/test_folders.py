@@ -105,10 +105,27 @@ def test_transformers_loads_the_folder_and_gives_the_same_logits(
 
 
 def test_a_folder_loads_as_parameters(released: Path, ours: Path) -> None:
-    (config, from_hf), (other, from_ours) = (folders.load(p, np.float32) for p in (released, ours))
-    assert config == other and (config.vision, config.text) == (TIED.vision, TIED.text)
+    opened = [folders.open_either(path) for path in (released, ours)]
+    assert opened[0].config == opened[1].config
+    assert (opened[0].config.vision, opened[0].config.text) == (TIED.vision, TIED.text)
+    from_hf, from_ours = (folders.load(folder, np.float32) for folder in opened)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), from_hf, from_ours)
     assert {leaf.dtype for leaf in jax.tree.leaves(from_hf)} == {np.dtype(np.float32)}
+
+
+def test_a_run_takes_all_but_the_parameters_along(
+    released: Path, ours: Path, tmp_path: Path
+) -> None:
+    expected = {n: x for n, x in contents(ours).items() if not n.startswith("params/")}
+    for path in (released, ours):
+        workdir = tmp_path / path.name
+        workdir.mkdir()
+        place = folders.begin_run(folders.open_either(path), workdir)
+        assert (place / "tokenizer.json").is_file()
+        assert contents(workdir) == expected
+        (place / "tokenizer.json").write_text("mine")
+        folders.begin_run(folders.open_either(path), workdir)
+        assert (place / "tokenizer.json").read_text() == "mine"
 
 
 def test_a_tied_head_that_was_stored_is_stored_again(tmp_path: Path) -> None:
@@ -292,6 +309,10 @@ def count_norm(params: dict[str, Any]) -> None:
         ),
         (edit("layout.json", lambda x: x["files"].update(a=["b"])), "expected lists of tensors"),
         (
+            edit("layout.json", lambda x: x["dtypes"].popitem()),
+            r"\S+: expected the type float32, bf",
+        ),
+        (
             edit("layout.json", lambda x: x["files"][FIRST].append(EMBEDDING)),
             f"{EMBEDDING}: unknown tensor, or there twice",
         ),
@@ -301,7 +322,10 @@ def count_norm(params: dict[str, Any]) -> None:
         (spoilt_params(drop_norm), r"text\.norm\.norm\.scale: expected this parameter, found none"),
         (spoilt_params(add_head), r"text\.head\.kernel: the model has no such parameter"),
         (spoilt_params(cut_norm), r"text\.norm\.norm\.scale: expected the shape \(40,\), got"),
-        (spoilt_params(count_norm), r"text\.norm\.norm\.scale: expected a float type, got int32"),
+        (
+            spoilt_params(count_norm),
+            r"text\.norm\.norm\.scale: expected the type float32, got int32",
+        ),
     ],
 )
 def test_a_fault_of_our_folder_is_named_and_leaves_nothing(
@@ -321,7 +345,7 @@ def test_what_is_no_model_folder_is_an_error(tmp_path: Path, form: str) -> None:
         path.write_text("")
     elif form == "other":
         path.mkdir()
-    for read in (folders.open_hf, folders.open_orbax, lambda p: folders.load(p, np.float32)):
+    for read in (folders.open_hf, folders.open_orbax, folders.open_either):
         with pytest.raises(OSError, match=str(path)):
             read(path)
 
