@@ -120,7 +120,7 @@ def open_hf(path: Path) -> HfFolder:
     """
     _expect_folder(path)
     config = read_config(path / CONFIG)
-    layout, stored = _read_layout(path)
+    files, metadata, stored = _read_files(path)
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
         if released_name(name) in tensors:
@@ -130,15 +130,17 @@ def open_hf(path: Path) -> HfFolder:
         weights.check(tensors, config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for entry in weights.table(config):
-        first = weights.released_names(entry, config)[0]
-        layout.dtypes[entry.ours] = tensors[first].dtype.name
+    dtypes = {
+        entry.ours: tensors[weights.released_names(entry, config)[0]].dtype.name
+        for entry in weights.table(config)
+    }
     companions, left_out = [], []
     for entry in sorted(path.iterdir()):
-        if entry.name in (*layout.files, INDEX):
+        if entry.name in (*files, INDEX):
             continue
         weight = entry.name.endswith(WEIGHT_SUFFIXES)
         (left_out if weight or not entry.is_file() else companions).append(entry.name)
+    layout = Layout(files, metadata, dtypes)
     return HfFolder(path, config, layout, tensors, tuple(companions), tuple(left_out))
 
 
@@ -147,14 +149,17 @@ def _expect_folder(path: Path) -> None:
         raise FileNotFoundError(f"{path}: expected a model folder, found none.")
 
 
-def _read_layout(path: Path) -> tuple[Layout, dict[str, StoredTensor]]:
+def _read_files(
+    path: Path,
+) -> tuple[dict[str, tuple[str, ...]], dict[str, Any] | None, dict[str, StoredTensor]]:
+    """The names in each file, the metadata of the index if there is one, and all tensors."""
     single, index = (path / name for name in (SINGLE, INDEX))
     if single.is_file() == index.is_file():
         found = "both" if single.is_file() else "neither"
         raise FileNotFoundError(f"{path}: expected {SINGLE} or {INDEX}, found {found}.")
     if single.is_file():
         stored = safetensors_io.read_header(single)
-        return Layout({SINGLE: tuple(stored)}, None, {}), stored
+        return {SINGLE: tuple(stored)}, None, stored
     fields = read_json(index)
     places, metadata = fields.get("weight_map"), fields.get("metadata", {})
     if not isinstance(places, dict) or not isinstance(metadata, dict):
@@ -175,7 +180,7 @@ def _read_layout(path: Path) -> tuple[Layout, dict[str, StoredTensor]]:
             stored |= held
         if name not in files[file]:
             raise ValueError(f"{path / file}: {name}: expected this tensor here, found none.")
-    return Layout(files, metadata, {}), stored
+    return files, metadata, stored
 
 
 def _plain(name: str, suffix: str) -> bool:
@@ -440,8 +445,9 @@ def load(source: HfFolder | OrbaxFolder, dtype: Any) -> Params:
     if isinstance(source, HfFolder):
         return weights.from_released(source.tensors, source.config, dtype=dtype)
     one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
-    like = jax.tree.map(lambda _: one, abstract_params(source.config))
-    return _restore(source.stored, like)
+    like = {f"{source.branch}{entry.ours}": one for entry in weights.table(source.config)}
+    restored = _restore(source.stored, weights.nested(like))
+    return weights.at(restored, source.branch[:-1]) if source.branch else restored
 
 
 def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:

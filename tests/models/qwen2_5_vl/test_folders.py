@@ -128,6 +128,25 @@ def test_a_run_takes_all_but_the_parameters_along(
         assert (place / "tokenizer.json").read_text() == "mine"
 
 
+def test_parameters_of_a_run_are_rounded_to_the_types_they_came_with(
+    ours: Path, tmp_path: Path
+) -> None:
+    def learnt(x: np.ndarray) -> np.ndarray:
+        return x.astype(np.float32) * np.float32(1.01)
+
+    before = folders.load(folders.open_orbax(ours), np.float32)
+    after = jax.tree.map(learnt, before)
+    ocp.PyTreeCheckpointer().save(tmp_path / "state", {"params": after, "step": np.int32(3)})
+    opened = folders.open_orbax(ours, tmp_path / "state", "params")
+    jax.tree.map(np.testing.assert_array_equal, folders.load(opened, np.float32), after)
+    folders.save_hf(opened, tmp_path / "hf")
+    got, kept = folders.open_hf(tmp_path / "hf"), folders.open_hf(tmp_path / "hf").tensors
+    assert got.layout.dtypes == opened.layout.dtypes
+    for name, tensor in weights.to_released(after, TIED).items():
+        rounded = tensor.astype(kept[name].dtype)  # to nearest
+        np.testing.assert_array_equal(kept[name][:], rounded, strict=True)
+
+
 def test_a_tied_head_that_was_stored_is_stored_again(tmp_path: Path) -> None:
     tensors = random_tensors(TIED)
     tensors[HEAD] = tensors[EMBEDDING]
