@@ -24,10 +24,8 @@ from spatialevo_jax.train import checkpoint
 
 DIRECTIONS = ("from-hf", "to-hf")
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder to read.", required=True)
-_TARGET = flags.DEFINE_string(
-    "target", None, "Folder to write; it must not exist.", allow_override=True, required=True
-)
+_SOURCE = flags.DEFINE_string("source", None, "Folder to read.")
+_TARGET = flags.DEFINE_string("target", None, "Folder to write; it must not exist.")
 
 
 def _bar(total: int) -> folders.Progress:
@@ -35,6 +33,18 @@ def _bar(total: int) -> folders.Progress:
         return tqdm(items, total=total, desc="convert", unit="parameter", disable=None)
 
     return progress
+
+
+def _open_ours(source: Path) -> folders.OrbaxFolder:
+    """A checkpoint of from-hf, or the latest one of a training run."""
+    if not (source / "checkpoints").is_dir():
+        return folders.open_orbax(source)
+    if not (source / folders.COMPANIONS).is_dir():
+        raise UserError(
+            f"{source}: expected a run that began from a model folder; this one began from random "
+            "weights and has no released form."
+        )
+    return folders.open_orbax(source, checkpoint.latest_folder(source), "params")
 
 
 def convert(direction: str, source: Path, target: Path) -> str:
@@ -45,15 +55,7 @@ def convert(direction: str, source: Path, target: Path) -> str:
         left_out = f"; left out: {', '.join(folder.left_out)}" if folder.left_out else ""
         kept = f", {len(folder.companions)} other files in {target / folders.COMPANIONS}"
         return f"{target}: {len(folder.tensors)} tensors{kept}{left_out}"
-    if (source / "checkpoints").is_dir():
-        if not (source / folders.COMPANIONS).is_dir():
-            raise UserError(
-                f"{source}: expected a run that began from a model folder; this one began from "
-                "random weights and has no released form."
-            )
-        folder = folders.open_orbax(source, checkpoint.latest_folder(source), "params")
-    else:
-        folder = folders.open_orbax(source)
+    folder = _open_ours(source)
     folders.save_hf(folder, target, _bar(len(weights.table(folder.config))))
     written = len(list(target.glob("*.safetensors")))
     return f"{target}: {written} safetensors files, {len(list(target.iterdir())) - written} others"
@@ -63,10 +65,15 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2 or argv[1] not in DIRECTIONS:
         got = " ".join(argv[1:]) or "nothing"
         raise UserError(f"expected {' or '.join(DIRECTIONS)} after the command, got {got}.")
-    logging.set_verbosity(logging.ERROR)  # orbax tells every step of its work
+    if not _SOURCE.value or not _TARGET.value:
+        raise UserError("--source and --target are needed; see --help.")
+    logging.set_verbosity(logging.FATAL)  # orbax tells its steps, and its errors twice
     jax.config.update("jax_platforms", "cpu")  # nothing is computed
-    with user_errors(OSError, ValueError):
-        done = convert(argv[1], Path(_SOURCE.value), Path(_TARGET.value))
+    try:
+        with user_errors(OSError, ValueError):
+            done = convert(argv[1], Path(_SOURCE.value), Path(_TARGET.value))
+    except KeyboardInterrupt as stop:
+        raise UserError("stopped; nothing was written.") from stop
     print(done)
 
 

@@ -212,9 +212,8 @@ def _policy(
     if not folder.is_dir():
         train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
     tokenizer = load_tokenizer(folder)
-    return *qwen.build(
-        sized(config.model, _padded_vocabulary(len(tokenizer))), config.seed
-    ), tokenizer
+    model = sized(config.model, _padded_vocabulary(len(tokenizer)))
+    return *qwen.build(model, config.seed), tokenizer
 
 
 def _padded_vocabulary(tokens: int) -> int:

@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 
 from launch import convert
 from launch.errors import UserError
-from spatialevo_jax.config import DataConfig, EvaluationConfig, TrainConfig
+from spatialevo_jax.config import DataConfig, TrainConfig
 from spatialevo_jax.models.qwen2_5_vl.config import sized
 from spatialevo_jax.tokenizer import train_tokenizer
 from spatialevo_jax.train import checkpoint, loop
@@ -23,11 +23,11 @@ from tests.models.qwen2_5_vl.released import TIED, contents, random_tensors, wri
 def parsed_flags() -> None:
     """The command's flags, as if the command line had been read."""
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["convert", "--source=unused", "--target=unused"])
+        flags.FLAGS.mark_as_parsed()
 
 
-def command(*words: str, source: Path, target: Path) -> None:
-    with flagsaver.flagsaver(source=str(source), target=str(target)):
+def command(*words: str, source: Path | None, target: Path) -> None:
+    with flagsaver.flagsaver(source=source and str(source), target=str(target)):
         convert.main(["convert", *words])
 
 
@@ -57,7 +57,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
-    rooms_root: Path, tmp_path: Path
+    rooms_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is learnt here: float32 copies of bfloat16 weights must come back to the byte."""
     tokenizer = tmp_path / "tokenizer"
@@ -67,9 +67,9 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
         tmp_path / "hf", model, random_tensors(model), files=2, companions=contents(tokenizer)
     )
     command("from-hf", source=source, target=tmp_path / "ours")
-    data = DataConfig(scenes=rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1))
-    evaluation = EvaluationConfig(questions_per_task=1)
-    config = TrainConfig(model=str(tmp_path / "ours"), data=data, evaluation=evaluation)
+    monkeypatch.setattr(loop.scoring, "build_items", lambda *_: [])  # nothing is asked here
+    data = DataConfig(rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1))
+    config = TrainConfig(model=str(tmp_path / "ours"), data=data)
     run = loop.open_run(config, tmp_path / "run")
     assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}
     with pytest.raises(UserError, match="checkpoints: expected a checkpoint, found none"):
@@ -98,6 +98,11 @@ def test_a_run_from_random_weights_has_no_released_form(tmp_path: Path) -> None:
 def test_a_direction_is_needed(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         command(*words, source=tmp_path, target=tmp_path / "out")
+
+
+def test_both_folders_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--source and --target are needed"):
+        command("to-hf", source=None, target=tmp_path / "out")
 
 
 @pytest.mark.parametrize("direction", convert.DIRECTIONS)
