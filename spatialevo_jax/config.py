@@ -168,8 +168,8 @@ class EvaluationConfig:
 class TrainConfig:
     """One run: rooms, policy, warm start, self-evolution."""
 
-    model: str = "tiny"
-    vocab_size: int = 768  # of the tokenizer that is trained when the model folder brings none
+    model: str = "tiny"  # a size, or a model folder: released, or as launch.convert writes it
+    vocab_size: int = 768  # of the tokenizer that is trained for a size; a folder brings its own
     seed: int = 0
     reward: RewardSource = "geometry"
     alpha: float = 0.1  # share of the format in both rewards

@@ -28,6 +28,21 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
         checkpoints.save(step, args=ocp.args.StandardSave(_storable(state)))
 
 
+def latest_folder(workdir: Path) -> Path:
+    """Where orbax keeps the latest complete state of a run; its parameters are the branch `params`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder = (workdir / "checkpoints").absolute()
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(folder, options=options) as checkpoints:
+        latest = checkpoints.latest_step()
+    if latest is None:
+        raise FileNotFoundError(f"{folder}: expected a checkpoint, found none.")
+    return folder / str(latest) / "default"
+
+
 def restore(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
     """The latest complete state, with the shapes, types and shardings of `like`; None when there is
     none.

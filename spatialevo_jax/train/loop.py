@@ -24,15 +24,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, rewards
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
 from spatialevo_jax.evaluation import held_out as scoring
-from spatialevo_jax.models.qwen2_5_vl import images
+from spatialevo_jax.models.qwen2_5_vl import folders, images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.models.qwen2_5_vl.config import sized
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, sized
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
@@ -153,17 +154,12 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
-    """Loads rooms, trains or reads the tokenizer, builds the policy."""
+    """Loads rooms, trains or reads the tokenizer, builds or reads the policy."""
     train, val = load_rooms(config.data, "train"), load_rooms(config.data, "val")
     sizes = (1, 2, config.data.scene_frames)
     rows = row_source(train, sizes, config.seed)
-    folder = workdir / "tokenizer"
-    if not folder.is_dir():
-        train_tokenizer(_tokenizer_texts(config, train, rows), config.vocab_size, folder)
-    tokenizer = load_tokenizer(folder)
-    ids = special_ids(tokenizer)
-    model = sized(config.model, _padded_vocabulary(len(tokenizer)))
-    policy, params = qwen.build(model, config.seed)
+    policy, params, tokenizer = _policy(config, workdir, train, rows)
+    ids, model = special_ids(tokenizer), policy.config
     side = config.data.image_size // model.vision.patch_size
     encoder = packing.ChatEncoder(
         tokenizer,
@@ -193,6 +189,31 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         scheduler=accuracy_scheduler(len(TASKS), **dataclasses.asdict(config.scheduler)),
     )
     return setup, params
+
+
+def _policy(
+    config: TrainConfig, workdir: Path, rooms: RoomSet, rows: RowSource
+) -> tuple[qwen.Policy, qwen.Params, PreTrainedTokenizerBase]:
+    """Of a model folder with its tokenizer, or of a size, random, with a tokenizer trained here."""
+    path = Path(config.model)
+    if config.model not in SIZES and path.is_dir():
+        source = folders.open_either(path)
+        tokenizer = load_tokenizer(folders.begin_run(source, workdir))
+        size = source.config.text.vocab_size
+        if len(tokenizer) > size:
+            raise ValueError(
+                f"{path}: expected a tokenizer of at most the model's {size} tokens, "
+                f"got {len(tokenizer)}."
+            )
+        params = jax.device_put(folders.load(source, np.float32))
+        return qwen.Policy(source.config), params, tokenizer
+    sized(config.model)  # an unknown one is said before a tokenizer is trained for it
+    folder = workdir / "tokenizer"
+    if not folder.is_dir():
+        train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
+    tokenizer = load_tokenizer(folder)
+    model = sized(config.model, _padded_vocabulary(len(tokenizer)))
+    return *qwen.build(model, config.seed), tokenizer
 
 
 def _padded_vocabulary(tokens: int) -> int:

@@ -144,7 +144,9 @@ def sized(name: str, vocab_size: int | None = None) -> ModelConfig:
         ValueError: unknown size.
     """
     if name not in SIZES:
-        raise ValueError(f"model: expected one of {', '.join(SIZES)}, got {name!r}.")
+        raise ValueError(
+            f"model: expected one of {', '.join(SIZES)} or a model folder, got {name!r}."
+        )
     config = SIZES[name]
     if vocab_size is None:
         return config

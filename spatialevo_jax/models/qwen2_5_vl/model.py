@@ -11,6 +11,7 @@ Everything above this file holds that dict (layers stacked on the first axis) an
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -73,8 +74,9 @@ def build(config: ModelConfig, seed: int) -> tuple[Policy, Params]:
     return Policy(config), init()
 
 
+@functools.cache
 def abstract_params(config: ModelConfig) -> Params:
-    """Shapes and types of the parameters, without any memory."""
+    """Shapes and types of the parameters, without any memory. Shared: not to be changed."""
     return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0)))))
 
 
