@@ -5,9 +5,9 @@ scene; one that only another task can read is the wrong task. Nothing is guessed
 leaves something open has a reason.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASKS
@@ -24,8 +24,7 @@ JOINTS = re.compile(r",? and |,? or |, ?")
 Names = Mapping[str, str | Reason]
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What a question says. `slots` are complete where `reason` is OK; else they hold what was
     understood, "" for a label that was not.
     """

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -56,8 +57,9 @@ class Given:
 NOTHING_GIVEN = Given()
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+# Named tuples, for all that is built for each of many thousand requests: a frozen dataclass takes
+# four times as long to build.
+class Request(NamedTuple):
     """One question about the frames shown (indices into the record's frames)."""
 
     record: SceneRecord
@@ -70,8 +72,7 @@ class Request:
     min_visibility: float = MIN_VISIBILITY  # share of an object that an image must show
 
 
-@dataclasses.dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The environment's answer to one request."""
 
     valid: bool
@@ -127,7 +128,7 @@ def _read(request: Request, rules: Convention) -> extract.Reading:
         reading = extract.read(request.task, request.question, labels)
         if reading.reason or len(reading.slots.images) >= len(spec.roles):
             return reading
-        return dataclasses.replace(reading, reason=Reason.MISSING_ROLE)
+        return reading._replace(reason=Reason.MISSING_ROLE)
     given = _given(request, rules)
     if given.reason is not Reason.OK:
         return given
@@ -140,7 +141,7 @@ def _read(request: Request, rules: Convention) -> extract.Reading:
             reading = extract.Reading(slots, extract.clash(slots))
     if reading.reason is Reason.OK and not _has_images(spec, reading.slots):
         images = rules.default_images[len(spec.roles)]
-        slots = dataclasses.replace(reading.slots, images=images)
+        slots = reading.slots._replace(images=images)
         reading = extract.Reading(slots, Reason.OK if images else Reason.MISSING_ROLE)
     if rules.published and request.task == "position_cam_reg":
         return _published_region(request, reading)
@@ -154,7 +155,7 @@ def _published_region(request: Request, reading: extract.Reading) -> extract.Rea
     frame = request.frames[reading.slots.images[0] - 1]
     seen = collections.Counter(visible_labels(request.record, frame, request.min_visibility))
     if 1 in seen.values() and seen[reading.slots.labels[0]] > 1:
-        return dataclasses.replace(reading, reason=Reason.NOT_UNIQUE_IN_IMAGE)
+        return reading._replace(reason=Reason.NOT_UNIQUE_IN_IMAGE)
     return reading
 
 
@@ -170,11 +171,11 @@ def _unread(request: Request, given: extract.Reading, rules: Convention) -> extr
         if not known and len(text) < LEAST_SENTENCE:
             reason = Reason.EMPTY_QUESTION
         elif known and not _has_images(TASKS[TASK_IDS[request.task]], given.slots):
-            slots = dataclasses.replace(given.slots, images=said.slots.images)
-            given = dataclasses.replace(given, slots=slots)
+            slots = given.slots._replace(images=said.slots.images)
+            given = given._replace(slots=slots)
     elif extract.asks_another(request.task, text):
         reason = Reason.WRONG_TASK
-    return dataclasses.replace(given, reason=reason)
+    return given._replace(reason=reason)
 
 
 NOTHING_READ = extract.Reading(extract.NOTHING)
@@ -229,8 +230,7 @@ def _filled(read: Slots, given: Slots) -> Slots:
         return tuple(b or a for a, b in pairs)
 
     labels = given.labels if len(given.labels) > 1 and all(given.labels) else ()
-    return dataclasses.replace(
-        read,
+    return read._replace(
         labels=labels or overruled(read.labels, given.labels),
         images=overruled(read.images, given.images),
     )

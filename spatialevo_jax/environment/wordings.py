@@ -4,7 +4,7 @@ Every rendering is read back by `extract` to the same slots. `{a}` to `{d}` are 
 task's order, `{a_plural}` a plural, `{n}` and `{m}` the reference and the target image.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -97,8 +97,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Slots:
+class Slots(NamedTuple):
     """What a question names: labels in the order of the task's slots, and images in their roles."""
 
     labels: tuple[str, ...] = ()  # a region (position_cam_reg) stands here as its phrase

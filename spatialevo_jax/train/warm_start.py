@@ -201,7 +201,7 @@ def _draft(
         if slots is None:
             raise ValueError(f"{record.scene_id}: {task} is feasible but offers no labels.")
         if rng.random() < noise:
-            slots = dataclasses.replace(slots, labels=_any_labels(record, len(slots.labels), rng))
+            slots = slots._replace(labels=_any_labels(record, len(slots.labels), rng))
         question = render(task, slots, int(rng.integers(wordings)))
         requests.append(Request(record, task, question, row.frames))
     return requests

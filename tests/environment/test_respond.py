@@ -1,6 +1,5 @@
 """Answers: order, agreement with plain NumPy, and which questions count as the same one."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -59,7 +58,7 @@ def said(case: Case) -> str:
 def plain(reply: Reply) -> tuple[object, ...]:
     """A reply without arrays, so that `==` compares it; NaN entries as text."""
     shown = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(reply.evidence)]
-    bare = dataclasses.replace(reply, evidence=None)
+    bare = reply._replace(evidence=None)
     return bare, repr(shown)
 
 
