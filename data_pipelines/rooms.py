@@ -36,9 +36,10 @@ class Room:
     """A furnished room with its camera path and pictures."""
 
     size: np.ndarray  # (3,) metres
+    shell: Shell
     objects: tuple[Placed, ...]
     views: Views
-    rendering: Rendering
+    rendering: Rendering  # of the poses that are kept
 
 
 def _choose(rng: np.random.Generator) -> list[Category]:
@@ -125,23 +126,35 @@ def make_room(
         labels = [placed.category.label for placed in objects]
         if len(set(labels)) < LEAST_LABELS or len(set(labels)) == len(labels):
             continue
-        rendering = render(
-            _parts_of(objects),
-            _shell(size, rng),
-            path[kept],
-            views.intrinsics,
-            width=width,
-            height=height,
-            num_objects=MAX_OBJECTS,
-        )
+        shell = _shell(size, rng)
+        rendering = _render(objects, shell, views, path[kept])
         seen = visibility(rendering)[:, : len(objects)] >= MIN_SEEN
         enough = seen.sum(0) >= min(LEAST_FRAMES, frames - 1)
         if enough.all() and seen[:FIRST_LEG].any(0).all():
-            return Room(size, objects, views, rendering)
+            return Room(size, shell, objects, views, rendering)
     raise NoRoomError(
         f"seed {seed}: found no room whose objects are all seen in {frames} frames of "
         f"{np.rad2deg(field_of_view):.0f} degrees; use more frames or a wider view."
     )
+
+
+def _render(
+    objects: tuple[Placed, ...], shell: Shell, views: Views, poses: np.ndarray
+) -> Rendering:
+    return render(
+        _parts_of(objects),
+        shell,
+        poses,
+        views.intrinsics,
+        width=views.width,
+        height=views.height,
+        num_objects=MAX_OBJECTS,
+    )
+
+
+def render_path(room: Room) -> Rendering:
+    """The room from every pose of its path, also those that the room keeps no picture of."""
+    return _render(room.objects, room.shell, room.views, room.views.path)
 
 
 def visibility(rendering: Rendering) -> np.ndarray:

@@ -1,0 +1,123 @@
+"""What every raw data set is read into: a mesh, labelled objects, posed frames. Host side, NumPy.
+
+A reader turns raw files into a `Scan`, a writer turns a `Scan` into raw files, and `building` turns
+it into a unified scene. Nothing of a data set's own conventions is left in it:
+
+Mesh frame: metres, z up, yaw and origin as the data set has them. Camera: x right, y down, z
+forward (OpenCV); a pixel (column, row) covers [column, column + 1) x [row, row + 1), so that
+intrinsics are those of continuous image coordinates with the origin in the image's corner.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+
+class ScanError(ValueError):
+    """Raw data that is missing, cut short or of the wrong form; the message names the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OrientedBox:
+    """A box in the mesh frame."""
+
+    center: np.ndarray  # (3,) metres
+    extent: np.ndarray  # (3,) full sides, metres
+    rotation: np.ndarray  # (3, 3) mesh_from_box: the columns are the box's axes
+
+    def corners(self) -> np.ndarray:
+        """(8, 3) metres."""
+        signs = np.stack(np.meshgrid([-0.5, 0.5], [-0.5, 0.5], [-0.5, 0.5]), -1).reshape(-1, 3)
+        return self.center + (signs * self.extent) @ self.rotation.T
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanObject:
+    """One annotated object. It has vertices, or a box of the data set, or both."""
+
+    object_id: int  # unique in the scan, as the data set numbers them
+    label: str  # as the data set spells it
+    vertices: np.ndarray  # (k,) i64 rows of `Mesh.points`; one vertex may belong to several objects
+    box: OrientedBox | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    points: np.ndarray  # (V, 3) f32, metres
+    colors: np.ndarray  # (V, 3) uint8
+    faces: np.ndarray  # (T, 3) i32; no rows where the data set has points only
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanFrame:
+    """One posed picture, without its pixels."""
+
+    frame_id: int  # its number in the unified scene; ascending, gaps allowed
+    source: str  # what the data set calls it
+    mesh_from_camera: np.ndarray  # (4, 4) f64
+    color_intrinsics: np.ndarray  # (3, 3) pixels of the colour image
+    depth_intrinsics: np.ndarray  # (3, 3) pixels of the depth image
+    color_size: tuple[int, int]  # width, height
+    depth_size: tuple[int, int]  # width, height; (0, 0) where there is no depth
+    time: float = float("nan")  # seconds
+
+
+class Images(Protocol):
+    """Pixels of a scan, read when asked for."""
+
+    def color(self, frame: ScanFrame) -> np.ndarray:
+        """(H, W, 3) uint8 RGB. Raises ScanError where it does not decode."""
+        ...
+
+    def color_jpeg(self, frame: ScanFrame) -> bytes | None:
+        """The stored JPEG file, where the data set has one that shows the frame as `color` does."""
+        ...
+
+    def depth(self, frame: ScanFrame) -> np.ndarray:
+        """(H, W) uint16 millimetres along z, 0 where nothing was measured. Raises ScanError where
+        it does not decode, or where there is no depth.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """Something of the raw data that the scan does not have, for the report."""
+
+    what: str  # such as "frame 12", "object 7"
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """One raw scan."""
+
+    dataset: str  # "scannet", "scannetpp", "arkitscenes", "rooms"
+    scene_id: str  # of the unified scene, such as "scene0000_00"
+    source_id: str  # what the data set calls it
+    split: str  # "train" or "val"
+    mesh: Mesh
+    objects: tuple[ScanObject, ...]
+    frames: tuple[ScanFrame, ...]  # those with a finite, rigid pose, ascending by frame_id
+    images: Images
+    world_from_mesh: (
+        np.ndarray | None
+    )  # (4, 4) rigid, the data set's alignment; None: it gives none
+    is_video: bool = True  # whether neighbouring frames are neighbours in time
+    skipped: tuple[Skipped, ...] = ()
+
+
+def pose_fault(pose: np.ndarray) -> str:
+    """What is wrong with a (4, 4) matrix as a rigid pose, in words; empty when nothing is.
+
+    Rotations may be off orthonormal by 1e-2: trackers write them so.
+    """
+    if not np.isfinite(pose).all():
+        return f"expected finite numbers, got {pose[~np.isfinite(pose)][0]} (tracking was lost)"
+    rotation = pose[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
+        return "expected a rotation in the upper left 3x3 block"
+    if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        return f"expected a last row of 0 0 0 1, got {pose[3]}"
+    return ""
