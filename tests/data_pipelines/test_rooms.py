@@ -9,7 +9,6 @@ import pytest
 from data_pipelines import cameras, rooms
 from data_pipelines.furniture import CATEGORIES
 from data_pipelines.placing import Placed, Views
-from data_pipelines.renderer import render
 from tests.data_pipelines.conftest import FRAMES, HEIGHT, SEEDS, WIDTH
 
 BY_LABEL = {category.label: category for category in CATEGORIES}
@@ -113,16 +112,9 @@ def staged(*things: tuple[str, float, float]) -> rooms.Room:
     views = Views(
         pose, np.array([0]), cameras.pinhole(WIDTH, HEIGHT, np.deg2rad(90.0)), WIDTH, HEIGHT
     )
-    rendering = render(
-        rooms._parts_of(objects),
-        rooms._shell(size, np.random.default_rng(0)),
-        pose,
-        views.intrinsics,
-        width=WIDTH,
-        height=HEIGHT,
-        num_objects=rooms.MAX_OBJECTS,
-    )
-    return rooms.Room(size, objects, views, rendering)
+    shell = rooms._shell(size, np.random.default_rng(0))
+    rendering = rooms._render(objects, shell, views, pose)
+    return rooms.Room(size, shell, objects, views, rendering)
 
 
 def test_flags_mean_what_they_say() -> None:
