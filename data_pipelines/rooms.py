@@ -12,7 +12,14 @@ from data_pipelines.cameras import FIRST_LEG, camera_path, pinhole
 from data_pipelines.furniture import CATEGORIES, Category
 from data_pipelines.placing import Placed, Views, place, surface_points
 from data_pipelines.renderer import Parts, Rendering, Shell, render
-from data_pipelines.unified import FrameRecord, ObjectRecord, SceneSource, SeenObject
+from data_pipelines.unified import (
+    FrameRecord,
+    ObjectRecord,
+    SceneSource,
+    SeenObject,
+    jpeg_bytes,
+    labelled_mesh,
+)
 from geometry_jax.scene_io import path_headings
 from geometry_jax.types import leaf
 
@@ -196,16 +203,22 @@ def _frame_record(room: Room, row: int) -> FrameRecord:
                 camera_location=(own.min(0) + own.max(0)) / 2,
             )
         )
-    color = np.asarray(rendering.color[row])
-    return FrameRecord(int(room.views.kept[row]), color, depth, tuple(seen))
+    return FrameRecord(
+        int(room.views.kept[row]),
+        jpeg_bytes(np.asarray(rendering.color[row])),
+        (width, height),
+        np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16),
+        tuple(seen),
+    )
 
 
 def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSource:
     """The room as a scene to be written; instance points are drawn from `seed`."""
     rng = np.random.default_rng((*seed, 1))
-    objects = []
+    objects, colors = [], []
     for index, placed in enumerate(room.objects):
         center, extent, yaw = placed.obb()
+        colors.append(np.rint(placed.color(placed.category.color) * 255).astype(np.uint8))
         objects.append(
             ObjectRecord(
                 object_id=index + 1,
@@ -215,7 +228,6 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
                 obb_extent=extent,
                 obb_yaw=yaw,
                 points=surface_points(placed, POINT_SPACING, rng),
-                color=np.rint(placed.color(placed.category.color) * 255).astype(np.uint8),
             )
         )
     length, width, height = room.size
@@ -226,6 +238,11 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
     rest = along[:, 0] - corners[side]
     wall_x = np.choose(side, [rest, np.full_like(rest, length), length - rest, np.zeros_like(rest)])
     wall_y = np.choose(side, [np.zeros_like(rest), rest, np.full_like(rest, width), width - rest])
+    surfaces = [
+        ("floor", np.column_stack([floor, np.zeros(SURFACE_POINTS)]), np.array([163, 153, 140])),
+        ("wall", np.column_stack([wall_x, wall_y, along[:, 1]]), np.array([210, 205, 200])),
+    ]
+    things = [(one.label, one.points, color) for one, color in zip(objects, colors, strict=True)]
     return SceneSource(
         scene_id=scene_id,
         room_size=float(length * width),
@@ -233,13 +250,9 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
         objects=tuple(objects),
         frames=tuple(_frame_record(room, row) for row in range(len(room.views.kept))),
         poses=room.views.path,
+        pose_ids=tuple(range(len(room.views.path))),
         intrinsics=room.views.intrinsics,
-        surfaces=(
-            (
-                "floor",
-                np.column_stack([floor, np.zeros(SURFACE_POINTS)]),
-                np.array([163, 153, 140]),
-            ),
-            ("wall", np.column_stack([wall_x, wall_y, along[:, 1]]), np.array([210, 205, 200])),
-        ),
+        depth_intrinsics=room.views.intrinsics,
+        mesh=labelled_mesh(surfaces + things, surfaces=len(surfaces)),
+        world_from_mesh=np.eye(4),
     )
