@@ -38,12 +38,14 @@ class Placed:
     yaw: float  # radians, counter-clockwise
     scale: np.ndarray  # (3,) of the category's own sizes
     tint: np.ndarray  # (3,) factor on all colours
+    elevation: float = 0.0  # metres of its lowest point above the floor
 
     def obb(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Centre (3,) in world, full sides (3,), yaw."""
         low, high = (bound * self.scale for bound in local_bounds(self.category))
         middle = (low + high) / 2
-        center = np.append(self.position + turn(self.yaw, middle[:2]), middle[2])
+        plane = self.position + turn(self.yaw, middle[:2])
+        center = np.append(plane, middle[2] + self.elevation)
         return center, high - low, self.yaw
 
     def corners(self) -> np.ndarray:
@@ -58,7 +60,8 @@ class Placed:
         """World centres (p, 3) and half sides (p, 3) of the parts."""
         center = np.array([part.center for part in self.category.parts]) * self.scale
         half = np.array([part.half_extent for part in self.category.parts]) * self.scale
-        return np.column_stack([self.position + turn(self.yaw, center[:, :2]), center[:, 2]]), half
+        plane = self.position + turn(self.yaw, center[:, :2])
+        return np.column_stack([plane, center[:, 2] + self.elevation]), half
 
     def aabb(self) -> np.ndarray:
         """(6,) x y z minima and maxima of the parts, exact for boxes and ellipsoids."""
