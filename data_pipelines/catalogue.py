@@ -301,10 +301,10 @@ SINK = by_wall(
 FIREPLACE = by_wall(
     "fireplace",
     TERRACOTTA,
-    box(-0.5, 0, 0, 0.26, 0.34, 1.0, TERRACOTTA, "books"),
-    box(0.5, 0, 0, 0.26, 0.34, 1.0, TERRACOTTA, "books"),
+    box(-0.5, 0, 0, 0.26, 0.34, 1.0, TERRACOTTA, "bricks"),
+    box(0.5, 0, 0, 0.26, 0.34, 1.0, TERRACOTTA, "bricks"),
     box(0, -0.12, 0, 0.8, 0.1, 0.8, BLACK),
-    box(0, 0, 0.78, 1.26, 0.34, 0.22, TERRACOTTA, "books"),
+    box(0, 0, 0.78, 1.26, 0.34, 0.22, TERRACOTTA, "bricks"),
     box(0, 0.02, 1.0, 1.4, 0.4, 0.06, WALNUT, "wood"),
     top=(1.4, 0.4, 1.06),
 )
@@ -508,7 +508,7 @@ THEMES = (
     ),
     Theme(
         "living room",
-        (SOFAS, COFFEE_TABLES, (TV_STAND,)),
+        (SOFAS, COFFEE_TABLES, (TV_STAND,), (TV,)),
         (ARMCHAIR, FLOOR_LAMP, PLANT, BOOKSHELF, OTTOMAN, FIREPLACE, CABINET, BASKET, *CHAIRS),
         (*PICTURES, CLOCK, RADIATOR, SHELF, MIRROR),
         (TV, VASE, BOOK, BOWL, CUP, TABLE_LAMP, LAPTOP),

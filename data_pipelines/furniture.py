@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 Shape = Literal["box", "ellipsoid"]
-Texture = Literal["plain", "wood", "fabric", "leaves", "books", "screen", "view", "stripes"]
+Texture = Literal[
+    "plain", "wood", "fabric", "leaves", "books", "bricks", "screen", "view", "stripes"
+]
 Color = tuple[float, float, float]
 
 

@@ -121,18 +121,19 @@ def place(
             continue
         if any(separation(footprint, other) < GAP for other in footprints):
             continue
-        if _blocks(placed, views.path):
+        if blocks(placed, views.path):
             continue
-        share = share_in_image(
-            corners,
-            views.path[views.kept],
-            views.intrinsics,
-            width=views.width,
-            height=views.height,
-        )
+        share = share_in_views(corners, views)
         if (share[:first] >= IN_IMAGE).any() and (share >= IN_IMAGE).sum() >= least:
             return placed
     return None
+
+
+def share_in_views(points: np.ndarray, views: Views) -> np.ndarray:
+    """(F,) share of the world points (k, 3) that fall into each picture."""
+    return share_in_image(
+        points, views.path[views.kept], views.intrinsics, width=views.width, height=views.height
+    )
 
 
 def _spot(
@@ -150,7 +151,7 @@ def _spot(
     return np.array(spots[wall]), wall * np.pi / 2
 
 
-def _blocks(placed: Placed, path: np.ndarray) -> bool:
+def blocks(placed: Placed, path: np.ndarray) -> bool:
     """Whether a piece stands in the camera's way."""
     center, extent, yaw = placed.obb()
     low = path[path[:, 2, 3] < center[2] + extent[2] / 2 + HEAD_ROOM]

@@ -31,10 +31,12 @@ TEXTURES: tuple[Texture, ...] = (
     "fabric",
     "leaves",
     "books",
+    "bricks",
     "screen",
     "view",
     "stripes",
 )
+PATTERNS = ("wood", "fabric", "leaves", "bricks", "screen", "stripes")  # that shade their colour
 
 Vector = tuple[jax.Array, jax.Array, jax.Array]  # x, y, z
 
@@ -290,24 +292,25 @@ def _textured(color: jax.Array, texture: jax.Array, local: jax.Array, half: jax.
     long = jnp.argmax(half, axis=0)
     along = jnp.take_along_axis(local, long[None], 0)[0]
     across = x + y + z - along
-    grain = 0.82 + 0.18 * jnp.sin(
-        2 * jnp.pi * (22 * across + 0.8 * jnp.sin(4 * along) + _noise(jnp.floor(across / 0.12)))
+    grain = 0.93 + 0.07 * jnp.sin(
+        2 * jnp.pi * (16 * across + 0.8 * jnp.sin(4 * along) + _noise(jnp.floor(across / 0.12)))
     )
     weave = 0.86 + 0.2 * _noise(*(jnp.floor(local / 0.02)))
     leaf = 0.5 + 0.8 * _noise(*(jnp.floor(local / 0.045)))
     spine = jnp.floor(x / 0.035)
     book = jnp.stack([_noise(spine, jnp.full_like(spine, c)) for c in range(3)]) * 0.6 + 0.2
+    course = jnp.floor(z / 0.08)
+    brick = jnp.floor((x + y) / 0.22 + 0.5 * (course % 2))
+    joint = ((z / 0.08) % 1 < 0.12) | (((x + y) / 0.22 + 0.5 * (course % 2)) % 1 < 0.06)
+    bricks = jnp.where(joint, 1.25, 0.75 + 0.4 * _noise(course, brick))
     # Screens shine towards one corner; a view is a sky over hills.
     shine = 0.75 + 0.45 * jnp.clip((x / half[0] + z / half[2]) / 2, -0.5, 1)
     hill = z / half[2] < 0.35 * jnp.sin(3 * x / half[0]) - 0.25
     view = jnp.where(hill, jnp.array([0.32, 0.50, 0.28])[:, None], color * 1.05)
     stripe = jnp.where(jnp.floor((x + y) / 0.05) % 2 == 0, 1.0, 0.78)
     factor = jnp.select(
-        [
-            texture == TEXTURES.index(name)
-            for name in ("wood", "fabric", "leaves", "screen", "stripes")
-        ],
-        [grain, weave, leaf, shine, stripe],
+        [texture == TEXTURES.index(name) for name in PATTERNS],
+        [grain, weave, leaf, bricks, shine, stripe],
         1.0,
     )
     color = color * factor
