@@ -72,9 +72,7 @@ def seen_of_mesh(frame: ScanFrame, points: np.ndarray) -> np.ndarray:
     return _voxels(points[inside[shown]])
 
 
-def select(
-    frames: Sequence[ScanFrame], images: Images, mesh: Mesh, *, most: int = 32
-) -> Coverage:
+def select(frames: Sequence[ScanFrame], images: Images, mesh: Mesh, *, most: int = 32) -> Coverage:
     """At most `most` frames; fewer where the rest would add nothing.
 
     A candidate whose depth or picture does not decode is skipped, with the reason.
