@@ -9,6 +9,7 @@ intrinsics are those of continuous image coordinates with the origin in the imag
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -106,6 +107,7 @@ class Scan:
     )  # (4, 4) rigid, the data set's alignment; None: it gives none
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
+    files: tuple[Path, ...] = ()  # what it was read from, single pictures apart
 
 
 def pose_fault(pose: np.ndarray) -> str:
