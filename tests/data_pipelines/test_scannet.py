@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,7 @@ def test_a_scan_written_and_read_is_the_same(scan: Scan, raw: Path) -> None:
     for name in ("points", "colors", "faces"):
         np.testing.assert_array_equal(getattr(found.mesh, name), getattr(scan.mesh, name))
     same_objects(found, scan)
+    assert found.world_from_mesh is not None
     np.testing.assert_allclose(found.world_from_mesh, ALIGNMENT, atol=5e-7)
     for one, other in zip(found.frames, scan.frames, strict=True):
         assert (one.frame_id, one.color_size, one.depth_size) == (
@@ -242,7 +244,7 @@ def objects_of(
     return objects, [f"{one.what}: {one.why}" for one in skipped]
 
 
-def group(number: object, label: object, segments: object) -> dict[str, object]:
+def group(number: object, label: object, segments: Any) -> dict[str, Any]:
     return {"id": 0, "objectId": number, "label": label, "segments": segments}
 
 
@@ -413,7 +415,9 @@ def test_alignment_is_found_by_its_key(raw: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines == sorted(lines) and lines[0].endswith(" ")
     path.write_text("\n".join(reversed(lines)).replace(" = ", "="))
-    np.testing.assert_allclose(scannet.read_alignment(path), ALIGNMENT, atol=1e-6)
+    found = scannet.read_alignment(path)
+    assert found is not None
+    np.testing.assert_allclose(found, ALIGNMENT, atol=1e-6)
 
 
 def test_a_scan_without_alignment_has_none(raw: Path) -> None:
@@ -442,7 +446,7 @@ def test_an_alignment_that_is_none_is_an_error(raw: Path, value: str, said: str)
 # --- files that are missing, cut short or contradict each other -----------------------------------
 
 
-def damage(change: Callable[[str], str]) -> Callable[[Path], None]:
+def damage(change: Callable[[str], str]) -> Callable[[Path], object]:
     return lambda path: path.write_text(change(path.read_text()))
 
 
@@ -480,7 +484,7 @@ MESH, SEGMENTS, GROUPS = scannet.MESH_FILES["decimated"]
     ],
 )
 def test_a_damaged_file_is_named(
-    raw: Path, suffix: str, harm: Callable[[Path], None], said: str
+    raw: Path, suffix: str, harm: Callable[[Path], object], said: str
 ) -> None:
     harm(file(raw, suffix))
     with pytest.raises(ScanError, match=said.replace(".", r"\.")):

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ COUNT = 5
 LOST = np.full((4, 4), -np.inf, np.float32)
 
 
-def header(**values: object) -> SensHeader:
+def header(**values: Any) -> SensHeader:
     rng = np.random.default_rng(1)
-    matrices = [rng.normal(size=(4, 4)).astype(np.float32) for _ in range(4)]
+    a, b, c, d = rng.normal(size=(4, 4, 4)).astype(np.float32)
     plain = SensHeader(
-        "StructureSensor", *matrices, ColorCodec.JPEG, DepthCodec.ZLIB, (24, 18), (16, 12)
+        "StructureSensor", a, b, c, d, ColorCodec.JPEG, DepthCodec.ZLIB, (24, 18), (16, 12)
     )
     return dataclasses.replace(plain, **values)
 
@@ -60,14 +61,14 @@ def path(tmp_path: Path) -> Path:
     return found
 
 
-def plain_read(content: bytes) -> tuple[dict[str, object], list[tuple], bytes]:
+def plain_read(content: bytes) -> tuple[dict[str, Any], list[tuple], bytes]:
     """Read from the first byte to the last, field by field: header, frames, what follows them."""
     stream = io.BytesIO(content)
 
     def take(form: str) -> tuple:
         return struct.unpack("<" + form, stream.read(struct.calcsize("<" + form)))
 
-    found: dict[str, object] = {"version": take("I")[0]}
+    found: dict[str, Any] = {"version": take("I")[0]}
     (length,) = take("Q")
     found["sensor"] = stream.read(length).decode()
     for name in ("color_intrinsics", "color_extrinsics", "depth_intrinsics", "depth_extrinsics"):
