@@ -1,0 +1,228 @@
+"""Reads ScanNet++: stills of the DSLR, or the video of the iPhone, with the laser scanner's mesh.
+
+    <raw>/data/<10 hex digits>/scans/mesh_aligned_0.05.ply, segments.json, segments_anno.json
+                               dslr/      see `scannetpp_dslr`
+                               iphone/    see `scannetpp_iphone`
+    <raw>/splits/*.txt
+
+Scans may also lie in <raw> itself. The mesh frame is metric with z up; its yaw is arbitrary, and
+the data set gives no alignment.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from data_pipelines import meshes, raw_json, scannetpp_dslr, scannetpp_iphone
+from data_pipelines.scan import OrientedBox, Scan, ScanError, ScanObject, Skipped
+
+SCAN_NAME = re.compile(r"[0-9a-f]{10}")
+PARTS = ("scans", "dslr", "iphone")  # folders of a scan
+MESH = "mesh_aligned_0.05.ply"
+
+
+# --- which scans there are -----------------------------------------------------------------------
+
+
+def list_scans(raw: Path) -> tuple[str, ...]:
+    """Ids of the scans in a folder, sorted.
+
+    Raises:
+        ScanError: no such folder, or no scan in it.
+    """
+    if not raw.is_dir():
+        raise ScanError(f"{raw}: expected a folder of ScanNet++ scans, found none.")
+    found = sorted({folder.name for folder in _scan_folders(raw)})
+    if not found:
+        names = ", ".join(sorted(path.name for path in raw.iterdir())[:5]) or "nothing"
+        raise ScanError(
+            f"{raw}: expected ScanNet++ scans such as data/0a1b2c3d4e/scans and "
+            f"data/0a1b2c3d4e/dslr, found {names}."
+        )
+    return tuple(found)
+
+
+def _scan_folders(raw: Path) -> Iterator[Path]:
+    try:
+        for parent in (raw, raw / "data"):
+            for folder in parent.iterdir() if parent.is_dir() else ():
+                if SCAN_NAME.fullmatch(folder.name) and any((folder / p).is_dir() for p in PARTS):
+                    yield folder
+    except OSError as error:
+        raise ScanError(f"{raw}: expected a folder that can be read ({error}).") from error
+
+
+def _scan_folder(raw: Path, source_id: str) -> Path:
+    for folder in _scan_folders(raw):
+        if folder.name == source_id:
+            return folder
+    raise ScanError(f"{raw}: expected a scan {source_id!r}, found none.")
+
+
+def split_of(raw: Path, source_id: str) -> str:
+    """ "val" for a scan of a validation or test list of the data set, else "train"."""
+    for folder in (raw / "splits", raw.parent / "splits"):
+        for path in sorted(folder.glob("*.txt")):
+            if re.search(r"val|test", path.stem):
+                if source_id in path.read_text(encoding="utf-8").split():
+                    return "val"
+    return "train"
+
+
+# --- objects -------------------------------------------------------------------------------------
+
+
+def read_segments(path: Path, vertex_count: int) -> np.ndarray:
+    """(V,) i64 segment of every vertex; as released, every vertex is a segment of its own.
+
+    Raises:
+        ScanError: not one whole number for each vertex.
+    """
+    segments = _whole_numbers(raw_json.field(raw_json.read_object(path), "segIndices", list, path))
+    if segments is None:
+        raise ScanError(f"{path}: expected whole numbers under 'segIndices'.")
+    if len(segments) != vertex_count:
+        raise ScanError(
+            f"{path}: expected a segment for each of the mesh's {vertex_count} vertices, "
+            f"got {len(segments)}."
+        )
+    return segments
+
+
+def _whole_numbers(value: Any) -> np.ndarray | None:
+    """(k,) i64, or None where the value is no list of whole numbers."""
+    if not isinstance(value, list):
+        return None
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        return None
+    return array.astype(np.int64) if array.dtype.kind == "i" or not len(value) else None
+
+
+def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], list[Skipped]]:
+    """The annotated objects that have vertices, and what was left out. A segment of several objects
+    belongs to each of them.
+
+    Args:
+        segments: (V,) segment of every vertex.
+
+    Raises:
+        ScanError: no list of objects, or two of one id.
+    """
+    groups = raw_json.field(raw_json.read_object(path), "segGroups", list, path)
+    order = np.argsort(segments, kind="stable")
+    ordered = segments[order]
+    objects, skipped, labels = [], [], {}
+    for position, group in enumerate(groups):
+        fault = _group_fault(group)
+        if fault:
+            skipped.append(Skipped(f"object {position} of the file", f"{path.name}: {fault}"))
+            continue
+        object_id, label = group["objectId"], group["label"]
+        name = f"object {object_id} ({label})"
+        if object_id in labels:
+            raise ScanError(
+                f"{path}: expected distinct values of objectId, got {object_id} for both "
+                f"{labels[object_id]!r} and {label!r}."
+            )
+        labels[object_id] = label
+        own = np.unique(_whole_numbers(group["segments"]))
+        low, high = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
+        absent = own[low == high]
+        if len(absent) == len(own):
+            why = f"none of its {len(own)} segments has a vertex" if len(own) else "no segments"
+            skipped.append(Skipped(name, f"{path.name}: {why}"))
+            continue
+        if len(absent):
+            what = f"{len(absent)} of {len(own)} segments of {name}"
+            skipped.append(Skipped(what, f"{path.name}: no vertex has segment {absent[0]}"))
+        box, fault = _oriented_box(group.get("obb"))
+        if fault:
+            skipped.append(Skipped(f"box of {name}", f"{path.name}: {fault}"))
+        count = high - low
+        rows = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
+        objects.append(ScanObject(object_id, label, np.sort(order[rows]), box))
+    return objects, skipped
+
+
+def _group_fault(group: Any) -> str:
+    """What is wrong with a group, in words; empty when nothing is."""
+    if not isinstance(group, dict):
+        return f"expected a record, got {type(group).__name__}"
+    if type(group.get("objectId")) is not int:
+        return f"expected objectId as a whole number, got {group.get('objectId')!r}"
+    if not isinstance(group.get("label"), str) or not group["label"].strip():
+        return f"expected a label, got {group.get('label')!r}"
+    if _whole_numbers(group.get("segments")) is None:
+        return f"expected whole numbers under 'segments', got {group.get('segments')!r:.40}"
+    return ""
+
+
+def _oriented_box(obb: Any) -> tuple[OrientedBox | None, str]:
+    """The box of a group, and what is wrong with it; neither where the group has none."""
+    if obb is None:
+        return None, ""
+    try:
+        center, extent, axes = (
+            raw_json.numbers(obb.get(name) if isinstance(obb, dict) else None, (size,), "obb")
+            for name, size in (("centroid", 3), ("axesLengths", 3), ("normalizedAxes", 9))
+        )
+    except ScanError as error:
+        return None, str(error).rstrip(".")
+    rotation = axes.reshape(3, 3).T  # the file's rows are the box's axes
+    if not np.isfinite([*center, *extent]).all() or (extent < 0).any():
+        return None, f"expected a box, got centre {center.tolist()} and sides {extent.tolist()}"
+    if not np.abs(rotation.T @ rotation - np.eye(3)).max() <= 1e-2:
+        return None, f"expected three unit axes at right angles, got {axes.tolist()}"
+    # A box has no handedness: turn the third axis round where the three are left-handed.
+    rotation[:, 2] *= np.sign(np.linalg.det(rotation))
+    return OrientedBox(center, extent, rotation), ""
+
+
+# --- a scan --------------------------------------------------------------------------------------
+
+
+def read_scan(
+    raw: Path,
+    source_id: str,
+    *,
+    camera: Literal["dslr", "iphone"] = "dslr",
+    part: scannetpp_dslr.Part = "train",
+    split: Literal["train", "val"] | None = None,
+) -> Scan:
+    """Reads one scan; pixels stay where they are until asked for.
+
+    Args:
+        raw: the folder that `list_scans` lists.
+        camera: whose pictures: stills in no order of time, or a video.
+        part: of the stills: the training images, the held-out ones, or all.
+        split: None takes it from the data set's lists.
+
+    Raises:
+        ScanError: something is missing, cut short or of the wrong form; the message names the file.
+    """
+    folder = _scan_folder(raw, source_id)
+    mesh = meshes.read_mesh(folder / "scans" / MESH)
+    segments = read_segments(folder / "scans" / "segments.json", len(mesh.points))
+    objects, left_out = read_objects(folder / "scans" / "segments_anno.json", segments)
+    if camera == "dslr":
+        frames, images, skipped = scannetpp_dslr.read_frames(folder / "dslr", mesh, part=part)
+    else:
+        frames, images, skipped = scannetpp_iphone.read_frames(folder / "iphone")
+    return Scan(
+        dataset="scannetpp",
+        scene_id=f"scene{source_id}_00",
+        source_id=source_id,
+        split=split or split_of(raw, source_id),
+        mesh=mesh,
+        objects=tuple(objects),
+        frames=tuple(frames),
+        images=images,
+        world_from_mesh=None,
+        is_video=camera == "iphone",
+        skipped=(*skipped, *left_out),
+    )

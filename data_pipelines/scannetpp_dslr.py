@@ -1,0 +1,354 @@
+"""The stills of a ScanNet++ scan: `<scan>/dslr/`.
+
+Images and cameras belong together: `undistorted_images` (of the owners' toolkit) and
+`resized_undistorted_images` (released) to `nerfstudio/transforms_undistorted.json`, the fisheye
+`resized_images` to `nerfstudio/transforms.json`. Where only the latter are there, pictures are
+undistorted when they are asked for, to the camera of transforms_undistorted.json or, without it, to
+one of our own.
+
+Poses of these files are W C F, with C the pose of an OpenCV camera in the mesh frame, F the turn to
+an OpenGL camera, and W half a turn of the world about the direction (1, 1, 0).
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines import colmap, raw_json
+from data_pipelines.fisheye import Fisheye, Undistortion
+from data_pipelines.rasterise import rasterise
+from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
+
+Part = Literal["train", "test", "all"]
+UNDISTORTED_FOLDERS = ("undistorted_images", "resized_undistorted_images")
+FISHEYE_FOLDER = "resized_images"
+DEPTH_FOLDER = "undistorted_depths"
+WORLD_TURN = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1.0]])  # W, also W^-1
+CAMERA_TURN = np.diag([1.0, -1, -1, 1])  # F, also F^-1
+RENDERED_SHARE = 2  # pixels of an image for one of the depth that is rendered from the mesh
+POSE_TOLERANCE = 1e-3  # metres, and entries of the rotation: rounding of text files, not more
+
+
+class Still(NamedTuple):
+    name: str  # of the image file
+    transform: np.ndarray  # (4, 4) W C F
+    is_bad: bool
+
+
+class Transforms(NamedTuple):
+    """A nerfstudio file."""
+
+    path: Path
+    model: str
+    intrinsics: np.ndarray  # (3, 3) pixels
+    distortion: np.ndarray  # (4,) k1 to k4
+    size: tuple[int, int]
+    train: tuple[Still, ...]
+    test: tuple[Still, ...]
+
+
+def mesh_from_camera(transform: np.ndarray) -> np.ndarray:
+    """(4, 4) pose of an OpenCV camera in the mesh frame, from a ScanNet++ transform_matrix."""
+    return WORLD_TURN @ transform @ CAMERA_TURN
+
+
+def transform_matrix(mesh_from_camera: np.ndarray) -> np.ndarray:
+    """(4, 4) what `mesh_from_camera` undoes."""
+    return WORLD_TURN @ mesh_from_camera @ CAMERA_TURN
+
+
+def read_transforms(path: Path) -> Transforms:
+    """Reads camera and poses.
+
+    Raises:
+        ScanError: missing, cut short, or of another form.
+    """
+    content = raw_json.read_object(path)
+    fx, fy, cx, cy, w, h = (
+        float(raw_json.numbers(content.get(name), (), f"{path}: {name}"))
+        for name in ("fl_x", "fl_y", "cx", "cy", "w", "h")
+    )
+    if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy, w, h) > 0):
+        raise ScanError(f"{path}: expected a camera, got fl {fx} {fy}, c {cx} {cy}, size {w} {h}.")
+    distortion = [
+        float(raw_json.numbers(content.get(name, 0.0), (), f"{path}: {name}"))
+        for name in ("k1", "k2", "k3", "k4")
+    ]
+    return Transforms(
+        path=path,
+        model=raw_json.field(content, "camera_model", str, str(path)),
+        intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
+        distortion=np.array(distortion),
+        size=(int(w), int(h)),
+        train=_stills(raw_json.field(content, "frames", list, str(path)), path),
+        test=_stills(content.get("test_frames") or [], path),
+    )
+
+
+def _stills(records: list[Any], path: Path) -> tuple[Still, ...]:
+    stills = []
+    for position, record in enumerate(records):
+        where = f"{path}: frame {position}"
+        name = raw_json.field(record, "file_path", str, where)
+        where = f"{path}: {name}"
+        stills.append(
+            Still(
+                name=name.replace("\\", "/").rsplit("/", 1)[-1],
+                transform=raw_json.numbers(record.get("transform_matrix"), (4, 4), where),
+                is_bad=bool(record.get("is_bad", False)),
+            )
+        )
+    return tuple(stills)
+
+
+# --- pixels --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class StillImages:
+    """Pixels of the stills; a frame's source is the name of its image."""
+
+    folder: Path  # of the images
+    undistortion: Undistortion | None  # None: the images are undistorted
+    depths: Path | None  # folder of depth images; None: depth is rendered from the mesh
+    mesh: Mesh
+
+    def color(self, frame: ScanFrame) -> np.ndarray:
+        pixels = _decode(self.folder / frame.source, frame.color_size)
+        return pixels if self.undistortion is None else self.undistortion.apply(pixels)
+
+    def color_jpeg(self, frame: ScanFrame) -> bytes | None:
+        path = self.folder / frame.source
+        if self.undistortion is not None or path.suffix.lower() not in (".jpg", ".jpeg"):
+            return None
+        _decode(path, frame.color_size)  # what does not decode is not passed on
+        return path.read_bytes()
+
+    def depth(self, frame: ScanFrame) -> np.ndarray:
+        if frame.depth_size == (0, 0):
+            raise ScanError(f"{frame.source}: expected depth, found none.")
+        if self.depths is not None:
+            return _decode(_depth_path(self.depths, frame.source), frame.depth_size, deep=True)
+        raster = rasterise(
+            self.mesh.points,
+            self.mesh.faces,
+            frame.mesh_from_camera,
+            frame.depth_intrinsics,
+            frame.depth_size,
+        )
+        return np.minimum(np.rint(raster.depth * 1000), 65535).astype(np.uint16)
+
+
+def _depth_path(folder: Path, name: str) -> Path:
+    return folder / f"{Path(name).stem}.png"
+
+
+def _decode(path: Path, size: tuple[int, int], *, deep: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8, or (H, W) uint16 of an image of 16 bits a pixel."""
+    try:
+        with Image.open(path) as image:
+            if deep and not image.mode.startswith("I"):
+                raise ScanError(f"{path}: expected 16 bits a pixel, got mode {image.mode}.")
+            pixels = np.asarray(image if deep else image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ScanError(f"{path}: expected an image ({error}).") from error
+    if pixels.shape[1::-1] != size:
+        got = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise ScanError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}.")
+    return pixels.astype(np.uint16) if deep else pixels
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError) as error:
+        raise ScanError(f"{path}: expected an image ({error}).") from error
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+class _Source(NamedTuple):
+    """Images and what belongs to them."""
+
+    folder: Path
+    transforms: Transforms  # poses, and the camera that the frames get
+    undistortion: Undistortion | None
+    depths: Path | None
+
+
+def read_frames(
+    dslr: Path, mesh: Mesh, *, part: Part = "train"
+) -> tuple[list[ScanFrame], Images, list[Skipped]]:
+    """The stills with a pose, numbered from 0 in the order of the file without those that it calls
+    bad; test images come after all training images.
+
+    Args:
+        dslr: the folder.
+        mesh: depth is rendered from it where there are no depth images.
+        part: which images.
+
+    Raises:
+        ScanError: no images that a camera file is about, a camera file of another form, poses that
+            COLMAP's do not agree with, or no frame with image and pose.
+    """
+    source = _source(dslr)
+    transforms = source.transforms
+    _check_with_colmap(dslr / "colmap", transforms)
+    stills = [*transforms.train, *transforms.test]
+    asked = {"train": stills[: len(transforms.train)], "test": stills[len(transforms.train) :]}
+    wanted = {still.name for still in asked.get(part, stills)}
+    depth_intrinsics, depth_size = _depth_camera(source, stills)
+    frames, skipped, number = [], [], 0
+    for still in stills:
+        if still.is_bad:
+            skipped.append(Skipped(f"frame {still.name}", "the data set calls it bad"))
+            continue
+        frame_id, number = number, number + 1
+        if still.name not in wanted:
+            continue
+        pose = mesh_from_camera(still.transform)
+        fault = pose_fault(pose)
+        if not fault and not (source.folder / still.name).is_file():
+            fault = f"expected {source.folder.name}/{still.name}, found none"
+        if fault:
+            skipped.append(Skipped(f"frame {still.name}", fault))
+            continue
+        has_depth = source.depths is None or _depth_path(source.depths, still.name).is_file()
+        if not has_depth:
+            why = f"expected {DEPTH_FOLDER}/{Path(still.name).stem}.png, found none"
+            skipped.append(Skipped(f"depth of frame {still.name}", why))
+        frames.append(
+            ScanFrame(
+                frame_id=frame_id,
+                source=still.name,
+                mesh_from_camera=pose,
+                color_intrinsics=transforms.intrinsics,
+                depth_intrinsics=depth_intrinsics,
+                color_size=transforms.size,
+                depth_size=depth_size if has_depth else (0, 0),
+            )
+        )
+    if not frames:
+        why = f"; {skipped[0].what}: {skipped[0].why}" if skipped else ""
+        raise ScanError(f"{transforms.path}: expected frames with image and pose, found none{why}.")
+    _check_first_image(source, frames[0])
+    return frames, StillImages(source.folder, source.undistortion, source.depths, mesh), skipped
+
+
+def _source(dslr: Path) -> _Source:
+    pinhole = dslr / "nerfstudio" / "transforms_undistorted.json"
+    fisheye = dslr / "nerfstudio" / "transforms.json"
+    depths = dslr / DEPTH_FOLDER if (dslr / DEPTH_FOLDER).is_dir() else None
+    for name in UNDISTORTED_FOLDERS:
+        if (dslr / name).is_dir() and pinhole.is_file():
+            return _Source(dslr / name, _read_pinhole(pinhole), None, depths)
+    if (dslr / FISHEYE_FOLDER).is_dir() and fisheye.is_file():
+        bent = read_transforms(fisheye)
+        if bent.model != "OPENCV_FISHEYE":
+            raise ScanError(f"{fisheye}: expected camera_model OPENCV_FISHEYE, got {bent.model!r}.")
+        lens = Fisheye(bent.intrinsics, bent.distortion)
+        if pinhole.is_file():
+            straight = _read_pinhole(pinhole)
+        else:  # depth images would be of a camera that nothing describes
+            straight, depths = bent._replace(intrinsics=lens.pinhole(bent.size)), None
+        undistortion = Undistortion(lens, straight.intrinsics, straight.size)
+        return _Source(dslr / FISHEYE_FOLDER, straight, undistortion, depths)
+    found = sorted(path.name for path in dslr.glob("*") if path.is_dir())
+    raise ScanError(
+        f"{dslr}: expected {' or '.join(UNDISTORTED_FOLDERS)} with nerfstudio/{pinhole.name}, or "
+        f"{FISHEYE_FOLDER} with nerfstudio/{fisheye.name}; found {', '.join(found) or 'nothing'}."
+    )
+
+
+def _read_pinhole(path: Path) -> Transforms:
+    transforms = read_transforms(path)
+    if transforms.model != "PINHOLE" or transforms.distortion.any():
+        raise ScanError(
+            f"{path}: expected camera_model PINHOLE without distortion, got {transforms.model!r} "
+            f"with k = {transforms.distortion.tolist()}."
+        )
+    return transforms
+
+
+def _depth_camera(source: _Source, stills: list[Still]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Intrinsics and size of depth images: stored ones show what the image shows, at a size of
+    their own.
+    """
+    width, height = source.transforms.size
+    size = (width // RENDERED_SHARE, height // RENDERED_SHARE)
+    if source.depths is not None:
+        paths = [_depth_path(source.depths, still.name) for still in stills]
+        first = next((path for path in paths if path.is_file()), None)
+        if first is None:
+            raise ScanError(
+                f"{source.depths}: expected depth images such as {paths[0].name}, found none."
+                if paths
+                else f"{source.transforms.path}: expected frames, found none."
+            )
+        size = _image_size(first)
+    scale = np.diag([size[0] / width, size[1] / height, 1.0])
+    return scale @ source.transforms.intrinsics, size
+
+
+def _check_first_image(source: _Source, frame: ScanFrame) -> None:
+    """Images of another size than the camera's are those of another camera."""
+    path = source.folder / frame.source
+    size = _image_size(path)
+    if size != source.transforms.size:
+        raise ScanError(
+            f"{path}: expected {source.transforms.size[0]}x{source.transforms.size[1]} pixels as "
+            f"in {source.transforms.path.name}, got {size[0]}x{size[1]}."
+        )
+
+
+def _check_with_colmap(folder: Path, transforms: Transforms) -> None:
+    """COLMAP's files, where they are, hold the same poses in the OpenCV convention."""
+    if (folder / "cameras.txt").is_file():
+        for camera in colmap.read_cameras(folder / "cameras.txt").values():
+            _check_camera(folder / "cameras.txt", camera, transforms)
+    if not (folder / "images.txt").is_file():
+        return
+    poses = colmap.read_poses(folder / "images.txt")
+    stills = [
+        still
+        for still in (*transforms.train, *transforms.test)
+        if still.name in poses and not still.is_bad and np.isfinite(still.transform).all()
+    ]
+    where = f"{transforms.path} and {folder / 'images.txt'}"
+    if not stills:
+        raise ScanError(f"{where}: expected the same images, but they have none in common.")
+    theirs = np.stack([poses[still.name] for still in stills])
+    ours = np.stack([mesh_from_camera(still.transform) for still in stills])
+    off = np.abs(ours - theirs).max((1, 2))
+    if (off <= POSE_TOLERANCE).all():
+        return
+    plain = np.abs(np.stack([still.transform for still in stills]) - theirs).max((1, 2))
+    if (plain <= POSE_TOLERANCE).all():
+        raise ScanError(
+            f"{where}: expected poses in the convention of nerfstudio in the first, but they are "
+            "those of the second as they stand."
+        )
+    worst = int(np.argmax(off))
+    distance = np.linalg.norm(ours[worst, :3, 3] - theirs[worst, :3, 3])
+    cosine = (np.trace(ours[worst, :3, :3] @ theirs[worst, :3, :3].T) - 1) / 2
+    raise ScanError(
+        f"{where}: expected the same poses, but {(off > POSE_TOLERANCE).sum()} of {len(stills)} "
+        f"differ, {stills[worst].name} by {distance:.3f} m and "
+        f"{np.rad2deg(np.arccos(np.clip(cosine, -1, 1))):.1f} degrees."
+    )
+
+
+def _check_camera(path: Path, camera: colmap.Camera, transforms: Transforms) -> None:
+    if camera.model != transforms.model or camera.size != transforms.size:
+        return  # COLMAP's camera has the distortion that the images were freed of
+    stated = [*transforms.intrinsics[[0, 1], [0, 1]], *transforms.intrinsics[:2, 2]]
+    if np.abs(camera.parameters[:4] - stated).max() > 0.5:
+        raise ScanError(
+            f"{path} and {transforms.path}: expected the same camera, "
+            f"got {camera.parameters[:4].tolist()} and {np.round(stated, 3).tolist()}."
+        )
