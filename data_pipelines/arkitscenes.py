@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_pipelines import arkit_annotation, arkit_formats, ply, upright
+from data_pipelines import arkit_annotation, arkit_formats, meshes, upright
 from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped
 from data_pipelines.trajectory import Trajectory, poses_at
 
@@ -144,7 +144,7 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
     if len({video.fold for video in videos}) > 1:
         folders = ", ".join(str(video.folder) for video in videos)
         raise ScanError(f"expected video {source_id} in one fold, found it in {folders}.")
-    mesh = ply.read_mesh(_file(videos, f"{source_id}_3dod_mesh.ply"))
+    mesh = meshes.read_mesh(_file(videos, f"{source_id}_3dod_mesh.ply"))
     annotation = _file(videos, f"{source_id}_3dod_annotation.json")
     objects, skipped_objects = arkit_annotation.read_objects(annotation, mesh)
     trajectory, lost = arkit_formats.read_trajectory(_trajectory_file(videos))

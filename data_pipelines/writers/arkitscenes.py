@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import arkitscenes, ply, upright
+from data_pipelines import arkitscenes, meshes, upright
 from data_pipelines.arkit_formats import PIXEL_MIDDLE
 from data_pipelines.scan import OrientedBox, Scan, ScanFrame
 
 Layout = Literal["raw_wide", "raw_vga", "raw_lowres", "3dod"]
 START = 1627.68140546  # seconds; device time of the first frame
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "video_id",
     "visit_id",
     "fold",
@@ -70,7 +70,7 @@ def write_scan(
     folder = release / fold / name
     frames = folder / f"{name}_frames" if layout == "3dod" else folder
     frames.mkdir(parents=True, exist_ok=True)
-    ply.write_mesh(folder / f"{name}_3dod_mesh.ply", scan.mesh)
+    meshes.write_mesh(folder / f"{name}_3dod_mesh.ply", scan.mesh, alpha=True)
     _write_annotation(folder / f"{name}_3dod_annotation.json", scan)
     lines = []
     for index, frame in enumerate(scan.frames):
