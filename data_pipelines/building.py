@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines import coverage, floor, labels, object_boxes, views, world
+from data_pipelines import arkit_annotation, coverage, floor, labels, object_boxes, views, world
 from data_pipelines.quality import quality
 from data_pipelines.scan import (
     Images,
@@ -33,8 +33,7 @@ from data_pipelines.unified import (
 
 LEAST_SIDE = 0.01  # metres; an object whose longest side is shorter is a stray vertex
 OUTSIDE = 2.0  # metres that a camera may stand outside of the mesh's bounding box
-SURFACE_SLACK = 0.005  # metres; vertices on a box's face count as inside
-FLOOR_SLACK = 0.03  # metres above the floor that belong to it rather than to what stands on it
+BOXES_ANNOTATED = ("arkitscenes",)  # data sets that annotate boxes, which vertices follow from
 SEEN_LEAST = 1e-4  # shares are stored with four decimals; less would read as nothing
 
 
@@ -114,7 +113,7 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
         )
     in_world = Mesh(_moved(alignment, scan.mesh.points), scan.mesh.colors, scan.mesh.faces)
     height = _floor_height(scan, in_world)
-    things = _Things.of(scan, in_world, alignment, height, settings)
+    things = _Things.of(scan, in_world, alignment, settings)
     skipped += things.skipped
     notes += things.notes
     images = HeldImages.of(scan.images, selection.frames)
@@ -230,23 +229,23 @@ class _Things:
         scan: Scan,
         in_world: Mesh,
         alignment: np.ndarray,
-        height: float,
         settings: BuildSettings,
     ) -> "_Things":
         ids, notes = _object_ids(scan)
         found = tuple(labels.harmonise(one.label) for one in scan.objects)
         members, points, boxes, aabbs, kept, skipped = [], [], [], [], [], []
-        level = None
+        normals = None
         for row, one in enumerate(scan.objects):
-            own = one.vertices
-            if not len(own) and one.box is not None:
-                level = _is_floor(in_world, height) if level is None else level
-                own = vertices_inside(in_world, _in_world(one.box, alignment), level)
+            own, box = one.vertices, one.box
+            if not len(own) and box is not None:
+                if normals is None:
+                    normals = arkit_annotation.vertex_normals(scan.mesh)
+                own = arkit_annotation.vertices_in(box, scan.mesh.points, normals)
             members.append(own)
-            # The box of a data set that annotates boxes only is the whole truth about its size.
-            extreme = in_world.points[one.vertices]
-            if not len(one.vertices) and one.box is not None:
-                extreme = _in_world(one.box, alignment).corners()
+            extreme = in_world.points[own]
+            # Where boxes were annotated, a box is the whole truth about its object's size.
+            if box is not None and (scan.dataset in BOXES_ANNOTATED or not len(own)):
+                extreme = _in_world(box, alignment).corners()
             points.append(in_world.points[own] if len(own) else extreme)
             boxes.append(None)
             aabbs.append(None)
@@ -256,13 +255,13 @@ class _Things:
             if not len(extreme):
                 skipped.append(Skipped(what, "it has no vertices and no box"))
                 continue
-            box, note = _oriented(one, extreme, alignment)
-            if max(box.extent) < LEAST_SIDE:
+            upright, note = _oriented(one, extreme, alignment)
+            if max(upright.extent) < LEAST_SIDE:
                 skipped.append(Skipped(what, "it is smaller than a centimetre"))
                 continue
             if note:
                 notes.append(f"{what}: {note}")
-            boxes[row], aabbs[row] = box, object_boxes.aabb(extreme)
+            boxes[row], aabbs[row] = upright, object_boxes.aabb(extreme)
             kept.append(row)
         return cls(
             scan.objects,
@@ -324,28 +323,10 @@ def _oriented(
     lean = object_boxes.lean(box)
     if lean <= object_boxes.UPRIGHT:
         return object_boxes.upright(box), ""
-    around = points if len(one.vertices) else box.corners()
     return (
-        object_boxes.minimal_box(around),
+        object_boxes.minimal_box(points),
         f"its box leans by {np.rad2deg(lean):.0f} degrees: the smallest upright one is taken",
     )
-
-
-def _is_floor(mesh: Mesh, height: float) -> np.ndarray:
-    """(V,) bool: near the floor's height, and not a corner of a face that stands."""
-    low = mesh.points[:, 2] < height + FLOOR_SLACK
-    if len(mesh.faces):
-        normals, areas = world.face_normals(mesh)
-        stands = (np.abs(normals[:, 2]) < world.LEVEL) & (areas > 0)
-        low[mesh.faces[stands].ravel()] = False
-    return low
-
-
-def vertices_inside(mesh: Mesh, box: OrientedBox, floor_rows: np.ndarray) -> np.ndarray:
-    """Rows of the vertices in a box, its faces included; not those of the floor under it."""
-    local = (mesh.points - box.center) @ box.rotation
-    inside = (np.abs(local) <= box.extent / 2 + SURFACE_SLACK).all(1)
-    return np.flatnonzero(inside & ~floor_rows)
 
 
 def thinned(points: np.ndarray, most: int) -> np.ndarray:
@@ -354,10 +335,12 @@ def thinned(points: np.ndarray, most: int) -> np.ndarray:
     """
     voxel = 0.01
     while len(points) > most:
-        _, first = np.unique(np.floor(points / voxel).astype(np.int64), axis=0, return_index=True)
-        chosen = points[np.sort(first)]
-        if len(chosen) <= most:
-            return chosen
+        at = np.floor(points / voxel).astype(np.int64)
+        at -= at.min(0)
+        codes = (at[:, 0] * (at[:, 1].max() + 1) + at[:, 1]) * (at[:, 2].max() + 1) + at[:, 2]
+        _, first = np.unique(codes, return_index=True)
+        # A coarser grid is laid over what is left: nearly as even, and each pass is shorter.
+        points = points[np.sort(first)]
         voxel *= 1.25
     return points
 

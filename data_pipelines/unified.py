@@ -19,6 +19,7 @@ from plyfile import PlyData, PlyElement
 
 from geometry_jax import scene_io
 
+SPLITS = ("train", "val")
 VISIBILITY_FLOOR = 0.1
 JPEG_QUALITY = 95
 SCHEMA_VERSION = 2  # of what scenes from scans have beside the published keys
@@ -179,7 +180,9 @@ def write_scene(root: Path, split: str, source: SceneSource) -> None:
     name = source.scene_id
     folder, metadata = root / split / name, root / "metadata" / name
     parts = folder.with_name(f".{name}.part"), metadata.with_name(f".{name}.part")
-    for path in (folder, metadata, *parts):
+    # Metadata first: without them a scene does not count, however far this gets. Both splits share
+    # them, so that a scene that changes its split leaves the other.
+    for path in (metadata, *(root / other / name for other in SPLITS), folder, *parts):
         if path.exists():
             shutil.rmtree(path)
     try:
