@@ -3,6 +3,7 @@ the floor, and how far to trust it all. No files, no chance.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,9 +91,10 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
     """The scene of a scan.
 
     Raises:
-        ScanError: no frame can be used, or the alignment is not rigid.
+        ScanError: no frame can be used, two objects have one id, or the alignment is not rigid.
     """
     settings = settings or BuildSettings()
+    _check_ids(scan)
     notes: list[str] = []
     skipped = list(scan.skipped)
     alignment, given = world.world_from_mesh(scan)
@@ -213,7 +215,6 @@ class _Things:
     """All annotated objects of a scan, surfaces and leftovers included, row by row."""
 
     objects: tuple[ScanObject, ...]
-    object_ids: tuple[int, ...]  # from 1, distinct
     labels: tuple[labels.Label, ...]
     members: tuple[np.ndarray, ...]  # rows of the mesh's vertices
     points: tuple[np.ndarray, ...]  # (k, 3) world: of the members, or the corners of the box
@@ -231,7 +232,7 @@ class _Things:
         alignment: np.ndarray,
         settings: BuildSettings,
     ) -> "_Things":
-        ids, notes = _object_ids(scan)
+        notes = []
         found = tuple(labels.harmonise(one.label) for one in scan.objects)
         members, points, boxes, aabbs, kept, skipped = [], [], [], [], [], []
         normals = None
@@ -251,7 +252,7 @@ class _Things:
             aabbs.append(None)
             if found[row].group in settings.dropped:
                 continue
-            what = f"object {ids[row]} ({one.label})"
+            what = f"object {one.object_id} ({one.label})"
             if not len(extreme):
                 skipped.append(Skipped(what, "it has no vertices and no box"))
                 continue
@@ -265,13 +266,12 @@ class _Things:
             kept.append(row)
         return cls(
             scan.objects,
-            ids,
             found,
             tuple(members),
             tuple(points),
             tuple(boxes),
             tuple(aabbs),
-            tuple(sorted(kept, key=lambda row: ids[row])),
+            tuple(sorted(kept, key=lambda row: scan.objects[row].object_id)),
             tuple(skipped),
             tuple(notes),
         )
@@ -280,7 +280,7 @@ class _Things:
         box, aabb = self.boxes[row], self.aabbs[row]
         assert box is not None and aabb is not None, "a kept object has boxes"
         return ObjectRecord(
-            object_id=self.object_ids[row],
+            object_id=self.objects[row].object_id,
             label=self.labels[row].label,
             aabb=aabb,
             obb_center=box.center,
@@ -291,19 +291,14 @@ class _Things:
         )
 
 
-def _object_ids(scan: Scan) -> tuple[tuple[int, ...], list[str]]:
-    """Ids from 1: ScanNet counts from 0. An id that is taken already is replaced by a fresh one."""
-    shift = 1 if scan.dataset == "scannet" else 0
-    ids: list[int] = []
-    notes = []
-    fresh = max((one.object_id + shift for one in scan.objects), default=0) + 1
-    for one in scan.objects:
-        wanted = one.object_id + shift
-        if wanted in ids or wanted < 1:
-            notes.append(f"object id {one.object_id} ({one.label}) is taken: it becomes {fresh}")
-            wanted, fresh = fresh, fresh + 1
-        ids.append(wanted)
-    return tuple(ids), notes
+def _check_ids(scan: Scan) -> None:
+    counts = Counter(one.object_id for one in scan.objects)
+    twice = [object_id for object_id, count in counts.items() if count > 1]
+    if twice:
+        raise ScanError(
+            f"{scan.source_id}: expected distinct object ids, got {twice[0]} "
+            f"{counts[twice[0]]} times."
+        )
 
 
 def _in_world(box: OrientedBox, alignment: np.ndarray) -> OrientedBox:
@@ -403,7 +398,7 @@ def _labelled(mesh: Mesh, things: _Things) -> LabelledMesh:
     kept = set(things.kept)
     groups = [
         Group(
-            object_id=things.object_ids[row],
+            object_id=things.objects[row].object_id,
             label=things.objects[row].label,
             segments=tuple(np.unique(segments[members]).tolist()),
             surface=row not in kept,

@@ -97,10 +97,11 @@ def _opened(mask: np.ndarray, side: int) -> np.ndarray:
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
-    pieces, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    """The greatest of its pieces whose cells touch at their sides."""
+    pieces = np.empty(mask.shape, np.int32)
+    ndimage.label(mask, output=pieces)
+    sizes = np.bincount(pieces.ravel(), minlength=2)[1:]  # 0 is what no piece covers
+    return pieces == 1 + int(np.argmax(sizes))
 
 
 def _simplified(line: np.ndarray, tolerance: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from geometry_jax import scene_io
 
@@ -16,6 +16,7 @@ FRAMES, COLUMNS = 12, 4  # of a sheet
 CELL = 400  # pixels, width of a frame
 ABOVE = 900  # pixels, height of the view from above
 LINE, PAD = 22, 6  # pixels
+FONT = ImageFont.load_default(12)
 NEAR = 0.05  # metres; a box's edge is cut there
 EDGES = [(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]
 
@@ -117,7 +118,7 @@ def draw(drawn: Drawn) -> Image.Image:
     lines = -(-len(cells) // COLUMNS)
     width = max(COLUMNS * (CELL + PAD), above.width)
     sheet = Image.new("RGB", (width, LINE + lines * (height + PAD) + above.height), "white")
-    ImageDraw.Draw(sheet).text((PAD, PAD), drawn.text, fill="black")
+    ImageDraw.Draw(sheet).text((PAD, 2), drawn.text, fill="black", font=FONT)
     for place, cell in enumerate(cells):
         line, column = divmod(place, COLUMNS)
         sheet.paste(cell, (column * (CELL + PAD), LINE + line * (height + PAD)))
@@ -177,9 +178,9 @@ def _dotted(pen: ImageDraw.ImageDraw, box: np.ndarray, color: tuple[int, int, in
 def _tag(
     pen: ImageDraw.ImageDraw, x: float, y: float, text: str, color: tuple[int, int, int]
 ) -> None:
-    box = pen.textbbox((x + 2, y + 1), text)
+    box = pen.textbbox((x + 2, y + 1), text, font=FONT)
     pen.rectangle((box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1), fill="white", outline=color)
-    pen.text((x + 2, y + 1), text, fill=color)
+    pen.text((x + 2, y + 1), text, fill=color, font=FONT)
 
 
 def _from_above(drawn: Drawn) -> Image.Image:
@@ -213,7 +214,7 @@ def _from_above(drawn: Drawn) -> Image.Image:
         pen.line(place(np.stack([pose[:2, 3], ahead])), fill="black", width=2)
         (x, y), *_ = place(pose[:2, 3])
         pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill="black")
-        pen.text((x + 4, y - 12), frame_id, fill="black")
+        pen.text((x + 4, y - 14), frame_id, fill="black", font=FONT)
     pen.line([(PAD, image.height - 8), (PAD + scale, image.height - 8)], fill="black", width=3)
-    pen.text((PAD + scale + 6, image.height - 15), "1 m", fill="black")
+    pen.text((PAD + scale + 6, image.height - 16), "1 m", fill="black", font=FONT)
     return image

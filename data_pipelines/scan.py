@@ -37,7 +37,7 @@ class OrientedBox:
 class ScanObject:
     """One annotated object. It has vertices, or a box of the data set, or both."""
 
-    object_id: int  # unique in the scan, as the data set numbers them
+    object_id: int  # unique in the scan, from 1; ScanNet's own numbers are one less
     label: str  # as the data set spells it
     vertices: np.ndarray  # (k,) i64 rows of `Mesh.points`; one vertex may belong to several objects
     box: OrientedBox | None = None

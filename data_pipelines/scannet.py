@@ -536,4 +536,9 @@ def read_scan(
         images=images,
         world_from_mesh=read_alignment(folder / f"{source_id}.txt"),
         skipped=(*skipped, *left_out),
+        files=tuple(
+            path
+            for suffix in (".sens", ".txt", *files)
+            if (path := folder / f"{source_id}{suffix}").is_file()
+        ),
     )
