@@ -73,7 +73,7 @@ class Job:
     out: Path
     settings: BuildSettings
     options: Mapping[str, Any]  # of the reader
-    split: Literal["train", "val"] | None = None  # None: as the data set says
+    split: str | None = None  # "train" or "val"; None: as the data set says
     preview: bool = False
 
     def recipe(self) -> dict[str, Any]:

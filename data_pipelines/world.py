@@ -11,7 +11,10 @@ from data_pipelines.scan import Mesh, Scan, ScanError, pose_fault
 STEEP, LEVEL = 0.2, 0.9  # |z| of a unit normal: below, a face belongs to a wall; above, to a floor
 HEIGHT_STEP = 0.02  # metres, bins of the height histogram
 ANGLE_STEP = np.deg2rad(0.5)  # bins of the histogram of wall directions
-ANGLE_WINDOW = np.deg2rad(3.0)  # around its peak; the walls' own scatter
+PEAK_BINS = 4  # to both sides, that count as one peak
+SEARCH = ((np.deg2rad(4.0), np.deg2rad(0.25)), (np.deg2rad(0.3), np.deg2rad(0.02)))  # reach, step
+CLOSE = np.deg2rad(1.0)  # normals so near to the walls' direction have the last word
+PLANE_STEP = 0.02  # metres, bins of distance across walls
 LEAST_SHARE = 0.2  # of the largest level area; the lowest level that has so much is the floor
 QUARTER = np.pi / 2
 
@@ -62,26 +65,49 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
 def wall_yaw(mesh: Mesh) -> float:
     """Direction of the walls about +z, radians in (-pi/4, pi/4]: 0 where they follow x and y.
 
-    The peak of an area-weighted histogram of the steep faces' normals modulo a quarter turn, then
-    their mean around it. 0 where there are no steep faces.
+    First the peak of an area-weighted histogram of the steep faces' normals modulo a quarter turn.
+    Normals of a noisy mesh scatter by many degrees, but walls are long: near the peak, the yaw
+    wins from which the steep faces' places fall into the fewest and fullest bins across the walls.
+    0 where there are no steep faces.
     """
     normals, areas = face_normals(mesh)
     steep = (np.abs(normals[:, 2]) < STEEP) & (areas > 0)
     if not steep.any():
         return 0.0
-    angles = np.arctan2(normals[steep, 1], normals[steep, 0]) % QUARTER
+    angles = np.arctan2(normals[steep, 1], normals[steep, 0])
     weights = areas[steep]
     count = round(QUARTER / ANGLE_STEP)
-    bins = np.floor(angles / ANGLE_STEP).astype(int) % count
-    histogram = np.bincount(bins, weights, minlength=count)
-    around = histogram + np.roll(histogram, 1) + np.roll(histogram, -1)
+    histogram = np.bincount(
+        np.floor(angles % QUARTER / ANGLE_STEP).astype(int) % count, weights, minlength=count
+    )
+    around = sum(np.roll(histogram, shift) for shift in range(-PEAK_BINS, PEAK_BINS + 1))
     yaw = (np.argmax(around) + 0.5) * ANGLE_STEP
-    for _ in range(3):  # the window follows the mean
-        off = (angles - yaw + QUARTER / 2) % QUARTER - QUARTER / 2
-        near = np.abs(off) < ANGLE_WINDOW
-        yaw += float(np.average(off[near], weights=weights[near])) if near.any() else 0.0
+    places = mesh.points[mesh.faces[steep], :2].mean(1).astype(np.float64)
+    places -= places.mean(0)
+    for reach, step in SEARCH:
+        tried = yaw + np.arange(-reach, reach + step / 2, step)
+        yaw = tried[np.argmax([_fullness(places, angles, weights, one) for one in tried])]
+    # Where the mesh is clean, its normals are exact.
+    off = (angles - yaw + QUARTER / 2) % QUARTER - QUARTER / 2
+    near = np.abs(off) < CLOSE
+    yaw += weighted_median(off[near], weights[near]) if near.any() else 0.0
     yaw = (yaw + QUARTER / 2) % QUARTER - QUARTER / 2
     return float(yaw if yaw > -QUARTER / 2 else yaw + QUARTER)
+
+
+def _fullness(places: np.ndarray, angles: np.ndarray, weights: np.ndarray, yaw: float) -> float:
+    """How much of the steep area lies in few planes across the axes that `yaw` gives: the sum of
+    the squares of the area in bins of distance along the axis that a face looks along.
+    """
+    across = np.round((angles - yaw) / QUARTER).astype(int) % 2 == 1
+    x_axis = np.array([np.cos(yaw), np.sin(yaw)])
+    y_axis = np.array([-x_axis[1], x_axis[0]])
+    distance = np.where(across, places @ y_axis, places @ x_axis) / PLANE_STEP
+    bins = np.floor(distance).astype(int)
+    bins = bins - bins.min() + 1
+    area = np.bincount(bins + across * (bins.max() + 3), weights)
+    area = np.convolve(area, [0.25, 0.5, 0.25], "same")  # no wall is cut in two by a bin's edge
+    return float((area**2).sum())
 
 
 def world_from_mesh(scan: Scan) -> tuple[np.ndarray, bool]:
