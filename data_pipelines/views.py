@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines import raster
-from data_pipelines.raster import Layer
 from data_pipelines.renderer import CANVAS, RING_STRIDE
 from data_pipelines.scan import Images, Mesh, ScanFrame
 
@@ -70,9 +69,10 @@ def _empty(frames: int, objects: int) -> ObjectViews:
 class _Surfaces:
     """The mesh's triangles, object by object; those of no object come last, as owner N."""
 
-    points: np.ndarray  # (V, 3) f64
-    faces: np.ndarray  # (T, 3) i32; a triangle that two objects share is there twice
+    points: np.ndarray  # (V, 3) f32
+    faces: np.ndarray  # (3, T) i32; a triangle that two objects share is there twice
     owner: np.ndarray  # (T,) i32
+    owned: int  # how many triangles are of objects
 
 
 def _surfaces(mesh: Mesh, members: Sequence[np.ndarray]) -> _Surfaces:
@@ -81,17 +81,20 @@ def _surfaces(mesh: Mesh, members: Sequence[np.ndarray]) -> _Surfaces:
     """
     faces, owner = [], []
     free = np.ones(len(mesh.faces), bool)
-    member = np.zeros(len(mesh.points), bool)
+    member = np.zeros(len(mesh.points), np.uint8)
+    corners = np.ascontiguousarray(mesh.faces.T)
     for index, rows in enumerate(members):
-        member[rows] = True
-        own = member[mesh.faces].sum(1) >= 2
-        member[rows] = False
+        member[rows] = 1
+        first, second, third = (np.take(member, corner) for corner in corners)
+        own = (first + second + third) >= 2
+        member[rows] = 0
         free &= ~own
-        faces.append(mesh.faces[own])
-        owner.append(np.full(own.sum(), index, np.int32))
-    faces.append(mesh.faces[free])
-    owner.append(np.full(free.sum(), len(members), np.int32))
-    return _Surfaces(mesh.points.astype(np.float64), np.concatenate(faces), np.concatenate(owner))
+        faces.append(corners[:, own])
+        owner.append(np.full(faces[-1].shape[1], index, np.int32))
+    owned = sum(map(len, owner))
+    faces.append(corners[:, free])
+    owner.append(np.full(faces[-1].shape[1], len(members), np.int32))
+    return _Surfaces(mesh.points, np.concatenate(faces, axis=1), np.concatenate(owner), owned)
 
 
 # --- one frame -----------------------------------------------------------------------------------
@@ -128,35 +131,49 @@ def _measured(frame: ScanFrame, depth: np.ndarray, sampling: _Sampling) -> np.nd
     return np.where(inside, taken, 0).astype(np.float32) * np.float32(1e-3)
 
 
-def _outside(corners: np.ndarray, owner: np.ndarray, size: tuple[int, int], count: int):
-    """(N,) pixels of each silhouette on the canvas outside the image."""
+def _outside(corners: raster.Corners, size: tuple[int, int], count: int) -> np.ndarray:
+    """(N,) pixels of each silhouette on the canvas outside the image. As in the renderer, one
+    sample stands for several pixels there.
+    """
     columns, rows = size
-    margin = np.array([(CANVAS - 1) * columns // 2, (CANVAS - 1) * rows // 2])
-    low, high = corners[..., :2].min(1), corners[..., :2].max(1)
-    leaves = ((low < 0) | (high > size)).any(1) & (owner < count)
-    corners = corners[leaves].copy()
-    corners[..., :2] = (corners[..., :2] + margin) / RING_STRIDE
-    canvas = tuple(int(np.ceil((s + 2 * m) / RING_STRIDE)) for s, m in zip(size, margin))
+    leaves = (corners.column.min(0) < 0) | (corners.column.max(0) > columns)
+    leaves |= (corners.row.min(0) < 0) | (corners.row.max(0) > rows)
+    corners = corners.take(np.flatnonzero(leaves))
+    (across, down), canvas = _margins(size), _canvas(size)
+    corners = corners._replace(
+        column=(corners.column + np.float32(across)) / RING_STRIDE,
+        row=(corners.row + np.float32(down)) / RING_STRIDE,
+    )
     outside = np.zeros(count)
-    for layer in raster.rasterise(corners, owner[leaves], canvas):
+    for layer in raster.rasterise(corners, canvas):
         height, width = layer.nearness.shape
-        u = (np.arange(width) + layer.left) * RING_STRIDE - margin[0]
-        v = (np.arange(height) + layer.top) * RING_STRIDE - margin[1]
+        u = (np.arange(width) + layer.left) * RING_STRIDE - across
+        v = (np.arange(height) + layer.top) * RING_STRIDE - down
         inner = ((v >= 0) & (v < rows))[:, None] & ((u >= 0) & (u < columns))[None]
         outside[layer.owner] = ((layer.nearness > 0) & ~inner).sum() * RING_STRIDE**2
     return outside
 
 
+def _margins(size: tuple[int, int]) -> tuple[int, int]:
+    """Pixels of the canvas left of the image, and above it."""
+    return (CANVAS - 1) * size[0] // 2, (CANVAS - 1) * size[1] // 2
+
+
+def _canvas(size: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows of samples on the canvas."""
+    across, down = _margins(size)
+    return -(-(size[0] + 2 * across) // RING_STRIDE), -(-(size[1] + 2 * down) // RING_STRIDE)
+
+
 def _around(image: np.ndarray, reach: int, pick: np.ufunc) -> np.ndarray:
-    """The least or greatest of every pixel's neighbours up to `reach` away."""
-    for axis in (0, 1):
-        padded = np.pad(image, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], "edge")
-        length = image.shape[axis]
-        parts = [
-            padded[(slice(None),) * axis + (slice(step, step + length),)]
-            for step in range(2 * reach + 1)
-        ]
-        image = pick.reduce(parts)
+    """The least or greatest (`pick`) of every pixel's neighbours up to `reach` away."""
+    for _ in range(reach):
+        wide = image.copy()
+        pick(wide[:, 1:], image[:, :-1], out=wide[:, 1:])
+        pick(wide[:, :-1], image[:, 1:], out=wide[:, :-1])
+        image = wide.copy()
+        pick(image[1:], wide[:-1], out=image[1:])
+        pick(image[:-1], wide[1:], out=image[:-1])
     return image
 
 
@@ -172,12 +189,24 @@ def _fill_frame(
     count = views.seen.shape[1]
     sampling = _sampling(frame, settings)
     columns, rows = sampling.size
-    camera_from_mesh = np.linalg.inv(frame.mesh_from_camera)
-    points = surfaces.points @ camera_from_mesh[:3, :3].T + camera_from_mesh[:3, 3]
-    corners, source = raster.cut_near(points[surfaces.faces])
-    corners, owner = raster.project(corners, sampling.intrinsics), surfaces.owner[source]
-    layers = raster.rasterise(corners, owner, sampling.size)
-    outside = _outside(corners, owner, sampling.size, count)
+    camera_from_mesh = np.linalg.inv(frame.mesh_from_camera).astype(np.float32)
+    points = camera_from_mesh[:3, :3] @ surfaces.points.T + camera_from_mesh[:3, 3:]
+    (across, down), owned = _margins(sampling.size), surfaces.owned
+    low, high = (-across, -down), (columns + across, rows + down)
+    corners = raster.project(
+        points, surfaces.faces[:, :owned], surfaces.owner[:owned], sampling.intrinsics, low, high
+    )
+    outside = _outside(corners, sampling.size, count)
+    layers = raster.rasterise(corners, sampling.size)
+    corners = raster.project(
+        points,
+        surfaces.faces[:, owned:],
+        surfaces.owner[owned:],
+        sampling.intrinsics,
+        (0, 0),
+        sampling.size,
+    )
+    layers += raster.rasterise(corners, sampling.size)
 
     nearest = np.zeros((rows, columns), np.float32)
     for layer in layers:
