@@ -19,7 +19,7 @@ from PIL import Image
 
 from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
-from data_pipelines.rasterise import rasterise
+from data_pipelines.raster import depth_map
 from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
 
 Part = Literal["train", "test", "all"]
@@ -132,14 +132,14 @@ class StillImages:
             raise ScanError(f"{frame.source}: expected depth, found none.")
         if self.depths is not None:
             return _decode(_depth_path(self.depths, frame.source), frame.depth_size, deep=True)
-        raster = rasterise(
+        depth = depth_map(
             self.mesh.points,
             self.mesh.faces,
             frame.mesh_from_camera,
             frame.depth_intrinsics,
             frame.depth_size,
         )
-        return np.minimum(np.rint(raster.depth * 1000), 65535).astype(np.uint16)
+        return np.minimum(np.rint(depth * 1000), 65535).astype(np.uint16)
 
 
 def _depth_path(folder: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import depth_bin, meshes, video
-from data_pipelines.rasterise import rasterise
+from data_pipelines.raster import depth_map
 from data_pipelines.scan import OrientedBox, Scan, ScanFrame, ScanObject
 from data_pipelines.scannetpp import MESH, SCAN_NAME
 from data_pipelines.scannetpp_dslr import DEPTH_FOLDER, UNDISTORTED_FOLDERS, transform_matrix
@@ -219,11 +219,11 @@ def _phone_depth(scan: Scan, frame: ScanFrame) -> np.ndarray:
     if frame.depth_size == depth_bin.SIZE:
         return scan.images.depth(frame)
     scale = np.diag([*np.divide(depth_bin.SIZE, frame.color_size), 1.0])
-    raster = rasterise(
+    depth = depth_map(
         scan.mesh.points,
         scan.mesh.faces,
         frame.mesh_from_camera,
         scale @ frame.color_intrinsics,
         depth_bin.SIZE,
     )
-    return np.minimum(np.rint(raster.depth * 1000), 65535).astype(np.uint16)
+    return np.minimum(np.rint(depth * 1000), 65535).astype(np.uint16)
