@@ -21,7 +21,7 @@ PIXELS = WIDTH * HEIGHT
 SHORT_BYTES, FLOAT_BYTES = 2 * PIXELS, 4 * PIXELS
 LARGEST_BLOCK = FLOAT_BYTES + FLOAT_BYTES // 8  # what does not shrink may grow a little
 RAW = -zlib.MAX_WBITS  # DEFLATE without a header
-PIECE = 1 << 20  # bytes of a stream from one place where reading can begin to the next
+PIECE = 1 << 19  # bytes of a stream from one place where reading can begin to the next
 
 Form = Literal["lz4", "deflate", "stream"]
 

@@ -28,7 +28,7 @@ FISHEYE_FOLDER = "resized_images"
 DEPTH_FOLDER = "undistorted_depths"
 WORLD_TURN = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1.0]])  # W, also W^-1
 CAMERA_TURN = np.diag([1.0, -1, -1, 1])  # F, also F^-1
-RENDERED_SHARE = 2  # pixels of an image for one of the depth that is rendered from the mesh
+RENDERED_WIDTH = 876  # pixels at most of depth that is rendered from the mesh: half a DSLR image
 POSE_TOLERANCE = 1e-3  # metres, and entries of the rotation: rounding of text files, not more
 
 
@@ -280,7 +280,8 @@ def _depth_camera(source: _Source, stills: list[Still]) -> tuple[np.ndarray, tup
     their own.
     """
     width, height = source.transforms.size
-    size = (width // RENDERED_SHARE, height // RENDERED_SHARE)
+    share = -(-width // RENDERED_WIDTH)  # rounded up
+    size = (width // share, height // share)
     if source.depths is not None:
         paths = [_depth_path(source.depths, still.name) for still in stills]
         first = next((path for path in paths if path.is_file()), None)
@@ -317,7 +318,9 @@ def _check_with_colmap(folder: Path, transforms: Transforms) -> None:
     stills = [
         still
         for still in (*transforms.train, *transforms.test)
-        if still.name in poses and not still.is_bad and np.isfinite(still.transform).all()
+        if still.name in poses
+        and not still.is_bad
+        and not pose_fault(mesh_from_camera(still.transform))  # such a frame is left out anyway
     ]
     where = f"{transforms.path} and {folder / 'images.txt'}"
     if not stills:
