@@ -29,6 +29,12 @@ MESH = "mesh_aligned_0.05.ply"
 # --- which scans there are -----------------------------------------------------------------------
 
 
+DSLR_FILES = ("dslr/nerfstudio/transforms.json", "dslr/nerfstudio/transforms_undistorted.json")
+IPHONE_FILES = tuple(
+    f"iphone/{name}" for name in ("rgb.mkv", "rgb.mp4", "depth.bin", "pose_intrinsic_imu.json")
+)
+
+
 def list_scans(raw: Path) -> tuple[str, ...]:
     """Ids of the scans in a folder, sorted.
 
@@ -236,4 +242,10 @@ def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split)
         world_from_mesh=None,
         is_video=camera == "iphone",
         skipped=(*skipped, *left_out),
+        files=tuple(
+            path
+            for name in (f"scans/{MESH}", "scans/segments.json", "scans/segments_anno.json")
+            + (DSLR_FILES if camera == "dslr" else IPHONE_FILES)
+            if (path := folder / name).is_file()
+        ),
     )
