@@ -23,16 +23,10 @@ Camera = Literal["dslr", "iphone"]
 Split = Literal["train", "val"]
 SCAN_NAME = re.compile(r"[0-9a-f]{10}")
 PARTS = ("scans", "dslr", "iphone")  # folders of a scan
-MESH = "mesh_aligned_0.05.ply"
+MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
 
 
 # --- which scans there are -----------------------------------------------------------------------
-
-
-DSLR_FILES = ("dslr/nerfstudio/transforms.json", "dslr/nerfstudio/transforms_undistorted.json")
-IPHONE_FILES = tuple(
-    f"iphone/{name}" for name in ("rgb.mkv", "rgb.mp4", "depth.bin", "pose_intrinsic_imu.json")
-)
 
 
 def list_scans(raw: Path) -> tuple[str, ...]:
@@ -223,13 +217,16 @@ def read_scan(
 
 
 def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split) -> Scan:
-    mesh = meshes.read_mesh(folder / "scans" / MESH)
-    segments = read_segments(folder / "scans" / "segments.json", len(mesh.points))
-    objects, left_out = read_objects(folder / "scans" / "segments_anno.json", segments)
+    scans = folder / "scans"
+    files = [scans / name for name in (MESH, SEGMENTS, OBJECTS)]
+    mesh = meshes.read_mesh(files[0])
+    objects, left_out = read_objects(files[2], read_segments(files[1], len(mesh.points)))
     if camera == "dslr":
         frames, images, skipped = scannetpp_dslr.read_frames(folder / "dslr", mesh, part=part)
+        files += [folder / "dslr" / name for name in scannetpp_dslr.FILES]
     else:
         frames, images, skipped = scannetpp_iphone.read_frames(folder / "iphone")
+        files += [folder / "iphone" / name for name in scannetpp_iphone.FILES]
     return Scan(
         dataset="scannetpp",
         scene_id=f"scene{folder.name}_00",
@@ -242,10 +239,5 @@ def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split)
         world_from_mesh=None,
         is_video=camera == "iphone",
         skipped=(*skipped, *left_out),
-        files=tuple(
-            path
-            for name in (f"scans/{MESH}", "scans/segments.json", "scans/segments_anno.json")
-            + (DSLR_FILES if camera == "dslr" else IPHONE_FILES)
-            if (path := folder / name).is_file()
-        ),
+        files=tuple(path for path in files if path.is_file()),
     )

@@ -23,6 +23,8 @@ from data_pipelines.raster import depth_map
 from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
 
 Part = Literal["train", "test", "all"]
+PINHOLE_FILE, FISHEYE_FILE = "transforms_undistorted.json", "transforms.json"
+FILES = tuple(f"nerfstudio/{name}" for name in (PINHOLE_FILE, FISHEYE_FILE))
 UNDISTORTED_FOLDERS = ("undistorted_images", "resized_undistorted_images")
 FISHEYE_FOLDER = "resized_images"
 DEPTH_FOLDER = "undistorted_depths"
@@ -241,8 +243,7 @@ def read_frames(
 
 
 def _source(dslr: Path) -> _Source:
-    pinhole = dslr / "nerfstudio" / "transforms_undistorted.json"
-    fisheye = dslr / "nerfstudio" / "transforms.json"
+    pinhole, fisheye = (dslr / name for name in FILES)
     depths = dslr / DEPTH_FOLDER if (dslr / DEPTH_FOLDER).is_dir() else None
     for name in UNDISTORTED_FOLDERS:
         if (dslr / name).is_dir() and pinhole.is_file():
