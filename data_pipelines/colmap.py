@@ -35,7 +35,7 @@ def read_cameras(path: Path) -> dict[int, Camera]:
 
 
 def read_poses(path: Path) -> dict[str, np.ndarray]:
-    """(4, 4) world_from_camera by the image's name; the camera is x right, y down, z forward.
+    """(4, 4) world_from_camera by the image's file name; the camera is x right, y down, z forward.
 
     Raises:
         ScanError: no poses, or a line of another form.
@@ -52,7 +52,7 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
         camera_from_world = np.eye(4)
         camera_from_world[:3, :3] = _rotation(values[:4])
         camera_from_world[:3, 3] = values[4:]
-        poses[fields[9]] = np.linalg.inv(camera_from_world)
+        poses[fields[9].rsplit("/", 1)[-1]] = np.linalg.inv(camera_from_world)
     if not poses:
         raise ScanError(f"{path}: expected lines of poses, found none.")
     return poses

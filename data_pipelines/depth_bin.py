@@ -21,7 +21,7 @@ PIXELS = WIDTH * HEIGHT
 SHORT_BYTES, FLOAT_BYTES = 2 * PIXELS, 4 * PIXELS
 LARGEST_BLOCK = FLOAT_BYTES + FLOAT_BYTES // 8  # what does not shrink may grow a little
 RAW = -zlib.MAX_WBITS  # DEFLATE without a header
-PIECE = 1 << 20  # bytes of a stream from one place where reading can begin to the next
+PIECE = 1 << 19  # bytes of a stream from one place where reading can begin to the next
 
 Form = Literal["lz4", "deflate", "stream"]
 
@@ -97,10 +97,11 @@ class StreamDepth:
         places = [entry.produced for entry in self._entries]
         offset, produced, state = self._entries[bisect.bisect_right(places, start) - 1]
         stream, pieces = state.copy(), b""
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            while produced + len(pieces) < start + FLOAT_BYTES:
-                pieces += stream.decompress(file.read(PIECE))
+        while produced + len(pieces) < start + FLOAT_BYTES:
+            piece = _read(self.path, offset, PIECE)
+            if not piece:
+                raise ScanError(f"{self.path}: frame {row}: the file is shorter than it was.")
+            pieces, offset = pieces + stream.decompress(piece), offset + len(piece)
         first = start - produced
         return _millimetres(pieces[first : first + FLOAT_BYTES])
 
@@ -138,9 +139,12 @@ def read_depths(path: Path) -> FramedDepth | StreamDepth:
 
 
 def _read(path: Path, offset: int, count: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(int(offset))
-        return file.read(int(count))
+    try:
+        with path.open("rb") as file:
+            file.seek(int(offset))
+            return file.read(int(count))
+    except OSError as error:
+        raise ScanError(f"{path}: expected a file that can be read ({error}).") from error
 
 
 def _decode_block(block: bytes) -> np.ndarray | None:

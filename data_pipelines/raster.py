@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-NEAR = 1e-3  # metres; what is nearer is cut off
+# Metres; what is nearer is cut off. Where a large triangle meets this plane 1 / z and pixels are
+# large too: at 1 mm, float32 left depth errors of 7 % elsewhere in such a triangle.
+NEAR = 0.02
 
 
 class Corners(NamedTuple):
@@ -42,6 +44,39 @@ class Layer:
         """Where the rectangle lies in the image."""
         height, width = self.nearness.shape
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+def depth_map(
+    points: np.ndarray,
+    faces: np.ndarray,
+    mesh_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """(H, W) f32 metres along z that a camera would measure of a mesh, 0 where it shows none.
+
+    Args:
+        points: (V, 3) metres, mesh frame.
+        faces: (T, 3) rows of `points`; both sides are seen.
+        mesh_from_camera: (4, 4) rigid.
+        intrinsics: (3, 3) pixels.
+        size: width, height of the image in pixels.
+    """
+    camera_from_mesh = np.linalg.inv(mesh_from_camera)
+    local = camera_from_mesh[:3, :3] @ points.T.astype(np.float64) + camera_from_mesh[:3, 3:]
+    corners = project(
+        local.astype(np.float32),
+        np.ascontiguousarray(faces.T, np.int32),
+        np.zeros(len(faces), np.int32),
+        intrinsics,
+        (0, 0),
+        size,
+    )
+    depth = np.zeros(size[::-1], np.float32)
+    for layer in rasterise(corners, size):
+        near = layer.nearness
+        depth[layer.window] = np.divide(1, near, out=np.zeros_like(near), where=near > 0)
+    return depth
 
 
 # --- from the camera to the image ----------------------------------------------------------------

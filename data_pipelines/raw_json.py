@@ -19,7 +19,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ScanError(f"{path}: expected a file, found none.")
     try:
         value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8 are a ValueError too
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also where not UTF-8
         raise ScanError(f"{path}: expected whole JSON ({error}).") from error
     if not isinstance(value, dict):
         raise ScanError(f"{path}: expected a JSON object, got {type(value).__name__}.")

@@ -12,25 +12,21 @@ the data set gives no alignment.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from data_pipelines import meshes, raw_json, scannetpp_dslr, scannetpp_iphone
 from data_pipelines.scan import OrientedBox, Scan, ScanError, ScanObject, Skipped
 
+Camera = Literal["dslr", "iphone"]
+Split = Literal["train", "val"]
 SCAN_NAME = re.compile(r"[0-9a-f]{10}")
 PARTS = ("scans", "dslr", "iphone")  # folders of a scan
-MESH = "mesh_aligned_0.05.ply"
+MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
 
 
 # --- which scans there are -----------------------------------------------------------------------
-
-
-DSLR_FILES = ("dslr/nerfstudio/transforms.json", "dslr/nerfstudio/transforms_undistorted.json")
-IPHONE_FILES = tuple(
-    f"iphone/{name}" for name in ("rgb.mkv", "rgb.mp4", "depth.bin", "pose_intrinsic_imu.json")
-)
 
 
 def list_scans(raw: Path) -> tuple[str, ...]:
@@ -68,13 +64,13 @@ def _scan_folder(raw: Path, source_id: str) -> Path:
     raise ScanError(f"{raw}: expected a scan {source_id!r}, found none.")
 
 
-def split_of(raw: Path, source_id: str) -> str:
+def split_of(raw: Path, source_id: str) -> Split:
     """ "val" for a scan of a validation or test list of the data set, else "train"."""
     for folder in (raw / "splits", raw.parent / "splits"):
         for path in sorted(folder.glob("*.txt")):
-            if re.search(r"val|test", path.stem):
-                if source_id in path.read_text(encoding="utf-8").split():
-                    return "val"
+            held_out = re.search(r"val|test", path.stem)
+            if held_out and source_id in path.read_bytes().decode(errors="replace").split():
+                return "val"
     return "train"
 
 
@@ -123,20 +119,20 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
     order = np.argsort(segments, kind="stable")
     ordered = segments[order]
     objects, skipped, labels = [], [], {}
-    for position, group in enumerate(groups):
-        fault = _group_fault(group)
-        if fault:
-            skipped.append(Skipped(f"object {position} of the file", f"{path.name}: {fault}"))
+    for position, record in enumerate(groups):
+        try:
+            group = _parse_group(record)
+        except ScanError as error:
+            skipped.append(Skipped(f"object {position} of the file", f"{path.name}: {error}"))
             continue
-        object_id, label = group["objectId"], group["label"]
-        name = f"object {object_id} ({label})"
-        if object_id in labels:
+        name = f"object {group.object_id} ({group.label})"
+        if group.object_id in labels:
             raise ScanError(
-                f"{path}: expected distinct values of objectId, got {object_id} for both "
-                f"{labels[object_id]!r} and {label!r}."
+                f"{path}: expected distinct values of objectId, got {group.object_id} for both "
+                f"{labels[group.object_id]!r} and {group.label!r}."
             )
-        labels[object_id] = label
-        own = np.unique(_whole_numbers(group["segments"]))
+        labels[group.object_id] = group.label
+        own = group.segments
         low, high = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
         absent = own[low == high]
         if len(absent) == len(own):
@@ -146,47 +142,49 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
         if len(absent):
             what = f"{len(absent)} of {len(own)} segments of {name}"
             skipped.append(Skipped(what, f"{path.name}: no vertex has segment {absent[0]}"))
-        box, fault = _oriented_box(group.get("obb"))
-        if fault:
-            skipped.append(Skipped(f"box of {name}", f"{path.name}: {fault}"))
+        try:
+            box = None if record.get("obb") is None else _oriented_box(record["obb"])
+        except ScanError as error:
+            box = None
+            skipped.append(Skipped(f"box of {name}", f"{path.name}: {error}"))
         count = high - low
         rows = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
-        objects.append(ScanObject(object_id, label, np.sort(order[rows]), box))
+        objects.append(ScanObject(group.object_id, group.label, np.sort(order[rows]), box))
     return objects, skipped
 
 
-def _group_fault(group: Any) -> str:
-    """What is wrong with a group, in words; empty when nothing is."""
-    if not isinstance(group, dict):
-        return f"expected a record, got {type(group).__name__}"
-    if type(group.get("objectId")) is not int:
-        return f"expected objectId as a whole number, got {group.get('objectId')!r}"
-    if not isinstance(group.get("label"), str) or not group["label"].strip():
-        return f"expected a label, got {group.get('label')!r}"
-    if _whole_numbers(group.get("segments")) is None:
-        return f"expected whole numbers under 'segments', got {group.get('segments')!r:.40}"
-    return ""
+class _Group(NamedTuple):
+    object_id: int
+    label: str
+    segments: np.ndarray  # (k,) i64, ascending, without repeats
 
 
-def _oriented_box(obb: Any) -> tuple[OrientedBox | None, str]:
-    """The box of a group, and what is wrong with it; neither where the group has none."""
-    if obb is None:
-        return None, ""
-    try:
-        center, extent, axes = (
-            raw_json.numbers(obb.get(name) if isinstance(obb, dict) else None, (size,), "obb")
-            for name, size in (("centroid", 3), ("axesLengths", 3), ("normalizedAxes", 9))
+def _parse_group(record: Any) -> _Group:
+    object_id = raw_json.field(record, "objectId", int, "group")
+    label = raw_json.field(record, "label", str, "group")
+    segments = _whole_numbers(record.get("segments"))
+    if not label.strip():
+        raise ScanError(f"expected a label, got {label!r}")
+    if segments is None:
+        raise ScanError(
+            f"expected whole numbers under 'segments', got {record.get('segments')!r:.40}"
         )
-    except ScanError as error:
-        return None, str(error).rstrip(".")
+    return _Group(object_id, label, np.unique(segments))
+
+
+def _oriented_box(obb: Any) -> OrientedBox:
+    center, extent, axes = (
+        raw_json.numbers(obb.get(name) if isinstance(obb, dict) else None, (size,), name)
+        for name, size in (("centroid", 3), ("axesLengths", 3), ("normalizedAxes", 9))
+    )
     rotation = axes.reshape(3, 3).T  # the file's rows are the box's axes
     if not np.isfinite([*center, *extent]).all() or (extent < 0).any():
-        return None, f"expected a box, got centre {center.tolist()} and sides {extent.tolist()}"
+        raise ScanError(f"expected a box, got {center.tolist()} with sides {extent.tolist()}")
     if not np.abs(rotation.T @ rotation - np.eye(3)).max() <= 1e-2:
-        return None, f"expected three unit axes at right angles, got {axes.tolist()}"
+        raise ScanError(f"expected three unit axes at right angles, got {axes.tolist()}")
     # A box has no handedness: turn the third axis round where the three are left-handed.
     rotation[:, 2] *= np.sign(np.linalg.det(rotation))
-    return OrientedBox(center, extent, rotation), ""
+    return OrientedBox(center, extent, rotation)
 
 
 # --- a scan --------------------------------------------------------------------------------------
@@ -196,9 +194,9 @@ def read_scan(
     raw: Path,
     source_id: str,
     *,
-    camera: Literal["dslr", "iphone"] = "dslr",
+    camera: Camera = "dslr",
     part: scannetpp_dslr.Part = "train",
-    split: Literal["train", "val"] | None = None,
+    split: Split | None = None,
 ) -> Scan:
     """Reads one scan; pixels stay where they are until asked for.
 
@@ -212,18 +210,28 @@ def read_scan(
         ScanError: something is missing, cut short or of the wrong form; the message names the file.
     """
     folder = _scan_folder(raw, source_id)
-    mesh = meshes.read_mesh(folder / "scans" / MESH)
-    segments = read_segments(folder / "scans" / "segments.json", len(mesh.points))
-    objects, left_out = read_objects(folder / "scans" / "segments_anno.json", segments)
+    try:
+        return _read(folder, camera, part, split or split_of(raw, source_id))
+    except OSError as error:
+        raise ScanError(f"{folder}: expected files that can be read ({error}).") from error
+
+
+def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split) -> Scan:
+    scans = folder / "scans"
+    files = [scans / name for name in (MESH, SEGMENTS, OBJECTS)]
+    mesh = meshes.read_mesh(files[0])
+    objects, left_out = read_objects(files[2], read_segments(files[1], len(mesh.points)))
     if camera == "dslr":
         frames, images, skipped = scannetpp_dslr.read_frames(folder / "dslr", mesh, part=part)
+        files += [folder / "dslr" / name for name in scannetpp_dslr.FILES]
     else:
         frames, images, skipped = scannetpp_iphone.read_frames(folder / "iphone")
+        files += [folder / "iphone" / name for name in scannetpp_iphone.FILES]
     return Scan(
         dataset="scannetpp",
-        scene_id=f"scene{source_id}_00",
-        source_id=source_id,
-        split=split or split_of(raw, source_id),
+        scene_id=f"scene{folder.name}_00",
+        source_id=folder.name,
+        split=split,
         mesh=mesh,
         objects=tuple(objects),
         frames=tuple(frames),
@@ -231,10 +239,5 @@ def read_scan(
         world_from_mesh=None,
         is_video=camera == "iphone",
         skipped=(*skipped, *left_out),
-        files=tuple(
-            path
-            for name in (f"scans/{MESH}", "scans/segments.json", "scans/segments_anno.json")
-            + (DSLR_FILES if camera == "dslr" else IPHONE_FILES)
-            if (path := folder / name).is_file()
-        ),
+        files=tuple(path for path in files if path.is_file()),
     )

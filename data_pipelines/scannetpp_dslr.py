@@ -19,16 +19,18 @@ from PIL import Image
 
 from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
-from data_pipelines.rasterise import rasterise
+from data_pipelines.raster import depth_map
 from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
 
 Part = Literal["train", "test", "all"]
+PINHOLE_FILE, FISHEYE_FILE = "transforms_undistorted.json", "transforms.json"
+FILES = tuple(f"nerfstudio/{name}" for name in (PINHOLE_FILE, FISHEYE_FILE))
 UNDISTORTED_FOLDERS = ("undistorted_images", "resized_undistorted_images")
 FISHEYE_FOLDER = "resized_images"
 DEPTH_FOLDER = "undistorted_depths"
 WORLD_TURN = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1.0]])  # W, also W^-1
 CAMERA_TURN = np.diag([1.0, -1, -1, 1])  # F, also F^-1
-RENDERED_SHARE = 2  # pixels of an image for one of the depth that is rendered from the mesh
+RENDERED_WIDTH = 876  # pixels at most of depth that is rendered from the mesh: half a DSLR image
 POSE_TOLERANCE = 1e-3  # metres, and entries of the rotation: rounding of text files, not more
 
 
@@ -132,14 +134,14 @@ class StillImages:
             raise ScanError(f"{frame.source}: expected depth, found none.")
         if self.depths is not None:
             return _decode(_depth_path(self.depths, frame.source), frame.depth_size, deep=True)
-        raster = rasterise(
+        depth = depth_map(
             self.mesh.points,
             self.mesh.faces,
             frame.mesh_from_camera,
             frame.depth_intrinsics,
             frame.depth_size,
         )
-        return np.minimum(np.rint(raster.depth * 1000), 65535).astype(np.uint16)
+        return np.minimum(np.rint(depth * 1000), 65535).astype(np.uint16)
 
 
 def _depth_path(folder: Path, name: str) -> Path:
@@ -241,8 +243,7 @@ def read_frames(
 
 
 def _source(dslr: Path) -> _Source:
-    pinhole = dslr / "nerfstudio" / "transforms_undistorted.json"
-    fisheye = dslr / "nerfstudio" / "transforms.json"
+    pinhole, fisheye = (dslr / name for name in FILES)
     depths = dslr / DEPTH_FOLDER if (dslr / DEPTH_FOLDER).is_dir() else None
     for name in UNDISTORTED_FOLDERS:
         if (dslr / name).is_dir() and pinhole.is_file():
@@ -280,7 +281,8 @@ def _depth_camera(source: _Source, stills: list[Still]) -> tuple[np.ndarray, tup
     their own.
     """
     width, height = source.transforms.size
-    size = (width // RENDERED_SHARE, height // RENDERED_SHARE)
+    share = -(-width // RENDERED_WIDTH)  # rounded up
+    size = (width // share, height // share)
     if source.depths is not None:
         paths = [_depth_path(source.depths, still.name) for still in stills]
         first = next((path for path in paths if path.is_file()), None)
@@ -317,7 +319,9 @@ def _check_with_colmap(folder: Path, transforms: Transforms) -> None:
     stills = [
         still
         for still in (*transforms.train, *transforms.test)
-        if still.name in poses and not still.is_bad and np.isfinite(still.transform).all()
+        if still.name in poses
+        and not still.is_bad
+        and not pose_fault(mesh_from_camera(still.transform))  # such a frame is left out anyway
     ]
     where = f"{transforms.path} and {folder / 'images.txt'}"
     if not stills:

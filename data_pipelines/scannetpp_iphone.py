@@ -18,7 +18,8 @@ from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, pose_faul
 from data_pipelines.video import Video, read_index
 
 VIDEOS = ("rgb.mkv", "rgb.mp4")
-POSES = "pose_intrinsic_imu.json"
+POSES, DEPTH = "pose_intrinsic_imu.json", "depth.bin"
+FILES = (*VIDEOS, DEPTH, POSES)
 FRAME_KEY = re.compile(r"frame_(\d+)")
 SENSOR_SIZE = (1920, 1440)  # what released intrinsics are for
 CENTERED = 0.2  # how far the principal point may be from the image's middle, in shares of its side
@@ -52,7 +53,7 @@ def read_frames(iphone: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
     """
     records = _records(iphone / POSES)
     video = read_index(_video_path(iphone))
-    depths = depth_bin.read_depths(iphone / "depth.bin")
+    depths = depth_bin.read_depths(iphone / DEPTH)
     last = max(records)
     for path, count in ((video.path, len(video.times)), (depths.path, len(depths.sizes))):
         if last >= count:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
 
 from data_pipelines.scan import ScanError
 
@@ -62,9 +63,10 @@ class Video:
 
     def __init__(self, index: VideoIndex):
         self.index = index
-        self._process = -1
-        self._frames: Iterator[av.VideoFrame] = iter(())
-        self._next = 0  # the row that `_frames` gives next, where it is open
+        self._process = -1  # which opened the file; a file can't be shared after a fork
+        self._container: InputContainer | None = None
+        self._decoded: Iterator[av.VideoFrame] = iter(())
+        self._next = 0  # the row that `_decoded` gives next
 
     def __reduce__(self):
         return Video, (self.index,)
@@ -79,44 +81,32 @@ class Video:
         times = self.index.times
         if not 0 <= row < len(times):
             raise IndexError(f"{self.index.path}: expected a frame below {len(times)}, got {row}.")
+        problem = "it is not where the file's index says"
         try:
-            if self._process != os.getpid() or not self._next <= row < self._after(self._next):
-                self._open(row)
-            for frame in self._frames:
-                if frame.pts is not None and frame.pts >= times[row]:
+            self._go_to(row)
+            for frame in self._decoded:
+                if frame.pts == times[row]:
                     self._next = row + 1
-                    if frame.pts == times[row]:
-                        return frame.to_ndarray(format="rgb24")
+                    return frame.to_ndarray(format="rgb24")
+                if frame.pts is not None and frame.pts > times[row]:
                     break
         except (av.error.FFmpegError, OSError) as error:
-            self._process = -1
-            raise ScanError(
-                f"{self.index.path}: expected frame {row} to decode ({error})."
-            ) from error
+            problem = str(error)
         self._process = -1
-        raise ScanError(f"{self.index.path}: expected frame {row} to decode, found none.")
+        raise ScanError(f"{self.index.path}: expected frame {row} to decode ({problem}).")
 
-    def _after(self, row: int) -> int:
-        """The first row worth a jump: that of the second keyframe from `row` on."""
+    def _go_to(self, row: int) -> None:
+        """Makes `_decoded` give `row` soon: nothing to do where no keyframe lies on the way."""
         keys = self.index.keyframes
-        place = np.searchsorted(keys, row, side="left") + 1
-        return int(keys[place]) if place < len(keys) else len(self.index.times)
-
-    def _open(self, row: int) -> None:
-        """Makes `_frames` begin at the keyframe before `row`, or earlier."""
-        container = av.open(str(self.index.path))
-        stream = container.streams.video[0]
-        keys = self.index.keyframes
-        place = np.searchsorted(keys, row, side="right") - 1
-        if place > 0:
-            container.seek(int(self.index.times[keys[place]]), stream=stream)
-        self._frames = _decoded(container)
-        self._process, self._next = os.getpid(), row
-
-
-def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    with container:
-        yield from container.decode(video=0)
+        key = max(int(np.searchsorted(keys, row, side="right")) - 1, 0)
+        if self._process != os.getpid() or self._container is None:
+            self._container = av.open(str(self.index.path))
+            self._process = os.getpid()
+        elif self._next <= row and keys[key] <= self._next:
+            return
+        stream = self._container.streams.video[0]
+        self._container.seek(int(self.index.times[keys[key]]), stream=stream)
+        self._decoded, self._next = self._container.decode(stream), row
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], *, rate: int = 60) -> None:

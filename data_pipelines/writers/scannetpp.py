@@ -10,11 +10,16 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import depth_bin, meshes, video
-from data_pipelines.rasterise import rasterise
+from data_pipelines.raster import depth_map
 from data_pipelines.scan import OrientedBox, Scan, ScanFrame, ScanObject
-from data_pipelines.scannetpp import MESH, SCAN_NAME
-from data_pipelines.scannetpp_dslr import DEPTH_FOLDER, UNDISTORTED_FOLDERS, transform_matrix
-from data_pipelines.scannetpp_iphone import POSES
+from data_pipelines.scannetpp import MESH, OBJECTS, SCAN_NAME, SEGMENTS
+from data_pipelines.scannetpp_dslr import (
+    DEPTH_FOLDER,
+    PINHOLE_FILE,
+    UNDISTORTED_FOLDERS,
+    transform_matrix,
+)
+from data_pipelines.scannetpp_iphone import DEPTH, POSES
 
 TEST_EVERY = 15  # one of so many stills is held out
 JPEG_QUALITY = 95
@@ -76,7 +81,7 @@ def _write_labelled_mesh(folder: Path, scan: Scan) -> None:
     count = len(scan.mesh.points)
     # The colon inside the key is in the released files.
     segments = {"sceneId:": source_id_of(scan), "segIndices": list(range(count))}
-    _write_json(folder / "segments.json", segments)
+    _write_json(folder / SEGMENTS, segments)
     groups = [_group(row, one, scan) for row, one in enumerate(scan.objects)]
     annotation = {
         "sceneId": f"scannetpp.{source_id_of(scan)}",
@@ -84,7 +89,7 @@ def _write_labelled_mesh(folder: Path, scan: Scan) -> None:
         "annId": source_id_of(scan),
         "segGroups": groups,
     }
-    _write_json(folder / "segments_anno.json", annotation)
+    _write_json(folder / OBJECTS, annotation)
 
 
 def _group(row: int, one: ScanObject, scan: Scan) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def _write_stills(dslr: Path, scan: Scan, bad: Collection[int], with_depth: bool
         "frames": train,
         "test_frames": test,
     }
-    _write_json(dslr / "nerfstudio" / "transforms_undistorted.json", transforms)
+    _write_json(dslr / "nerfstudio" / PINHOLE_FILE, transforms)
     names = {"train": train, "test": test}
     lists = {part: [one["file_path"] for one in records] for part, records in names.items()}
     _write_json(dslr / "train_test_lists.json", lists | {"has_masks": False})
@@ -200,7 +205,7 @@ def _write_video(iphone: Path, scan: Scan, form: depth_bin.Form) -> None:
     iphone.mkdir(parents=True, exist_ok=True)
     video.write_video(iphone / "rgb.mkv", (scan.images.color(frame) for frame in scan.frames))
     depths = (_phone_depth(scan, frame) for frame in scan.frames)
-    depth_bin.write_depths(iphone / "depth.bin", depths, form)
+    depth_bin.write_depths(iphone / DEPTH, depths, form)
     records = {
         f"frame_{frame.frame_id:06d}": {
             "timestamp": frame.time,
@@ -219,11 +224,11 @@ def _phone_depth(scan: Scan, frame: ScanFrame) -> np.ndarray:
     if frame.depth_size == depth_bin.SIZE:
         return scan.images.depth(frame)
     scale = np.diag([*np.divide(depth_bin.SIZE, frame.color_size), 1.0])
-    raster = rasterise(
+    depth = depth_map(
         scan.mesh.points,
         scan.mesh.faces,
         frame.mesh_from_camera,
         scale @ frame.color_intrinsics,
         depth_bin.SIZE,
     )
-    return np.minimum(np.rint(raster.depth * 1000), 65535).astype(np.uint16)
+    return np.minimum(np.rint(depth * 1000), 65535).astype(np.uint16)
