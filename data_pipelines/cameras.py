@@ -22,10 +22,19 @@ def pinhole(width: int, height: int, field_of_view: float) -> np.ndarray:
 
 
 def camera_path(
-    size: np.ndarray, frames: int, rng: np.random.Generator
+    size: np.ndarray,
+    frames: int,
+    rng: np.random.Generator,
+    *,
+    away_from: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Somebody walks along an arc near the walls, looking across the room, and back again on
     another line.
+
+    Args:
+        size: (3,) of the room, metres.
+        away_from: (2,) a direction from the middle of the room that the arc leaves free; without
+            it the arc may be anywhere.
 
     Returns:
         (M, 4, 4) world_from_camera of all poses, and (F,) those that get pictures. The first
@@ -33,7 +42,10 @@ def camera_path(
     """
     count = frames * POSES_PER_FRAME
     kept = np.arange(frames) * POSES_PER_FRAME
-    angle = rng.uniform(0, 2 * np.pi) + rng.uniform(*SWEEP) * rng.choice([-1, 1]) * _along(frames)
+    start, sweep = rng.uniform(0, 2 * np.pi), rng.uniform(*SWEEP) * rng.choice([-1, 1])
+    if away_from is not None:
+        start = np.arctan2(-away_from[1], -away_from[0]) - sweep / 2
+    angle = start + sweep * _along(frames)
     time = 2 * np.pi * np.arange(count) / count
 
     def wave(low: float, high: float, cycles: tuple[float, float]) -> np.ndarray:

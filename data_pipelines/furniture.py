@@ -1,5 +1,5 @@
 """What procedural rooms are furnished with: categories of several parts, each with its own
-silhouette and colour.
+silhouette and colour. These twelve are for the plain rooms; `catalogue` has what people live with.
 """
 
 import dataclasses
@@ -8,6 +8,9 @@ from typing import Literal
 import numpy as np
 
 Shape = Literal["box", "ellipsoid"]
+Texture = Literal[
+    "plain", "wood", "fabric", "leaves", "books", "bricks", "screen", "view", "stripes"
+]
 Color = tuple[float, float, float]
 
 
@@ -21,6 +24,7 @@ class Part:
     center: tuple[float, float, float]  # metres
     half_extent: tuple[float, float, float]  # metres
     color: Color  # linear RGB, 0 to 1
+    texture: Texture = "plain"  # shown in rooms with textures only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Category:
     parts: tuple[Part, ...]
     by_wall: bool  # stands with its back to a wall
     small: bool  # may occur several times in one room
+    hangs: tuple[float, float] | None = None  # lowest and highest bottom on a wall, metres
+    on_top: bool = False  # stands on the top of something else
+    top: tuple[float, float, float] | None = None  # sides and height of a top that carries things
 
 
 def _box(x: float, y: float, z: float, dx: float, dy: float, dz: float, color: Color) -> Part:

@@ -38,12 +38,14 @@ class Placed:
     yaw: float  # radians, counter-clockwise
     scale: np.ndarray  # (3,) of the category's own sizes
     tint: np.ndarray  # (3,) factor on all colours
+    elevation: float = 0.0  # metres of its lowest point above the floor
 
     def obb(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Centre (3,) in world, full sides (3,), yaw."""
         low, high = (bound * self.scale for bound in local_bounds(self.category))
         middle = (low + high) / 2
-        center = np.append(self.position + turn(self.yaw, middle[:2]), middle[2])
+        plane = self.position + turn(self.yaw, middle[:2])
+        center = np.append(plane, middle[2] + self.elevation)
         return center, high - low, self.yaw
 
     def corners(self) -> np.ndarray:
@@ -58,7 +60,8 @@ class Placed:
         """World centres (p, 3) and half sides (p, 3) of the parts."""
         center = np.array([part.center for part in self.category.parts]) * self.scale
         half = np.array([part.half_extent for part in self.category.parts]) * self.scale
-        return np.column_stack([self.position + turn(self.yaw, center[:, :2]), center[:, 2]]), half
+        plane = self.position + turn(self.yaw, center[:, :2])
+        return np.column_stack([plane, center[:, 2] + self.elevation]), half
 
     def aabb(self) -> np.ndarray:
         """(6,) x y z minima and maxima of the parts, exact for boxes and ellipsoids."""
@@ -118,18 +121,19 @@ def place(
             continue
         if any(separation(footprint, other) < GAP for other in footprints):
             continue
-        if _blocks(placed, views.path):
+        if blocks(placed, views.path):
             continue
-        share = share_in_image(
-            corners,
-            views.path[views.kept],
-            views.intrinsics,
-            width=views.width,
-            height=views.height,
-        )
+        share = share_in_views(corners, views)
         if (share[:first] >= IN_IMAGE).any() and (share >= IN_IMAGE).sum() >= least:
             return placed
     return None
+
+
+def share_in_views(points: np.ndarray, views: Views) -> np.ndarray:
+    """(F,) share of the world points (k, 3) that fall into each picture."""
+    return share_in_image(
+        points, views.path[views.kept], views.intrinsics, width=views.width, height=views.height
+    )
 
 
 def _spot(
@@ -147,7 +151,7 @@ def _spot(
     return np.array(spots[wall]), wall * np.pi / 2
 
 
-def _blocks(placed: Placed, path: np.ndarray) -> bool:
+def blocks(placed: Placed, path: np.ndarray) -> bool:
     """Whether a piece stands in the camera's way."""
     center, extent, yaw = placed.obb()
     low = path[path[:, 2, 3] < center[2] + extent[2] / 2 + HEAD_ROOM]

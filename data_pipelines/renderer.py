@@ -12,13 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines.furniture import Texture
+
 AMBIENT, DIFFUSE = 0.58, 0.42
 LAMP = (0.5, 0.4, 0.98)  # where the light hangs, in shares of the room's sides
 TILE = 0.5  # metres, side of a floor tile
+PLANK, SKIRTING = 0.14, 0.09  # metres, width and height
 CANVAS = 2  # the unbounded canvas is approximated by one this many times as wide as the image
 RING_STRIDE = 2  # pixels between rays outside the image
 NEAR = 1e-3  # metres
+LIFT = 2e-3  # metres off a surface, where a ray to the lamp begins
 MAX_OBJECTS = 32  # what a ray passes is kept in the bits of one word
+PADDING, STRUCTURE = -1, -2
+SHADOW = 0.72  # of the light's share, where something stands before the lamp
+TEXTURES: tuple[Texture, ...] = (
+    "plain",
+    "wood",
+    "fabric",
+    "leaves",
+    "books",
+    "bricks",
+    "screen",
+    "view",
+    "stripes",
+)
+PATTERNS = ("wood", "fabric", "leaves", "bricks", "screen", "stripes")  # that shade their colour
 
 Vector = tuple[jax.Array, jax.Array, jax.Array]  # x, y, z
 
@@ -33,7 +51,8 @@ class Parts:
     yaw: jax.Array  # (P,) f32, radians about +z
     ellipsoid: jax.Array  # (P,) bool, else a box
     color: jax.Array  # (P, 3) f32
-    owner: jax.Array  # (P,) i32, object index, -1 for padding
+    owner: jax.Array  # (P,) i32, object index, STRUCTURE for walls, PADDING for padding
+    texture: jax.Array | None = None  # (P,) i32, index into TEXTURES; None: plain, without shadows
 
 
 @jax.tree_util.register_dataclass
@@ -45,6 +64,8 @@ class Shell:
     wall_color: jax.Array  # (4, 3) f32: x = 0, x = size, y = 0, y = size
     floor_color: jax.Array  # (2, 3) f32, of the two kinds of tiles
     ceiling_color: jax.Array  # (3,) f32
+    planks: jax.Array | None = None  # () bool, a floor of planks and walls with skirting, in rooms
+    # with textures
 
 
 @jax.tree_util.register_dataclass
@@ -110,14 +131,15 @@ def _enter_ellipsoid(origin: Vector, direction: Vector, half: Vector) -> jax.Arr
 def _cast(
     parts: Parts, origin: jax.Array, direction: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Along rays (3, R) of the world: depth of the nearest part (infinite without any), its index,
-    and the objects that the ray passes through as bits of a word; (R,) each.
+    """Along rays (3, R) of the world, from one origin (3,) or one each (3, R): depth of the nearest
+    part (infinite without any), its index, and the objects that the ray passes through as bits of a
+    word; (R,) each.
     """
 
     def one(index: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]):
         depth, nearest, passed = carry
         yaw, half = parts.yaw[index], tuple(parts.half_extent[index])
-        offset = origin - parts.center[index]
+        offset = origin - parts.center[index].reshape(3, *[1] * (origin.ndim - 1))
         # One array a component: XLA then fuses a part's whole test into one loop over the rays.
         start = (*_turn(-yaw, offset[0], offset[1]), offset[2])
         step = (*_turn(-yaw, direction[0], direction[1]), direction[2])
@@ -126,7 +148,9 @@ def _cast(
             _enter_ellipsoid(start, step, half),
             _enter_box(start, step, half),
         )
-        bit = jnp.left_shift(jnp.uint32(1), parts.owner[index].astype(jnp.uint32))
+        owner = parts.owner[index]
+        bit = jnp.left_shift(jnp.uint32(1), jnp.maximum(owner, 0).astype(jnp.uint32))
+        bit = jnp.where(owner >= 0, bit, jnp.uint32(0))
         closer = enter < depth
         return (
             jnp.where(closer, enter, depth),
@@ -136,7 +160,7 @@ def _cast(
 
     rays = direction.shape[1]
     none = (jnp.full(rays, jnp.inf), jnp.zeros(rays, jnp.int32), jnp.zeros(rays, jnp.uint32))
-    return jax.lax.fori_loop(0, (parts.owner >= 0).sum(), one, none)
+    return jax.lax.fori_loop(0, (parts.owner != PADDING).sum(), one, none)
 
 
 def _normal(point: jax.Array, half: jax.Array, ellipsoid: jax.Array) -> jax.Array:
@@ -159,9 +183,28 @@ def _room(
     upper = jnp.take_along_axis(safe, axis[None], 0)[0] > 0
     tile = (jnp.floor(point[0] / TILE) + jnp.floor(point[1] / TILE)).astype(jnp.int32) % 2
     wall = shell.wall_color.T[:, jnp.clip(2 * axis + upper, 0, 3)]
-    ground = jnp.where(upper, shell.ceiling_color[:, None], shell.floor_color.T[:, tile])
+    floor = shell.floor_color.T[:, tile]
+    wall, floor = _finished(shell, wall, floor, point)
+    ground = jnp.where(upper, shell.ceiling_color[:, None], floor)
     normal = jnp.where(jnp.arange(3)[:, None] == axis, jnp.where(upper, -1.0, 1.0), 0.0)
     return depth, jnp.where(axis == 2, ground, wall), normal
+
+
+def _finished(
+    shell: Shell, wall: jax.Array, floor: jax.Array, point: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Wall and floor colours (3, R) at world points (3, R), with skirting, and planks where the
+    floor has them.
+    """
+    if shell.planks is None:
+        return wall, floor
+    wall = jnp.where(point[2] < SKIRTING, jnp.array([[0.93], [0.92], [0.9]]), wall)
+    row = jnp.floor(point[1] / PLANK)
+    piece = jnp.floor((point[0] + 1.7 * _noise(row)) / 1.2)
+    shade = 0.78 + 0.3 * _noise(row, piece)
+    shade = shade * (0.97 + 0.03 * jnp.sin(90 * point[1] + 2 * jnp.sin(5 * point[0])))
+    planks = shell.floor_color[0][:, None] * shade
+    return wall, jnp.where(shell.planks, planks, floor)
 
 
 @functools.partial(jax.jit, static_argnames=("width", "height", "num_objects"))
@@ -194,9 +237,10 @@ def _render(
         color = jnp.where(hit, color, room_color)
         normal = jnp.where(hit, normal, room_normal)
         light = (shell.size * jnp.array(LAMP))[:, None] - point
+        lit = jnp.where(_shadowed(parts, point + LIFT * normal, light), 1 - SHADOW, 1.0)
         light = light / jnp.sqrt((light * light).sum(0))
-        shade = AMBIENT + DIFFUSE * jnp.maximum((normal * light).sum(0), 0.0)
-        instance = jnp.where(hit, parts.owner[nearest], -1)
+        shade = AMBIENT + DIFFUSE * lit * jnp.maximum((normal * light).sum(0), 0.0)
+        instance = jnp.where(hit, jnp.maximum(parts.owner[nearest], -1), -1)
         image = (height, width)
         return Rendering(
             color=jnp.rint(jnp.clip(color * shade, 0.0, 1.0) * 255)
@@ -212,13 +256,66 @@ def _render(
     return jax.lax.map(frame, world_from_camera)
 
 
+def _shadowed(parts: Parts, point: jax.Array, light: jax.Array) -> jax.Array:
+    """(R,) whether a part stands between points (3, R) and the lamp, `light` (3, R) away."""
+    if parts.texture is None:
+        return jnp.zeros((), bool)
+    depth, _, _ = _cast(parts, point, light)
+    return depth < 1.0
+
+
 def _surface(parts: Parts, nearest: jax.Array, point: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Colour and world normal (3, R) of the parts `nearest` (R,) at world points (3, R)."""
     yaw = parts.yaw[nearest]
     offset = point - parts.center[nearest].T
     local = jnp.stack([*_turn(-yaw, offset[0], offset[1]), offset[2]])
-    normal = _normal(local, parts.half_extent[nearest].T, parts.ellipsoid[nearest])
-    return parts.color[nearest].T, jnp.stack([*_turn(yaw, normal[0], normal[1]), normal[2]])
+    half = parts.half_extent[nearest].T
+    normal = _normal(local, half, parts.ellipsoid[nearest])
+    color = parts.color[nearest].T
+    if parts.texture is not None:
+        color = _textured(color, parts.texture[nearest], local, half)
+    return color, jnp.stack([*_turn(yaw, normal[0], normal[1]), normal[2]])
+
+
+def _noise(*cells: jax.Array) -> jax.Array:
+    """A number in [0, 1) for each integer cell, (R,) components: the same cell, the same number."""
+    mixed = jnp.uint32(0x9E3779B9)
+    for cell in cells:
+        mixed = (mixed ^ cell.astype(jnp.int32).astype(jnp.uint32)) * jnp.uint32(0x85EBCA6B)
+        mixed = mixed ^ (mixed >> 13)
+    return (mixed * jnp.uint32(0xC2B2AE35) >> 8).astype(jnp.float32) / 2**24
+
+
+def _textured(color: jax.Array, texture: jax.Array, local: jax.Array, half: jax.Array) -> jax.Array:
+    """Colour (3, R) with the pattern of its part; `local` (3, R) are metres in the part's axes."""
+    x, y, z = local
+    long = jnp.argmax(half, axis=0)
+    along = jnp.take_along_axis(local, long[None], 0)[0]
+    across = x + y + z - along
+    grain = 0.93 + 0.07 * jnp.sin(
+        2 * jnp.pi * (16 * across + 0.8 * jnp.sin(4 * along) + _noise(jnp.floor(across / 0.12)))
+    )
+    weave = 0.86 + 0.2 * _noise(*(jnp.floor(local / 0.02)))
+    leaf = 0.5 + 0.8 * _noise(*(jnp.floor(local / 0.045)))
+    spine = jnp.floor(x / 0.035)
+    book = jnp.stack([_noise(spine, jnp.full_like(spine, c)) for c in range(3)]) * 0.6 + 0.2
+    course = jnp.floor(z / 0.08)
+    brick = jnp.floor((x + y) / 0.22 + 0.5 * (course % 2))
+    joint = ((z / 0.08) % 1 < 0.12) | (((x + y) / 0.22 + 0.5 * (course % 2)) % 1 < 0.06)
+    bricks = jnp.where(joint, 1.25, 0.75 + 0.4 * _noise(course, brick))
+    # Screens shine towards one corner; a view is a sky over hills.
+    shine = 0.75 + 0.45 * jnp.clip((x / half[0] + z / half[2]) / 2, -0.5, 1)
+    hill = z / half[2] < 0.35 * jnp.sin(3 * x / half[0]) - 0.25
+    view = jnp.where(hill, jnp.array([0.32, 0.50, 0.28])[:, None], color * 1.05)
+    stripe = jnp.where(jnp.floor((x + y) / 0.05) % 2 == 0, 1.0, 0.78)
+    factor = jnp.select(
+        [texture == TEXTURES.index(name) for name in PATTERNS],
+        [grain, weave, leaf, bricks, shine, stripe],
+        1.0,
+    )
+    color = color * factor
+    color = jnp.where(texture == TEXTURES.index("books"), book, color)
+    return jnp.where(texture == TEXTURES.index("view"), view, color)
 
 
 def render(

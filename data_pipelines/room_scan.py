@@ -103,19 +103,20 @@ def object_surface(placed: Placed, spacing: float) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(points), np.concatenate(faces), np.concatenate(colors).astype(np.uint8)
 
 
-def shell_surfaces(room: rooms.Room, spacing: float):
-    """Label and surface, as of `object_surface`, of the floor, the ceiling and the four walls."""
-    x, y, z = room.size
-    corner, length, width, height = np.zeros(3), *np.diag(room.size)
-    shell = room.shell
-    sides = (
-        ("floor", corner, length, width, shell.floor_color[0]),
-        ("ceiling", np.array([0, 0, z]), width, length, shell.ceiling_color),
-        ("wall", corner, width, height, shell.wall_color[0]),
-        ("wall", np.array([x, 0, 0]), height, width, shell.wall_color[1]),
-        ("wall", corner, height, length, shell.wall_color[2]),
-        ("wall", np.array([0, y, 0]), length, height, shell.wall_color[3]),
-    )
+def shell_surfaces(
+    room: rooms.Room, spacing: float
+) -> list[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Label and surface, as of `object_surface`, of the floor, the ceiling and the walls."""
+    up, shell = np.array([0, 0, room.plan.size[2]]), room.shell
+    sides = []
+    for low, high in room.plan.floors():
+        (dx, dy), corner = high - low, np.append(low, 0.0)
+        length, width = np.array([dx, 0, 0]), np.array([0, dy, 0])
+        sides.append(("floor", corner, length, width, shell.floor_color[0]))
+        sides.append(("ceiling", corner + up, width, length, shell.ceiling_color))
+    for start, run in room.plan.walls():
+        color = shell.wall_color[room.plan.wall_color(start, run)]
+        sides.append(("wall", np.append(start, 0.0), np.append(run, 0.0), up, color))
     return [
         (label, (*(patch := _patch(start, u, v, spacing)), _tinted(color, len(patch[0]))))
         for label, start, u, v, color in sides

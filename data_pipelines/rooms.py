@@ -11,12 +11,22 @@ import numpy as np
 from data_pipelines.cameras import FIRST_LEG, camera_path, pinhole
 from data_pipelines.furniture import CATEGORIES, Category
 from data_pipelines.placing import Placed, Views, place, surface_points
-from data_pipelines.renderer import Parts, Rendering, Shell, render
+from data_pipelines.plan import Plan
+from data_pipelines.renderer import (
+    PADDING,
+    STRUCTURE,
+    TEXTURES,
+    Parts,
+    Rendering,
+    Shell,
+    render,
+)
 from data_pipelines.unified import FrameRecord, ObjectRecord, SceneSource, SeenObject
 from geometry_jax.scene_io import path_headings
 from geometry_jax.types import leaf
 
 MAX_PARTS, MAX_OBJECTS = 80, 12  # fixed shapes: the renderer is compiled once
+MAX_PARTS_LIVED_IN, MOST_LIVED_IN = 240, 28  # likewise, in rooms with textures
 MOST, LEAST_LABELS = 9, 5  # objects of a room; different labels
 LENGTH, WIDTH, HEIGHT = (4.2, 6.0), (3.6, 5.2), 2.6  # metres
 COPIES = (0.36, 0.34, 0.30)  # shares of two, three, four of a kind, before some find no place
@@ -35,7 +45,7 @@ class NoRoomError(RuntimeError):
 class Room:
     """A furnished room with its camera path and pictures."""
 
-    size: np.ndarray  # (3,) metres
+    plan: Plan
     shell: Shell
     objects: tuple[Placed, ...]
     views: Views
@@ -66,10 +76,12 @@ def _furnish(size: np.ndarray, views: Views, rng: np.random.Generator) -> tuple[
     return tuple(taken)
 
 
-def _parts_of(objects: tuple[Placed, ...]) -> Parts:
-    center, half = np.zeros((MAX_PARTS, 3)), np.ones((MAX_PARTS, 3))
-    yaw, ellipsoid = np.zeros(MAX_PARTS), np.zeros(MAX_PARTS, bool)
-    color, owner = np.zeros((MAX_PARTS, 3)), np.full(MAX_PARTS, -1)
+def _parts_of(plan: Plan, objects: tuple[Placed, ...], shell: Shell, *, textured: bool) -> Parts:
+    most = MAX_PARTS_LIVED_IN if textured else MAX_PARTS
+    center, half = np.zeros((most, 3)), np.ones((most, 3))
+    yaw, ellipsoid = np.zeros(most), np.zeros(most, bool)
+    color, owner = np.zeros((most, 3)), np.full(most, PADDING)
+    texture = np.zeros(most, np.int32)
     at = 0
     for index, placed in enumerate(objects):
         own = slice(at, at + len(placed.category.parts))
@@ -77,11 +89,18 @@ def _parts_of(objects: tuple[Placed, ...]) -> Parts:
         yaw[own], owner[own] = placed.yaw, index
         ellipsoid[own] = [part.shape == "ellipsoid" for part in placed.category.parts]
         color[own] = [placed.color(part.color) for part in placed.category.parts]
+        texture[own] = [TEXTURES.index(part.texture) for part in placed.category.parts]
         at = own.stop
+    if plan.cut is not None:
+        low, high = plan.cut[:2], plan.cut[2:]
+        center[at, :2], half[at, :2] = (low + high) / 2, (high - low) / 2
+        center[at, 2] = half[at, 2] = plan.size[2] / 2
+        color[at], owner[at] = np.asarray(shell.wall_color[0]), STRUCTURE
     f32 = np.float32
     return Parts(
         *map(leaf, (center.astype(f32), half.astype(f32), yaw.astype(f32))),
         *map(leaf, (ellipsoid, color.astype(f32), owner)),
+        texture=leaf(texture) if textured else None,
     )
 
 
@@ -127,34 +146,38 @@ def make_room(
         if len(set(labels)) < LEAST_LABELS or len(set(labels)) == len(labels):
             continue
         shell = _shell(size, rng)
-        rendering = _render(objects, shell, views, path[kept])
+        rendering = render_views(Plan(size), objects, shell, views, path[kept])
         seen = visibility(rendering)[:, : len(objects)] >= MIN_SEEN
         enough = seen.sum(0) >= min(LEAST_FRAMES, frames - 1)
         if enough.all() and seen[:FIRST_LEG].any(0).all():
-            return Room(size, shell, objects, views, rendering)
+            return Room(Plan(size), shell, objects, views, rendering)
     raise NoRoomError(
         f"seed {seed}: found no room whose objects are all seen in {frames} frames of "
         f"{np.rad2deg(field_of_view):.0f} degrees; use more frames or a wider view."
     )
 
 
-def _render(
-    objects: tuple[Placed, ...], shell: Shell, views: Views, poses: np.ndarray
+def render_views(
+    plan: Plan, objects: tuple[Placed, ...], shell: Shell, views: Views, poses: np.ndarray
 ) -> Rendering:
+    """Pictures of a furnished room from `poses` (F, 4, 4). Rooms with planks or skirting have
+    textures and shadows.
+    """
+    textured = shell.planks is not None
     return render(
-        _parts_of(objects),
+        _parts_of(plan, objects, shell, textured=textured),
         shell,
         poses,
         views.intrinsics,
         width=views.width,
         height=views.height,
-        num_objects=MAX_OBJECTS,
+        num_objects=MOST_LIVED_IN if textured else MAX_OBJECTS,
     )
 
 
 def render_path(room: Room) -> Rendering:
     """The room from every pose of its path, also those that the room keeps no picture of."""
-    return _render(room.objects, room.shell, room.views, room.views.path)
+    return render_views(room.plan, room.objects, room.shell, room.views, room.views.path)
 
 
 def visibility(rendering: Rendering) -> np.ndarray:
@@ -218,28 +241,33 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
                 color=np.rint(placed.color(placed.category.color) * 255).astype(np.uint8),
             )
         )
-    length, width, height = room.size
-    floor = rng.uniform([0, 0], [length, width], (SURFACE_POINTS, 2))
-    along = rng.uniform(0, 1, (SURFACE_POINTS, 2)) * [2 * (length + width), height]
-    corners = np.array([0, length, length + width, 2 * length + width])
-    side = np.searchsorted(corners, along[:, 0], side="right") - 1
-    rest = along[:, 0] - corners[side]
-    wall_x = np.choose(side, [rest, np.full_like(rest, length), length - rest, np.zeros_like(rest)])
-    wall_y = np.choose(side, [np.zeros_like(rest), rest, np.full_like(rest, width), width - rest])
     return SceneSource(
         scene_id=scene_id,
-        room_size=float(length * width),
-        floor_polygon=np.array([[0, 0], [length, 0], [length, width], [0, width]]),
+        room_size=room.plan.area,
+        floor_polygon=room.plan.polygon(),
         objects=tuple(objects),
         frames=tuple(_frame_record(room, row) for row in range(len(room.views.kept))),
         poses=room.views.path,
         intrinsics=room.views.intrinsics,
-        surfaces=(
-            (
-                "floor",
-                np.column_stack([floor, np.zeros(SURFACE_POINTS)]),
-                np.array([163, 153, 140]),
-            ),
-            ("wall", np.column_stack([wall_x, wall_y, along[:, 1]]), np.array([210, 205, 200])),
-        ),
+        surfaces=_surfaces(room, rng),
+    )
+
+
+def _surfaces(
+    room: Room, rng: np.random.Generator
+) -> tuple[tuple[str, np.ndarray, np.ndarray], ...]:
+    """Label, points (k, 3) and colour of the floor and the walls, evenly strewn."""
+    floors, walls = room.plan.floors(), room.plan.walls()
+    areas = np.array([np.prod(high - low) for low, high in floors])
+    low, high = map(np.stack, zip(*floors, strict=True))
+    which = rng.choice(len(floors), SURFACE_POINTS, p=areas / areas.sum())
+    floor = low[which] + rng.uniform(0, 1, (SURFACE_POINTS, 2)) * (high - low)[which]
+    starts, runs = map(np.stack, zip(*walls, strict=True))
+    lengths = np.linalg.norm(runs, axis=1)
+    which = rng.choice(len(walls), SURFACE_POINTS, p=lengths / lengths.sum())
+    wall = starts[which] + rng.uniform(0, 1, (SURFACE_POINTS, 1)) * runs[which]
+    heights = rng.uniform(0, room.plan.size[2], SURFACE_POINTS)
+    return (
+        ("floor", np.column_stack([floor, np.zeros(SURFACE_POINTS)]), np.array([163, 153, 140])),
+        ("wall", np.column_stack([wall, heights]), np.array([210, 205, 200])),
     )

@@ -66,7 +66,7 @@ def test_furniture_stays_within_the_walls(made: tuple[rooms.Room, ...]) -> None:
     for room in made:
         for placed in room.objects:
             box = placed.aabb()
-            assert (box[:3] >= -1e-9).all() and (box[3:] <= room.size).all()
+            assert (box[:3] >= -1e-9).all() and (box[3:] <= room.plan.size).all()
 
 
 def test_camera_passes_beside_or_above_furniture(made: tuple[rooms.Room, ...]) -> None:

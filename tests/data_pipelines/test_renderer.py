@@ -141,7 +141,7 @@ def test_every_pixel_lies_on_a_surface_of_what_it_shows(made: tuple[rooms.Room, 
         for row in range(len(room.views.kept)):
             points, instance = unprojected(room, row), room.rendering.instance[row]
             walls = points[instance == -1]
-            reach = np.minimum(np.abs(walls), np.abs(walls - room.size)).min(-1)
+            reach = np.minimum(np.abs(walls), np.abs(walls - room.plan.size)).min(-1)
             assert reach.max() < 1e-3
             for index, placed in enumerate(room.objects):
                 own = points[instance == index]

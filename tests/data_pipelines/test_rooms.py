@@ -9,7 +9,7 @@ import pytest
 from data_pipelines import cameras, rooms
 from data_pipelines.furniture import CATEGORIES
 from data_pipelines.placing import Placed, Views
-from data_pipelines.renderer import render
+from data_pipelines.plan import Plan
 from tests.data_pipelines.conftest import FRAMES, HEIGHT, SEEDS, WIDTH
 
 BY_LABEL = {category.label: category for category in CATEGORIES}
@@ -26,7 +26,7 @@ def test_equal_seeds_make_equal_rooms(made: tuple[rooms.Room, ...]) -> None:
 
 
 def test_seeds_make_different_rooms(made: tuple[rooms.Room, ...]) -> None:
-    assert len({tuple(room.size) for room in made}) == len(made)
+    assert len({tuple(room.plan.size) for room in made}) == len(made)
     assert len({tuple(room.views.path.ravel()) for room in made}) == len(made)
 
 
@@ -36,7 +36,7 @@ def test_rooms_can_be_asked_about(made: tuple[rooms.Room, ...]) -> None:
         assert 6 <= len(room.objects) <= rooms.MOST
         assert sum(count == 1 for count in counts.values()) >= 4
         assert [n for n in counts.values() if n > 1] in ([2], [3], [4])
-        assert room.size[:2].min() >= 3.5 and room.size[:2].max() <= 6.0
+        assert room.plan.size[:2].min() >= 3.5 and room.plan.size[:2].max() <= 6.0
 
 
 def test_first_frames_see_every_object(made: tuple[rooms.Room, ...]) -> None:
@@ -113,16 +113,9 @@ def staged(*things: tuple[str, float, float]) -> rooms.Room:
     views = Views(
         pose, np.array([0]), cameras.pinhole(WIDTH, HEIGHT, np.deg2rad(90.0)), WIDTH, HEIGHT
     )
-    rendering = render(
-        rooms._parts_of(objects),
-        rooms._shell(size, np.random.default_rng(0)),
-        pose,
-        views.intrinsics,
-        width=WIDTH,
-        height=HEIGHT,
-        num_objects=rooms.MAX_OBJECTS,
-    )
-    return rooms.Room(size, objects, views, rendering)
+    shell = rooms._shell(size, np.random.default_rng(0))
+    rendering = rooms.render_views(Plan(size), objects, shell, views, pose)
+    return rooms.Room(Plan(size), shell, objects, views, rendering)
 
 
 def test_flags_mean_what_they_say() -> None:
