@@ -15,10 +15,12 @@ import numpy as np
 DEPTH_TOLERANCE = (0.06, 0.03)  # a vertex lies on the measured surface: metres, share of depth
 NEAR = 0.05  # metres; what is nearer to a camera says nothing
 BEHIND_WEIGHT = 0.1  # vertices behind what was measured may well be hidden
-LEAST_POINTS = 50  # vertices in a frame that judge it
-GOOD = 0.6  # of a witness, 1 where everything agrees
+LEAST_POINTS = 50  # vertices in a frame that judge its depth
+LEAST_COLORS = 200  # vertices in a frame that judge its picture
+GOOD = 0.5  # of a witness, 1 where everything agrees
 BETTER = 0.15  # a mistake is named when undoing it makes a witness so much better
 BOX_MATCH = (0.08, 0.08)  # a box fits vertices: metres, share of its longest side
+REFINEMENTS = 4
 LOCATION_REACH = (0.1, 0.15)  # a seen middle lies in its box: metres, share of the diagonal
 
 # ScanNet++ writes poses of its mesh in the world and camera axes of nerfstudio.
@@ -227,55 +229,53 @@ def _fit_level(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Middles of groups and of boxes that may be the same objects, by id and by label."""
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # (k, 3) vertices, (6,) box, of one object
+
+
+def _pairs(evidence: Evidence) -> Iterator[Pairs]:
+    """Groups and boxes that may be the same objects: by id, then by label."""
     groups = {number: points for number, _, points in evidence.groups}
-    yield _middles(
-        [(groups[number], box) for number, _, box in evidence.boxes if number in groups]
-    )
+    yield [(groups[number], box) for number, _, box in evidence.boxes if number in groups]
     group_labels = [label for _, label, _ in evidence.groups]
     box_labels = [label for _, label, _ in evidence.boxes]
-    yield _middles(
-        [
-            (evidence.groups[group_labels.index(label)][2], box)
-            for _, label, box in evidence.boxes
-            if box_labels.count(label) == group_labels.count(label) == 1
-        ]
-    )
+    yield [
+        (evidence.groups[group_labels.index(label)][2], box)
+        for _, label, box in evidence.boxes
+        if box_labels.count(label) == group_labels.count(label) == 1
+    ]
 
 
-def _middles(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    source = [(points.min(0) + points.max(0)) / 2 for points, _ in pairs]
-    target = [(box[:3] + box[3:]) / 2 for _, box in pairs]
-    return np.array(source).reshape(-1, 3), np.array(target).reshape(-1, 3)
+def _fit_pairs(pairs: Pairs) -> np.ndarray:
+    """(4, 4) level transform that brings the bounds of vertices onto their boxes."""
+    target = np.array([(box[:3] + box[3:]) / 2 for _, box in pairs])
+    matrix = np.eye(4)
+    for _ in range(REFINEMENTS):
+        # The middle of the bounds depends on the turn, for all but symmetric things.
+        bounds = np.array([_bounds(points, matrix) for points, _ in pairs])
+        middle = (bounds[:, :3] + bounds[:, 3:]) / 2
+        matrix = _fit_level((middle - matrix[:3, 3]) @ matrix[:3, :3], target)
+    return matrix
 
 
 def fit_alignment(evidence: Evidence, poses: np.ndarray) -> np.ndarray | None:
     """The world_from_mesh, a turn about z and a shift, at which boxes fit their groups of vertices,
     or without groups at which they hold what frames see of them; None where there is none.
     """
-    best: tuple[float, np.ndarray] | None = None
     if evidence.groups:
-        candidates, score = _pairs(evidence), lambda matrix: box_score(evidence, matrix)
-    elif evidence.sightings:
+        fits = [_fit_pairs(pairs) for pairs in _pairs(evidence) if len(pairs) > 1]
+        scores = [box_score(evidence, matrix) for matrix in fits]
+    elif len(evidence.sightings) > 1:
         rows = np.array([one.row for one in evidence.sightings])
         local = np.array([np.append(one.location, 1) for one in evidence.sightings])
         seen = np.einsum("nij,nj->ni", poses[rows], local)[:, :3]
-        middle = np.array([(one.box[:3] + one.box[3:]) / 2 for one in evidence.sightings])
-        candidates = [(seen, middle)]
-        every = range(len(evidence.frames))
-        score = lambda matrix: sighting_score(evidence, every, poses, matrix)  # noqa: E731
+        boxes = np.array([one.box for one in evidence.sightings])
+        fits = [_fit_level(seen, (boxes[:, :3] + boxes[:, 3:]) / 2)]
+        scores = [sighting_score(evidence, range(len(poses)), poses, fits[0])]
     else:
         return None
-    for source, target in candidates:
-        if len(source) < 2:
-            continue
-        matrix = _fit_level(source, target)
-        # Middles of turned boxes are those of their points only nearly: once more with the good.
-        value = score(matrix)
-        if best is None or value > best[0]:
-            best = (value, matrix)
-    return best[1] if best is not None and best[0] >= GOOD else None
+    if not scores or max(scores) < GOOD:
+        return None
+    return fits[int(np.argmax(scores))]
 
 
 # --- pictures against the mesh's colours ----------------------------------------------------------
@@ -295,7 +295,7 @@ def color_score(evidence: Evidence, row: int, pose: np.ndarray, turns: int) -> f
         at, _ = project(evidence.points, pose, frame.depth_intrinsics)
         there, measured = _look_up(frame.depth, at, z)
         inside &= there & (np.abs(z - measured) <= DEPTH_TOLERANCE[0] + DEPTH_TOLERANCE[1] * z)
-    if inside.sum() < LEAST_POINTS:
+    if inside.sum() < LEAST_COLORS:
         return float("nan")
     a, b = (
         colors[inside].astype(float) - colors[inside].mean(0)
