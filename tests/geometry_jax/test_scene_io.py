@@ -55,7 +55,7 @@ def test_columns_first_comes_out_as_it_was(tmp_path: Path) -> None:
     with np.load(pack) as arrays:
         turned = {name: np.array(array, order="F") for name, array in arrays.items()}
     assert not turned["points"].flags.c_contiguous
-    np.savez(pack, **turned)
+    np.savez(pack, allow_pickle=True, **turned)
     record = scene_io.load_packed(pack, folder)
     np.testing.assert_array_equal(record.scene.points, turned["points"])
 
@@ -76,7 +76,8 @@ def test_no_damaged_byte_of_a_pack_goes_unnoticed(tmp_path: Path) -> None:
 def test_a_pack_with_python_objects_is_refused(tmp_path: Path) -> None:
     pack, folder = a_pack(tmp_path)
     with np.load(pack) as arrays:
-        np.savez(pack, **(dict(arrays) | {"labels": np.array([{}], object)}))
+        replaced = dict(arrays) | {"labels": np.array([{}], object)}
+        np.savez(pack, allow_pickle=True, **replaced)
     with pytest.raises(ValueError, match="expected a packed scene"):
         scene_io.load_packed(pack, folder)
 
