@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.scan import OrientedBox, ScanError, ScanObject, Skipped
+from data_pipelines.scan import Mesh, OrientedBox, ScanError, ScanObject, Skipped
 
 LONGEST = 50.0  # metres; a longer side is one in other units
+SKIN = 0.02  # metres: surfaces this near to a box's face may belong to what the box touches
 
 
-def read_objects(path: Path) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...]]:
+def read_objects(path: Path, mesh: Mesh) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...]]:
     """The annotated objects, numbered by their place in the file from 1, and those left out.
 
-    They have boxes and no vertices: the data set doesn't say which vertices are whose.
+    An object has the mesh's vertices in its box, less what the box stands on or leans against.
 
     Raises:
         ScanError: no such file, not JSON of this form, marked as skipped by its annotators, or two
@@ -27,6 +28,7 @@ def read_objects(path: Path) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...
     """
     objects, skipped = [], []
     uids: dict[str, int] = {}
+    normals = vertex_normals(mesh)
     for object_id, entry in enumerate(_entries(path), start=1):
         what = f"object {object_id}"
         if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
@@ -46,7 +48,8 @@ def read_objects(path: Path) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...
                 f"{path}: expected one object for each uid, got {uid!r} as object "
                 f"{uids[str(uid)]} and object {object_id}."
             )
-        objects.append(ScanObject(object_id, entry["label"], np.zeros(0, np.int64), box))
+        own = vertices_in(box, mesh.points, normals)
+        objects.append(ScanObject(object_id, entry["label"], own, box))
     return tuple(objects), tuple(skipped)
 
 
@@ -94,3 +97,33 @@ def _numbers(record: dict[str, Any], key: str, count: int) -> np.ndarray:
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
         raise ValueError(f"{key}: expected {count} finite numbers, got {record.get(key)!r:.80}")
     return numbers
+
+
+def vertex_normals(mesh: Mesh) -> np.ndarray:
+    """(V, 3) unit normals, weighted by the triangles' areas; 0 where a vertex has no triangle."""
+    corners = mesh.points[mesh.faces].astype(np.float64)  # (T, 3, 3)
+    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.stack(
+        [
+            np.bincount(mesh.faces.ravel(), np.repeat(across[:, axis], 3), len(mesh.points))
+            for axis in range(3)
+        ],
+        -1,
+    )
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    return np.divide(total, length, out=np.zeros_like(total), where=length > 0)
+
+
+def vertices_in(box: OrientedBox, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """(k,) i64 rows of the points (V, 3) that belong to what the box holds.
+
+    The floor under a chair lies in the chair's box, or nearly so. Where a surface within `SKIN` of
+    a face of the box looks into the box, it is of the thing outside and is left out.
+    """
+    reach = np.linalg.norm(box.extent) / 2 + SKIN
+    near = np.flatnonzero((np.abs(points - box.center) <= reach).all(axis=1))
+    local = (points[near] - box.center) @ box.rotation
+    beyond = np.abs(local) - box.extent / 2  # of the nearer face along each axis
+    looks_in = np.sign(local) * (normals[near] @ box.rotation) < -0.5
+    of_neighbour = (looks_in & (beyond > -SKIN)).any(axis=1)
+    return near[(beyond <= SKIN / 2).all(axis=1) & ~of_neighbour]

@@ -114,7 +114,6 @@ def test_what_is_written_is_read_back(
         assert (got.object_id, got.label) == (want.object_id, want.label)
         assert got.box is not None and want.box is not None
         np.testing.assert_allclose(got.box.corners(), want.box.corners(), atol=1e-9)
-        assert not len(got.vertices)  # the data set annotates boxes alone
 
 
 @pytest.mark.parametrize("sky", upright.SKIES)
@@ -383,7 +382,19 @@ def test_jpeg_bytes_are_handed_on_where_they_show_the_frame(scan: Scan, tmp_path
         assert read.images.color(read.frames[0]).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_the_box_in_centimetres_is_written_and_never_read(raw: Path) -> None:
+def test_objects_have_their_own_vertices_and_not_the_floor(scan: Scan, release: Path) -> None:
+    floor = next(one for one in scan.objects if one.label == "floor")
+    wall = np.concatenate([one.vertices for one in scan.objects if one.label == "wall"])
+    truth = {one.object_id: set(one.vertices.tolist()) for one in scan.objects}
+    for one in arkitscenes.read_scan(release, VIDEO).objects:
+        found = set(one.vertices.tolist())
+        assert not found & set(floor.vertices.tolist())
+        assert not found & set(wall.tolist())
+        assert len(found & truth[one.object_id]) >= 0.9 * len(truth[one.object_id])
+        assert len(found - truth[one.object_id]) <= 0.1 * len(found)
+
+
+def test_the_box_in_centimetres_is_written_and_never_read(release: Path, raw: Path) -> None:
     entry = json.loads(annotation(raw).read_text())["data"][0]["segments"]
     obb, aligned = entry["obb"], entry["obbAligned"]
     np.testing.assert_allclose(np.divide(obb["axesLengths"], 100), aligned["axesLengths"])
