@@ -15,6 +15,7 @@ question moves, and the rate at which the cores can fetch so many from random ro
 
 `visibility`: what the frames of a scan show of its objects, by points and by surfaces.
 `sens`: frames of a ScanNet .sens file a second, found and decoded.
+`data`: how fast packed scenes load, and how many prompts a second the training stream serves.
 """
 
 import dataclasses
@@ -35,10 +36,10 @@ from tqdm import tqdm
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
-from launch import bench_requests, bench_sens, bench_visibility
+from launch import bench_data, bench_requests, bench_sens, bench_visibility
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests", "visibility", "sens")
+SUBJECTS = ("oracles", "requests", "visibility", "sens", "data")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -291,6 +292,9 @@ def main(argv: Sequence[str]) -> None:
         return
     if subject == "sens":
         print(bench_sens.table(bench_sens.time_sens(_SENS_FRAMES.value, _REPEATS.value)))
+        return
+    if subject == "data":
+        print(bench_data.report(_SCENES.value, _REPEATS.value))
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:
