@@ -153,9 +153,9 @@ def make_evolution_step(
             policy, params, prefix, batch.suffixes, banned, temperature=temperature
         )
         mask = batch.suffixes.mask
+        log_ratio = grpo.log_ratios(logprobs, batch.old_logprobs, mask, level="token")
         objective = grpo.clipped_objective(
-            logprobs,
-            batch.old_logprobs,
+            log_ratio,
             batch.advantages,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
