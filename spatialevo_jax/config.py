@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from geometry_jax.tasks import TASK_IDS
+from spatialevo_jax.grpo import Aggregation, KlEstimator, RatioLevel
 from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
+Scoring = Literal["corrected", "published"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -138,8 +140,18 @@ class GrpoConfig:
     clip_dual: float = 3.0
     questioner_weight: float = 0.5  # weight of the Questioner's tokens in the joint loss
     normalise_std: bool = True  # False: advantages are centred only (Dr.GRPO)
+    ratio: RatioLevel = "token"  # "sequence": GSPO
+    aggregation: Aggregation = "token"  # of the loss over tokens; see `grpo.sequence_weights`
+    kl: KlEstimator = "none"  # against the policy that self-evolution began with
+    kl_weight: float = 0.01  # of the KL term, where there is one
+    entropy_weight: float = 0.0  # of the entropy bonus
 
     def __post_init__(self) -> None:
+        _require(
+            min(self.kl_weight, self.entropy_weight) >= 0,
+            f"grpo: expected weights of at least 0, got kl_weight={self.kl_weight}, "
+            f"entropy_weight={self.entropy_weight}.",
+        )
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
         _require(
             0.0 <= self.final_lr_share <= 1.0,
@@ -155,6 +167,19 @@ class SchedulerConfig:
     prior_count: float = 2.0
     floor: float = 0.05
     decay: float = 0.9  # what an observation still weighs one step later
+    count_invalid: bool = False  # an invalid question counts as one answered wrong
+    half_is_perfect: tuple[str, ...] = ()  # tasks in which an accuracy of 0.5 counts as 1
+
+    def __post_init__(self) -> None:
+        unknown = [task for task in self.half_is_perfect if task not in TASK_IDS]
+        _require(not unknown, f"scheduler.half_is_perfect: expected tasks, got {unknown}.")
+
+
+PUBLISHED_SCHEDULER = SchedulerConfig(
+    decay=1.0,
+    count_invalid=True,
+    half_is_perfect=("absolute_distance", "distance_cam_obj", "room_size"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +197,7 @@ class TrainConfig:
     vocab_size: int = 768  # of the tokenizer that is trained for a size; a folder brings its own
     seed: int = 0
     reward: RewardSource = "geometry"
+    scoring: Scoring = "corrected"  # "published": see `spatialevo_jax.published`
     alpha: float = 0.1  # share of the format in both rewards
     data: DataConfig = DataConfig()
     warm_start: WarmStartConfig = WarmStartConfig()

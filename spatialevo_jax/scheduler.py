@@ -7,10 +7,11 @@ Sampling weight of task k, after the published rule (SpatialEvo, task-adaptive s
 
 with two changes: only valid questions count (an invalid question says something about the
 Questioner, not about the task), and old observations fade by `decay` a step, so the weights follow
-the policy instead of its lifetime mean.
+the policy instead of its lifetime mean. The published rule itself is a setting: decay 1, invalid
+questions counted as wrong, and for three tasks an accuracy of 0.5 that counts as perfect.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 # check those of a dataclass's fields too, which JAX fills with placeholders.
 class SchedulerState(NamedTuple):
     accuracy_sum: jax.Array  # (K,) f32, faded sum of accuracies of valid questions
-    valid_sum: jax.Array  # (K,) f32, faded number of valid questions
+    valid_sum: jax.Array  # (K,) f32, faded number of questions that count, by default valid ones
     asked_sum: jax.Array  # (K,) f32, faded number of all questions
 
 
@@ -33,13 +34,29 @@ class Scheduler(NamedTuple):
 
 
 def accuracy_scheduler(
-    num_tasks: int, *, prior_accuracy: float, prior_count: float, floor: float, decay: float
+    num_tasks: int,
+    *,
+    prior_accuracy: float,
+    prior_count: float,
+    floor: float,
+    decay: float,
+    count_invalid: bool = False,
+    targets: Sequence[float] | None = None,
 ) -> Scheduler:
     """Builds the trio of pure functions; K = `num_tasks`.
 
+    Args:
+        count_invalid: whether an invalid question counts, as one that was answered wrong.
+        targets: (K,) accuracy of each task that counts as perfect; 1 without.
+
     Raises:
-        ValueError: a prior, floor or decay outside its range.
+        ValueError: a prior, floor, decay or target outside its range.
     """
+    wanted = jnp.ones(num_tasks) if targets is None else jnp.asarray(targets, jnp.float32)
+    if wanted.shape != (num_tasks,) or not bool(((wanted > 0) & (wanted <= 1)).all()):
+        raise ValueError(
+            f"scheduler.targets: expected {num_tasks} numbers in (0, 1], got {targets}."
+        )
     for name, value in (("prior_accuracy", prior_accuracy), ("floor", floor), ("decay", decay)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"scheduler.{name}: expected a number in [0, 1], got {value}.")
@@ -60,7 +77,8 @@ def accuracy_scheduler(
         """One step's questions: mean accuracy over the group, whether valid, and a weight (0 for
         padding).
         """
-        counted = weights * valid
+        counted = weights if count_invalid else weights * valid
+        accuracies = jnp.clip(accuracies * valid / wanted[task_ids], 0.0, 1.0)
         return SchedulerState(
             accuracy_sum=(decay * state.accuracy_sum).at[task_ids].add(counted * accuracies),
             valid_sum=(decay * state.valid_sum).at[task_ids].add(counted),

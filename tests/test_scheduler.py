@@ -1,5 +1,7 @@
 """The curriculum: its formula by hand, and what counts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,10 @@ from spatialevo_jax.scheduler import Scheduler, SchedulerState, accuracy_schedul
 
 TASKS = 3
 EVERY = jnp.ones(TASKS, bool)
-SETTINGS = {"prior_accuracy": 0.35, "prior_count": 2.0, "floor": 0.05, "decay": 1.0}
+SETTINGS: dict[str, Any] = {"prior_accuracy": 0.35, "prior_count": 2.0, "floor": 0.05, "decay": 1.0}
 
 
-def scheduler_with(**changes: float) -> Scheduler:
+def scheduler_with(**changes: Any) -> Scheduler:
     return accuracy_scheduler(TASKS, **SETTINGS | changes)
 
 
@@ -134,3 +136,42 @@ def test_the_state_starts_with_three_buffers() -> None:
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"scheduler\.{name}: expected .* got {value}"):
         scheduler_with(**{name: value})
+
+
+def test_the_published_setting_by_hand() -> None:
+    """No fading, invalid questions count as wrong, half right is perfect where the target says so.
+
+    Task 0: 4 questions, accuracies 0.25 and 0.75 of valid ones reach 0.5 and 1 of its target, two
+    are invalid: (0.5 + 1 + 0.7) / 6. Task 1 has no target: (0.75 + 0.7) / 3. Task 2 is new.
+    """
+    scheduler = accuracy_scheduler(TASKS, **SETTINGS, count_invalid=True, targets=(0.5, 1.0, 1.0))
+    state = scheduler.init()
+    for question in (
+        (0, 0.25, True, 1.0),
+        (0, 0.75, True, 1.0),
+        (0, 0.9, False, 2.0),
+        (1, 0.75, True, 1.0),
+    ):
+        state = after(scheduler, state, question)
+    weights = np.array([1 - 2.2 / 6, 1 - 1.45 / 3, 0.65])
+    np.testing.assert_allclose(
+        scheduler.probabilities(state, EVERY), weights / weights.sum(), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "mean", "weight"), [(0, 0.0, 0.65), (10, 0.9, 0.1917), (100, 1.0, 0.05)]
+)
+def test_published_weights_of_the_reference_values(count: int, mean: float, weight: float) -> None:
+    scheduler = accuracy_scheduler(2, **SETTINGS, count_invalid=True)
+    state = scheduler.init()
+    if count:
+        state = after(scheduler, state, (0, mean, True, float(count)))
+    found = scheduler.probabilities(state, jnp.ones(2, bool))
+    assert float(found[0] / found[1]) == pytest.approx(weight / 0.65, rel=1e-3)
+
+
+@pytest.mark.parametrize("targets", [(0.5, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 1.5)])
+def test_targets_out_of_range_are_refused(targets: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"scheduler\.targets: expected 3 numbers"):
+        accuracy_scheduler(TASKS, **SETTINGS, targets=targets)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax import rewards
-from spatialevo_jax.config import RewardSource, TrainConfig
+from spatialevo_jax import published, rewards
+from spatialevo_jax.config import RewardSource, Scoring, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, pools
 from spatialevo_jax.evaluation import readings
@@ -34,6 +34,7 @@ class Asked:
     """One Questioner response, judged."""
 
     assignment: int  # index of its row in the step
+    text: str  # the whole response
     reply: replies.QuestionerReply
     verdict: Reply
     grounding: float  # f_obs
@@ -92,12 +93,15 @@ def judge_questions(
     ]
     verdicts = iter(answer_requests(requests, strict_margin=True))
     judged = []
-    for index, (assignment, group) in enumerate(zip(assignments, parsed, strict=True)):
+    for index, (assignment, written, group) in enumerate(
+        zip(assignments, texts, parsed, strict=True)
+    ):
         seen = pointing.visible(rooms.records[assignment.row.room], assignment.row.frames)
         judged.append(
             [
                 Asked(
                     assignment=index,
+                    text=text,
                     reply=reply,
                     verdict=next(verdicts),
                     # Without geometry there is nothing to hold an observation against.
@@ -105,20 +109,31 @@ def judge_questions(
                     if reward == "vote"
                     else pointing.grounding(reply.observation, seen),
                 )
-                for reply in group
+                for text, reply in zip(written, group, strict=True)
             ]
         )
     return judged
 
 
 def questioner_rewards(
-    asked: Sequence[Sequence[Asked]], reward: RewardSource, *, alpha: float
+    asked: Sequence[Sequence[Asked]],
+    reward: RewardSource,
+    *,
+    alpha: float,
+    scoring: Scoring = "corrected",
 ) -> np.ndarray:
     """(R, G). Under `vote` every well-formed question counts as valid: nobody is there to say
-    otherwise.
+    otherwise. In the published scoring the share of claims that hold stands for the language model
+    that judged observations.
     """
 
     def one(item: Asked) -> float:
+        if scoring == "published":
+            value = published.question_value(
+                item.verdict.task, item.verdict.valid, item.verdict.answer
+            )
+            parsed = published.parse_question(item.text)
+            return published.questioner_reward(parsed, value, item.grounding)
         if reward == "vote":
             value = float(bool(item.reply.question))
         else:
@@ -203,32 +218,42 @@ def score_answers(
     reward: RewardSource,
     *,
     alpha: float,
+    scoring: Scoring = "corrected",
 ) -> Scored:
     """Rewards of the Solver's responses, (U, G) texts. `vote` takes the group's majority for the
-    truth.
+    truth. In the published scoring the reason class stands for the language model that judged
+    explanations.
     """
     given, correct = [], []
     for question, group in zip(questions, texts, strict=True):
+        verdict = question.verdict
         parsed = [replies.parse_solver(text) for text in group]
         answers = [reply.answer for reply in parsed]
-        truth = question.verdict.answer
+        truth = verdict.answer
         if reward == "vote":
             majority = rewards.majority_answer(answers)
             earned = [readings.score(question.task, one, majority, partial=True) for one in answers]
-        elif question.verdict.valid:
+        elif verdict.valid:
             earned = [readings.score(question.task, one, truth, partial=True) for one in answers]
         else:
-            phrase = question.verdict.reason.phrase
+            phrase = verdict.reason.phrase
             earned = [rewards.explanation_score(one, phrase) for one in answers]
-        given.append(
-            [
+        if scoring == "published":
+            received = [
+                published.solver_reward(
+                    text, question.task, truth, valid=verdict.valid, judged=value
+                )
+                for text, value in zip(group, earned, strict=True)
+            ]
+        else:
+            received = [
                 rewards.solver_reward(reply, value, alpha=alpha)
                 for reply, value in zip(parsed, earned, strict=True)
             ]
-        )
+        given.append(received)
         correct.append(
             [readings.score(question.task, one, truth, partial=False) for one in answers]
-            if question.verdict.valid
+            if verdict.valid
             else [0.0] * len(group)
         )
     return Scored(np.asarray(given, np.float32), np.asarray(correct, np.float32))

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, rewards
-from spatialevo_jax.config import TrainConfig
+from spatialevo_jax.config import SchedulerConfig, TrainConfig
 from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.models.qwen2_5_vl import folders, images
@@ -186,9 +186,21 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         policy=policy,
         encoder=encoder,
         banned=jnp.asarray(banned),
-        scheduler=accuracy_scheduler(len(TASKS), **dataclasses.asdict(config.scheduler)),
+        scheduler=_scheduler(config.scheduler),
     )
     return setup, params
+
+
+def _scheduler(config: SchedulerConfig) -> Scheduler:
+    return accuracy_scheduler(
+        len(TASKS),
+        prior_accuracy=config.prior_accuracy,
+        prior_count=config.prior_count,
+        floor=config.floor,
+        decay=config.decay,
+        count_invalid=config.count_invalid,
+        targets=[0.5 if task.name in config.half_is_perfect else 1.0 for task in TASKS],
+    )
 
 
 def _policy(
@@ -353,7 +365,9 @@ class _Steps:
         asked_texts = self._texts(asked_out)
         clock.lap("time/rollout_questioner_s")
         asked = episode.judge_questions(setup.train, assignments, asked_texts, config.reward)
-        asked_rewards = episode.questioner_rewards(asked, config.reward, alpha=config.alpha)
+        asked_rewards = episode.questioner_rewards(
+            asked, config.reward, alpha=config.alpha, scoring=config.scoring
+        )
 
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = assignments[question.assignment]
@@ -381,7 +395,9 @@ class _Steps:
         )
         solved_texts = self._texts(solved_out)
         clock.lap("time/rollout_solver_s")
-        scored = episode.score_answers(questions, solved_texts, config.reward, alpha=config.alpha)
+        scored = episode.score_answers(
+            questions, solved_texts, config.reward, alpha=config.alpha, scoring=config.scoring
+        )
         solved_rewards = scored.rewards
         if config.reward == "shuffled":
             asked_rewards = rewards.shuffled(asked_rewards, rng)

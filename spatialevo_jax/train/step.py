@@ -153,22 +153,25 @@ def make_evolution_step(
             policy, params, prefix, batch.suffixes, banned, temperature=temperature
         )
         mask = batch.suffixes.mask
-        objective = grpo.clipped_objective(
-            logprobs,
-            batch.old_logprobs,
-            batch.advantages,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            clip_dual=config.clip_dual,
-        )
+        clip = {
+            "clip_low": config.clip_low,
+            "clip_high": config.clip_high,
+            "clip_dual": config.clip_dual,
+        }
+        log_ratio = grpo.log_ratios(logprobs, batch.old_logprobs, mask, level=config.ratio)
+        objective = grpo.clipped_objective(log_ratio, batch.advantages, **clip)
         # Padding groups have advantage 0 and no mask; groups without signal stay in the token count
         # on purpose: the step size must not grow as the policy gets better.
-        loss = grpo.masked_mean(objective, mask)
+        weights = grpo.sequence_weights(mask, aggregation=config.aggregation)
+        loss = grpo.aggregate(objective, mask, weights)
         drift = jnp.abs(jnp.where(mask > 0, logprobs - batch.old_logprobs, 0.0))
         return loss, {
             f"loss/{role}": loss,
             f"policy/entropy_{role}": -grpo.masked_mean(logprobs, mask),
             f"policy/logprob_difference_{role}": drift.max(),
+            f"policy/clipped_{role}": grpo.masked_mean(
+                grpo.clipped_tokens(log_ratio, batch.advantages, **clip).astype(mask.dtype), mask
+            ),
         }
 
     def loss_fn(params: Any, batch: EvolutionBatch) -> tuple[jax.Array, Metrics]:

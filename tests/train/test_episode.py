@@ -180,6 +180,24 @@ def test_what_a_question_earns(reward: RewardSource) -> None:
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
 
 
+def test_what_a_question_earns_in_the_published_scoring() -> None:
+    """The share of claims that hold stands for the judge; a valid question earns at least 0.1 of
+    it, any word in angle brackets is a violation, and talking besides costs all.
+    """
+    texts = {
+        asking(BED_OR_LAMP): 1.0,
+        asking(BED_OR_LAMP, "1 tv h99 1 bed h19"): 0.19,  # no claim holds
+        asking(BED_OR_CUSHION): 0.55,
+        asking(BED_OR_SOFA): 0.1,
+        f"<question>{BED_OR_LAMP}</question>": 0.05,
+        f"Hm. {asking(BED_OR_LAMP)}": 0.0,
+        asking(f"{BED_OR_LAMP} <b>"): -1.0,
+    }
+    asked = episode.judge_questions(ROOMS, [DEPTH], [list(texts)], "geometry")
+    found = episode.questioner_rewards(asked, "geometry", alpha=ALPHA, scoring="published")
+    np.testing.assert_allclose(found[0], list(texts.values()), atol=1e-6)
+
+
 def test_rewards_keep_rows_and_samples_apart() -> None:
     _, asked = judged([BED_OR_LAMP, OFF_TASK], [BED_OR_CUSHION, BED_OR_TV], [OFF_TASK, OFF_TASK])
     found = episode.questioner_rewards(asked, "geometry", alpha=ALPHA)
@@ -381,6 +399,14 @@ def test_what_an_answer_earns(reward: RewardSource) -> None:
     np.testing.assert_allclose(found.rewards, earned, atol=1e-6)
     np.testing.assert_allclose(found.correctness, correct, atol=1e-6)
     assert found.rewards.dtype == found.correctness.dtype == np.float32
+
+
+def test_what_an_answer_earns_in_the_published_scoring() -> None:
+    """A right explanation earns 0.9, its form nothing; an untagged answer earns nothing."""
+    questions = asked_of_solver(BED_OR_LAMP, BED_OR_SOFA)
+    texts = [[*answering("bed", "lamp"), "bed"], [*answering("not in the scene", "bed"), "<b>"]]
+    found = episode.score_answers(questions, texts, "geometry", alpha=ALPHA, scoring="published")
+    np.testing.assert_allclose(found.rewards, [[1.0, 0.1, 0.0], [0.9, 0.0, -0.1]], atol=1e-6)
 
 
 def test_a_vote_rewards_the_majority_and_is_held_against_geometry() -> None:
