@@ -5,6 +5,7 @@
     python -m launch.bench requests --scene_count=64
     python -m launch.bench visibility
     python -m launch.bench sens
+    python -m launch.bench data
 
 `oracles`: verified answers per second of structured queries, task by task and for the equal mix of
 all tasks, from queries in NumPy to answers in NumPy, in questions of random rooms. Warm, the median
@@ -14,7 +15,9 @@ question moves, and the rate at which the cores can fetch so many from random ro
 `requests`: whole requests a second with question text, JSON lines in and out.
 
 `visibility`: what the frames of a scan show of its objects, by points and by surfaces.
+
 `sens`: frames of a ScanNet .sens file a second, found and decoded.
+
 `data`: how fast packed scenes load, and how many prompts a second the training stream serves.
 """
 
