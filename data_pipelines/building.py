@@ -234,15 +234,10 @@ class _Things:
     ) -> "_Things":
         notes = []
         found = tuple(labels.harmonise(one.label) for one in scan.objects)
-        members, points, boxes, aabbs, kept, skipped = [], [], [], [], [], []
-        normals = None
-        for row, one in enumerate(scan.objects):
-            own, box = one.vertices, one.box
-            if not len(own) and box is not None:
-                if normals is None:
-                    normals = arkit_annotation.vertex_normals(scan.mesh)
-                own = arkit_annotation.vertices_in(box, scan.mesh.points, normals)
-            members.append(own)
+        members = _members(scan)
+        points, boxes, aabbs, kept, skipped = [], [], [], [], []
+        for row, (one, own) in enumerate(zip(scan.objects, members, strict=True)):
+            box = one.box
             extreme = in_world.points[own]
             # Where boxes were annotated, a box is the whole truth about its object's size.
             if box is not None and (scan.dataset in BOXES_ANNOTATED or not len(own)):
@@ -299,6 +294,19 @@ def _check_ids(scan: Scan) -> None:
             f"{scan.source_id}: expected distinct object ids, got {twice[0]} "
             f"{counts[twice[0]]} times."
         )
+
+
+def _members(scan: Scan) -> list[np.ndarray]:
+    """Rows of the mesh's vertices of each object; where there are boxes only, those in the box."""
+    members, normals = [], None
+    for one in scan.objects:
+        own = one.vertices
+        if not len(own) and one.box is not None:
+            if normals is None:
+                normals = arkit_annotation.vertex_normals(scan.mesh)
+            own = arkit_annotation.vertices_in(one.box, scan.mesh.points, normals)
+        members.append(own)
+    return members
 
 
 def _in_world(box: OrientedBox, alignment: np.ndarray) -> OrientedBox:
