@@ -180,7 +180,7 @@ def _tag(
 ) -> None:
     box = pen.textbbox((x + 2, y + 1), text, font=FONT)
     pen.rectangle((box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1), fill="white", outline=color)
-    pen.text((x + 2, y + 1), text, fill=color, font=FONT)
+    pen.text((x + 2, y + 1), text, fill="black", font=FONT)
 
 
 def _from_above(drawn: Drawn) -> Image.Image:
