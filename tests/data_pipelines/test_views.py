@@ -172,7 +172,7 @@ def test_depth_decides_over_what_the_mesh_does_not_have() -> None:
     # At the corner where both end, one pixel may be of either.
     np.testing.assert_allclose(found.visibility[0], [9 * 48 / 48**2, 15 / 20], atol=1.5 / 48**2)
     np.testing.assert_allclose(found.hidden[0], [15 / 24, 5 / 20], atol=1.5 / (24 * 48))
-    assert found.agreement[0] == 0
+    assert found.agreement[0] < 0.02
 
 
 def test_holes_and_lone_wrong_measurements_do_not_matter() -> None:
