@@ -13,9 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Metres; what is nearer is cut off. Where a large triangle meets this plane 1 / z and pixels are
-# large too: at 1 mm, float32 left depth errors of 7 % elsewhere in such a triangle.
-NEAR = 0.02
+NEAR = 1e-3  # metres; what is nearer is cut off
 
 
 class Corners(NamedTuple):
@@ -158,7 +156,7 @@ def project(
 
 def _first_middle(edge: np.ndarray, size: int) -> np.ndarray:
     """The first of pixels 0 to size whose middle is at or after a coordinate."""
-    return np.clip(np.ceil(edge - np.float32(0.5)), 0, size).astype(np.int32)
+    return np.clip(np.ceil(edge - 0.5), 0, size).astype(np.int32)
 
 
 def _expand(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +170,7 @@ def _downwards(corners: Corners) -> list[tuple[np.ndarray, np.ndarray, np.ndarra
     """The three corners (column, row, nearness) from the top of the image down: an edge is then
     always walked the same way, whichever triangle it is of.
     """
-    a, b, c = zip(*corners[:3], strict=True)
+    a, b, c = zip(*(array.astype(np.float64) for array in corners[:3]), strict=True)
 
     def ordered(one: tuple, other: tuple) -> tuple[tuple, tuple]:
         swap = (one[1] > other[1]) | ((one[1] == other[1]) & (one[0] > other[0]))
@@ -220,6 +218,8 @@ def rasterise(corners: Corners, size: tuple[int, int]) -> list[Layer]:
     begins = ends - across * down
     buffer = np.zeros(ends[-1], np.float32)
 
+    # In float64: corners cut off at the camera plane lie far outside the image, where 1 / z is
+    # large, and the image is what remains of their differences.
     (u0, v0, q0), (u1, v1, q1), (u2, v2, q2) = _downwards(corners)
     with np.errstate(divide="ignore", invalid="ignore"):
         upper, lower, long = (u1 - u0) / (v1 - v0), (u2 - u1) / (v2 - v1), (u2 - u0) / (v2 - v0)
@@ -233,8 +233,7 @@ def rasterise(corners: Corners, size: tuple[int, int]) -> list[Layer]:
     # Rows of triangles. `at` is where a row of the image would begin in the buffer.
     t, step = _expand(rows)
     row = np.take(top, t) + step
-    # NumPy makes float64 of i32 and f32; float32 is what `at` is fast on.
-    middle = row.astype(np.float32) + np.float32(0.5)
+    middle = row + 0.5
     from_top, from_knee = middle - np.take(v0, t), middle - np.take(v1, t)
     one = np.take(u0, t) + from_top * np.take(long, t)
     with np.errstate(invalid="ignore"):
@@ -248,12 +247,13 @@ def rasterise(corners: Corners, size: tuple[int, int]) -> list[Layer]:
     used = np.flatnonzero(counts > 0)
     t, row, begin, counts, from_top = (a[used] for a in (t, row, begin, counts, from_top))
     du = np.take(du, t)
-    start = np.take(q0, t) + (begin.astype(np.float32) + np.float32(0.5) - np.take(u0, t)) * du
+    start = np.take(q0, t) + (begin + 0.5 - np.take(u0, t)) * du
     start += from_top * np.take(dv, t)
     own = np.take(place, t)
     at = (begins - own_top * across - own_left)[own] + row * across[own] + begin
 
-    # Pixels.
+    # Pixels, in float32.
+    start, du = start.astype(np.float32), du.astype(np.float32)
     span, step = _expand(counts)
     nearness = np.take(start, span) + np.take(du, span) * step.astype(np.float32)
     np.maximum.at(buffer, np.take(at, span) + step, nearness)

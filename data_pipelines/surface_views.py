@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from data_pipelines import raster
 from data_pipelines.renderer import CANVAS, RING_STRIDE
@@ -19,6 +20,7 @@ from data_pipelines.scan import Mesh, ScanFrame
 
 # Surfaces whose depths differ by less than this share are one: rounding does not decide.
 SAME_DEPTH = 1e-4
+NEIGHBOURS = 4  # of a point on a grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Surfaces:
     """The mesh's triangles, object by object; those of no object come last, as owner N."""
 
     points: np.ndarray  # (3, V) f32, mesh metres
+    half_side: np.ndarray | None  # (V,) f32, metres: points are drawn as squares, see `_squares`
     faces: np.ndarray  # (3, T) i32; a triangle that two objects share is there twice
     owner: np.ndarray  # (T,) i32
     owned: int  # how many triangles are of objects
@@ -46,16 +49,26 @@ class Surfaces:
 
 
 def surfaces_of(mesh: Mesh, members: Sequence[np.ndarray]) -> Surfaces:
-    """A triangle belongs to the objects that have two of its corners: where objects meet, borders
-    then run through the middle of the triangles between them.
+    """The triangles of objects that are given by rows of `mesh.points`.
+
+    A triangle belongs to the objects that have two of its corners: where objects meet, borders
+    then run through the middle of the triangles between them. A mesh without triangles is drawn as
+    squares that face the camera, each as wide as the way to its point's fourth neighbour: about
+    what a point stands for, on a grid as in random samples.
     """
-    faces, owner = [], []
-    free = np.ones(len(mesh.faces), bool)
-    member = np.zeros(len(mesh.points), np.uint8)
+    half_side = None
     corners = np.ascontiguousarray(mesh.faces.T)
+    if not len(mesh.faces) and len(mesh.points):
+        corners = _square_faces(len(mesh.points))
+        near, _ = KDTree(mesh.points).query(mesh.points, min(NEIGHBOURS + 1, len(mesh.points)))
+        half_side = near[:, -1].astype(np.float32) / 2
+    faces, owner = [], []
+    free = np.ones(corners.shape[1], bool)
+    member = np.zeros(len(mesh.points), np.uint8)
+    vertex = corners % max(len(mesh.points), 1)  # corners of squares follow each other in rounds
     for index, rows in enumerate(members):
         member[rows] = 1
-        first, second, third = (np.take(member, corner) for corner in corners)
+        first, second, third = (np.take(member, corner) for corner in vertex)
         own = (first + second + third) >= 2
         member[rows] = 0
         free &= ~own
@@ -65,12 +78,29 @@ def surfaces_of(mesh: Mesh, members: Sequence[np.ndarray]) -> Surfaces:
     faces.append(corners[:, free])
     owner.append(np.full(faces[-1].shape[1], len(members), np.int32))
     return Surfaces(
-        np.ascontiguousarray(mesh.points.T),
-        np.concatenate(faces, axis=1),
-        np.concatenate(owner),
-        owned,
-        len(members),
+        points=np.ascontiguousarray(mesh.points.T, np.float32),
+        half_side=half_side,
+        faces=np.concatenate(faces, axis=1),
+        owner=np.concatenate(owner),
+        owned=owned,
+        count=len(members),
     )
+
+
+def _square_faces(count: int) -> np.ndarray:
+    """(3, 2 count) i32 of squares whose corners are `_squares`."""
+    at = np.arange(count, dtype=np.int32)
+    a, b, c, d = at, at + count, at + 2 * count, at + 3 * count
+    return np.concatenate([np.stack([a, b, c]), np.stack([a, c, d])], axis=1)
+
+
+def _squares(points: np.ndarray, half_side: np.ndarray) -> np.ndarray:
+    """(3, 4 V) corners of squares around camera points (3, V), in rounds: first all first ones."""
+    rounds = []
+    for right, down in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        x, y, z = points
+        rounds.append(np.stack([x + right * half_side, y + down * half_side, z]))
+    return np.concatenate(rounds, axis=1)
 
 
 # --- one frame -----------------------------------------------------------------------------------
@@ -197,6 +227,8 @@ def frame_statistics(
     columns, rows = sampling.size
     camera_from_mesh = np.linalg.inv(frame.mesh_from_camera).astype(np.float32)
     points = camera_from_mesh[:3, :3] @ surfaces.points + camera_from_mesh[:3, 3:]
+    if surfaces.half_side is not None:
+        points = _squares(points, surfaces.half_side)
     (across, down), owned = _margins(sampling.size), surfaces.owned
 
     def project(part: slice, low: tuple[int, int], high: tuple[int, int]) -> raster.Corners:
