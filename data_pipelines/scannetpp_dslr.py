@@ -11,6 +11,7 @@ an OpenGL camera, and W half a turn of the world about the direction (1, 1, 0).
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -163,12 +164,13 @@ def _decode(path: Path, size: tuple[int, int], *, deep: bool = False) -> np.ndar
     return pixels.astype(np.uint16) if deep else pixels
 
 
-def _image_size(path: Path) -> tuple[int, int]:
+def _image_size(path: Path) -> tuple[int, int] | None:
+    """As the head of a file tells it; None where there is no image."""
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, SyntaxError) as error:
-        raise ScanError(f"{path}: expected an image ({error}).") from error
+    except (OSError, SyntaxError):
+        return None
 
 
 # --- frames --------------------------------------------------------------------------------------
@@ -201,18 +203,9 @@ def read_frames(
     source = _source(dslr)
     transforms = source.transforms
     _check_with_colmap(dslr / "colmap", transforms)
-    stills = [*transforms.train, *transforms.test]
-    asked = {"train": stills[: len(transforms.train)], "test": stills[len(transforms.train) :]}
-    wanted = {still.name for still in asked.get(part, stills)}
-    depth_intrinsics, depth_size = _depth_camera(source, stills)
-    frames, skipped, number = [], [], 0
-    for still in stills:
-        if still.is_bad:
-            skipped.append(Skipped(f"frame {still.name}", "the data set calls it bad"))
-            continue
-        frame_id, number = number, number + 1
-        if still.name not in wanted:
-            continue
+    depth_intrinsics, depth_size = _depth_camera(source)
+    frames, skipped = [], []
+    for frame_id, still in _numbered(transforms, part, skipped):
         pose = mesh_from_camera(still.transform)
         fault = pose_fault(pose)
         if not fault and not (source.folder / still.name).is_file():
@@ -238,8 +231,27 @@ def read_frames(
     if not frames:
         why = f"; {skipped[0].what}: {skipped[0].why}" if skipped else ""
         raise ScanError(f"{transforms.path}: expected frames with image and pose, found none{why}.")
-    _check_first_image(source, frames[0])
+    _check_image_size(source, frames)
     return frames, StillImages(source.folder, source.undistortion, source.depths, mesh), skipped
+
+
+def _numbered(
+    transforms: Transforms, part: Part, skipped: list[Skipped]
+) -> Iterator[tuple[int, Still]]:
+    """The usable stills of a part, each with its number among those of both; the reasons of others
+    go into `skipped`.
+    """
+    numbers: dict[str, int] = {}
+    for own_part, stills in (("train", transforms.train), ("test", transforms.test)):
+        for still in stills:
+            if still.is_bad or still.name in numbers:
+                twice = f"{transforms.path.name} has it twice"
+                why = "the data set calls it bad" if still.is_bad else twice
+                skipped.append(Skipped(f"frame {still.name}", why))
+                continue
+            numbers[still.name] = len(numbers)
+            if part in ("all", own_part):
+                yield numbers[still.name], still
 
 
 def _source(dslr: Path) -> _Source:
@@ -276,7 +288,7 @@ def _read_pinhole(path: Path) -> Transforms:
     return transforms
 
 
-def _depth_camera(source: _Source, stills: list[Still]) -> tuple[np.ndarray, tuple[int, int]]:
+def _depth_camera(source: _Source) -> tuple[np.ndarray, tuple[int, int]]:
     """Intrinsics and size of depth images: stored ones show what the image shows, at a size of
     their own.
     """
@@ -284,28 +296,31 @@ def _depth_camera(source: _Source, stills: list[Still]) -> tuple[np.ndarray, tup
     share = -(-width // RENDERED_WIDTH)  # rounded up
     size = (width // share, height // share)
     if source.depths is not None:
+        stills = (*source.transforms.train, *source.transforms.test)
         paths = [_depth_path(source.depths, still.name) for still in stills]
-        first = next((path for path in paths if path.is_file()), None)
-        if first is None:
-            raise ScanError(
-                f"{source.depths}: expected depth images such as {paths[0].name}, found none."
-                if paths
-                else f"{source.transforms.path}: expected frames, found none."
-            )
-        size = _image_size(first)
+        stored = next(filter(None, map(_image_size, paths)), None)
+        if stored is None:
+            raise ScanError(f"{source.depths}: expected depth images of the frames, found none.")
+        size = stored
     scale = np.diag([size[0] / width, size[1] / height, 1.0])
     return scale @ source.transforms.intrinsics, size
 
 
-def _check_first_image(source: _Source, frame: ScanFrame) -> None:
-    """Images of another size than the camera's are those of another camera."""
-    path = source.folder / frame.source
-    size = _image_size(path)
-    if size != source.transforms.size:
-        raise ScanError(
-            f"{path}: expected {source.transforms.size[0]}x{source.transforms.size[1]} pixels as "
-            f"in {source.transforms.path.name}, got {size[0]}x{size[1]}."
-        )
+def _check_image_size(source: _Source, frames: list[ScanFrame]) -> None:
+    """Images of another size than the camera's are those of another camera. One is enough: every
+    image is measured again when it is decoded.
+    """
+    wanted = source.transforms.size
+    for path in (source.folder / frame.source for frame in frames):
+        size = _image_size(path)
+        if size is None:
+            continue
+        if size != wanted:
+            raise ScanError(
+                f"{path}: expected {wanted[0]}x{wanted[1]} pixels as in "
+                f"{source.transforms.path.name}, got {size[0]}x{size[1]}."
+            )
+        return
 
 
 def _check_with_colmap(folder: Path, transforms: Transforms) -> None:

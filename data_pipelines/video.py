@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,22 +109,18 @@ class Video:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], *, rate: int = 60) -> None:
-    """Writes (H, W, 3) uint8 pictures as H.264, colours at half the resolution as phones do.
-
-    Raises:
-        ValueError: an odd width or height, which such videos cannot have.
+    """Writes (H, W, 3) uint8 pictures of one size as H.264: with colours at half the resolution, as
+    phones do, where both sides are even.
     """
     with av.open(str(path), "w") as container:
         stream = None
         for pixels in frames:
             if stream is None:
                 height, width = pixels.shape[:2]
-                if height % 2 or width % 2:
-                    raise ValueError(f"{path}: expected an even size, got {width}x{height}.")
-                stream = container.add_stream(
-                    "libx264", rate=Fraction(rate), options={"crf": str(QUALITY)}
-                )
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                options = {"crf": str(QUALITY)}
+                stream = container.add_stream("libx264", rate=rate, options=options)
+                stream.width, stream.height = width, height
+                stream.pix_fmt = "yuv444p" if height % 2 or width % 2 else "yuv420p"
                 stream.gop_size = KEYFRAME_EVERY
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)

@@ -52,8 +52,7 @@ def write_scan(
         depth_form: of the video's depth.
 
     Raises:
-        ValueError: frames that are not numbered from 0 without gaps, or of odd sizes: a video can't
-            hold them.
+        ValueError: frames that are not numbered from 0 without gaps: a video can't hold them.
     """
     if [frame.frame_id for frame in scan.frames] != list(range(len(scan.frames))):
         raise ValueError(f"{scan.source_id}: expected frames numbered from 0 without gaps.")

@@ -432,6 +432,14 @@ def test_frame_without_a_pose_or_an_image_is_left_out_and_keeps_its_number(raw: 
     assert "found none" in reasons["depth of frame DSC00004.JPG"]
 
 
+def test_image_that_is_listed_twice_is_one_frame(raw: Path) -> None:
+    edit(transforms(raw), lambda value: value["test_frames"].append(value["frames"][0]))
+    scan = read(raw, part="all")
+    assert len({frame.source for frame in scan.frames}) == len(scan.frames) == 23
+    assert "has it twice" in scan.skipped[-1].why
+    assert len(read(raw, part="train").frames) == 22
+
+
 def test_poses_that_colmap_does_not_confirm_are_refused(raw: Path) -> None:
     def move(value: Any) -> None:
         value["frames"][2]["transform_matrix"][0][3] += 0.5
@@ -501,6 +509,16 @@ def test_pictures_that_do_not_decode_are_named_when_asked_for(raw: Path) -> None
         scan.images.depth(second)
     with pytest.raises(ScanError, match="expected 16 bits a pixel"):
         scan.images.depth(third)
+
+
+def test_one_image_that_is_no_image_does_not_cost_the_scan(raw: Path) -> None:
+    dslr = folder_of(raw) / "dslr"
+    (dslr / "undistorted_images" / "DSC00001.JPG").write_bytes(b"")
+    (dslr / "undistorted_depths" / "DSC00001.png").write_bytes(b"no image")
+    scan = read(raw)
+    assert len(scan.frames) == 22 and scan.frames[0].depth_size == (80, 60)
+    with pytest.raises(ScanError, match=r"DSC00001\.JPG: expected an image"):
+        scan.images.color(scan.frames[0])
 
 
 def poses(raw: Path) -> Path:
