@@ -5,8 +5,9 @@ undone in turn, and the one that makes them agree is named.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ TURNED = 0.3  # of the correlation of colours, by which a turned picture fits be
 SAME_TURN, SAME_PLACE = np.deg2rad(4), 0.25  # alignments that are one: radians, metres
 LATER = 0.002  # of a score, by which a mistake must beat a likelier one
 METRES_AS_INTEGERS = 0.05  # metres; depth that nowhere exceeds it is of another unit
+
+
+Add = Callable[[Finding], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +74,7 @@ def diagnose(root: Path, split: str, scene_id: str) -> Diagnosis:
     return Diagnosis(scene_id, tuple(dict.fromkeys(files.findings)))
 
 
-def check_geometry(files: SceneFiles, evidence: Evidence, sizes: dict[int, object]) -> None:
+def check_geometry(files: SceneFiles, evidence: Evidence, sizes: Mapping[int, Any]) -> None:
     """Adds a finding for each way in which the witnesses disagree, one of a kind.
 
     Args:
@@ -84,7 +88,8 @@ def check_geometry(files: SceneFiles, evidence: Evidence, sizes: dict[int, objec
     zoom = _check_sizes(evidence, sizes, add)
     poses, suspect = _check_frames(evidence, zoom, add)
     _check_pictures(evidence, suspect, add)
-    _check_alignment(files, evidence, poses, add)
+    if files.path(".txt").is_file():
+        _check_alignment(files, evidence, poses, add)
     judged = set(found) - {"resolution", "rotated_frame", "depth_unit"}
     if not judged and not suspect:
         _check_sightings(evidence, poses, add)
@@ -105,7 +110,7 @@ def _turned(ratios: np.ndarray, shape: tuple[int, ...]) -> bool:
     return bool(abs(swapped) > 0.1 and np.abs(ratios - [swapped, -swapped]).max() < 0.1)
 
 
-def _check_sizes(evidence: Evidence, sizes: dict[int, object], add) -> float:
+def _check_sizes(evidence: Evidence, sizes: Mapping[int, Any], add: Add) -> float:
     """Intrinsics against the sizes of images. Returns the factor that puts depth's right."""
     zoom, turned = 1.0, []
     for frame in evidence.frames:
@@ -210,7 +215,7 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
     return found
 
 
-def _check_frames(evidence: Evidence, zoom: float, add) -> tuple[np.ndarray, set[int]]:
+def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray, set[int]]:
     """Frames whose depth the mesh contradicts, and the mistakes that explain it.
 
     Returns:
@@ -269,7 +274,7 @@ def _check_frames(evidence: Evidence, zoom: float, add) -> tuple[np.ndarray, set
     return poses, suspect
 
 
-def _check_pictures(evidence: Evidence, suspect: set[int], add) -> None:
+def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
     """Pictures that show the mesh's colours only when they are turned, in frames whose poses and
     depth are above suspicion.
     """
@@ -303,7 +308,7 @@ def _one_alignment(one: np.ndarray, other: np.ndarray, points: np.ndarray) -> bo
     return bool(angle <= SAME_TURN and np.linalg.norm((one - other) @ middle) <= SAME_PLACE)
 
 
-def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, add) -> None:
+def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, add: Add) -> None:
     """The text's axisAlignment against the one at which boxes fit what they are the boxes of."""
     alignment = evidence.alignment
     every = range(len(evidence.frames))
@@ -353,7 +358,7 @@ def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, a
     add(found)
 
 
-def _check_sightings(evidence: Evidence, poses: np.ndarray, add) -> None:
+def _check_sightings(evidence: Evidence, poses: np.ndarray, add: Add) -> None:
     """What frames say of objects against poses that mesh and depth confirm; without these, poses
     against what frames say.
     """

@@ -267,8 +267,8 @@ def check_loading(files: SceneFiles) -> None:
     pairs = [(name, getattr(packed, name), getattr(record, name)) for name in _NAMES]
     for field in dataclasses.fields(packed.scene):
         if field.name not in ("points", "point_valid", "box_gap"):
-            values = (np.asarray(getattr(one.scene, field.name)) for one in (packed, record))
-            pairs.append((field.name, *values))
+            one, other = (np.asarray(getattr(x.scene, field.name)) for x in (packed, record))
+            pairs.append((field.name, one, other))
     differing = [name for name, one, other in pairs if not _same(one, other)]
     if differing:
         what = f"expected what the JSON files say, but {', '.join(differing)} differ."

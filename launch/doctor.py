@@ -23,9 +23,9 @@ from data_pipelines.findings import CURES
 from launch.errors import UserError, run, user_errors
 
 _SCENES = flags.DEFINE_string(
-    "scenes", None, "Folder in the unified layout: train/, val/, metadata/.", required=True
+    "scenes", None, "Folder in the unified layout: train/, val/, metadata/.", allow_override=True
 )
-_SCENE = flags.DEFINE_string("scene", None, "Only this scene.")
+_SCENE = flags.DEFINE_string("scene", None, "Only this scene.", allow_override=True)
 _JSON = flags.DEFINE_bool("json", False, "One JSON object a scene.")
 
 
@@ -46,6 +46,8 @@ def _as_json(split: str, diagnosis: Diagnosis) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    if not _SCENES.value:
+        raise UserError("--scenes: expected a folder of scenes, got none; see --help.")
     root = Path(_SCENES.value)
     if not root.is_dir():
         raise UserError(f"--scenes: expected a folder of scenes, found no {root}.")

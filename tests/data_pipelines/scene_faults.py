@@ -11,6 +11,7 @@ from PIL import Image
 from data_pipelines import meshes
 from data_pipelines.reprojection import NERFSTUDIO_WORLD, OPENGL_FROM_OPENCV
 from data_pipelines.scan import Mesh
+from geometry_jax import scene_io
 
 
 class SceneDisk(NamedTuple):
@@ -78,12 +79,21 @@ def level(yaw: float, *shift: float) -> np.ndarray:
 ALIGNMENT = level(0.5, -2.0, 1.5, 0.3)  # world_from_mesh of scenes as scanned
 
 
-def as_scanned(scene: SceneDisk) -> None:
-    """Mesh and poses in a frame of their own, and the alignment that leads from it to the boxes."""
+def alignment_of(scene: SceneDisk) -> np.ndarray:
+    return scene_io.read_alignment(scene.folder / f"{scene.name}.txt")
+
+
+def as_scanned(scene: SceneDisk) -> np.ndarray:
+    """Mesh and poses in a frame of their own, and the alignment that leads from it to the boxes,
+    where the scene is not so already. Returns the alignment.
+    """
+    if not np.allclose(alignment_of(scene), np.eye(4)):
+        return alignment_of(scene)
     inverse = np.linalg.inv(ALIGNMENT)
     change_poses(scene, lambda pose: inverse @ pose)
     change_mesh(scene, inverse)
     write_alignment(scene, ALIGNMENT)
+    return ALIGNMENT
 
 
 def cut(path: Path) -> None:
@@ -135,31 +145,32 @@ def cameras_turned(turns: int) -> Callable[[SceneDisk], None]:
 
 def alignment_forgotten(scene: SceneDisk) -> None:
     as_scanned(scene)
+    scene.drop_pack()
     (scene.folder / f"{scene.name}.txt").write_text("sceneType = Misc.\n")
 
 
 def alignment_squared(scene: SceneDisk) -> None:
-    as_scanned(scene)
-    write_alignment(scene, ALIGNMENT @ ALIGNMENT)
+    alignment = as_scanned(scene)
+    write_alignment(scene, alignment @ alignment)
 
 
 def already_aligned(scene: SceneDisk) -> None:
-    write_alignment(scene, ALIGNMENT)
+    alignment = as_scanned(scene)
+    change_poses(scene, lambda pose: alignment @ pose)
+    change_mesh(scene, alignment)
 
 
 def poses_already_aligned(scene: SceneDisk) -> None:
-    as_scanned(scene)
-    change_poses(scene, lambda pose: ALIGNMENT @ pose)
+    alignment = as_scanned(scene)
+    change_poses(scene, lambda pose: alignment @ pose)
 
 
 def mesh_already_aligned(scene: SceneDisk) -> None:
-    as_scanned(scene)
-    change_mesh(scene, ALIGNMENT)
+    change_mesh(scene, as_scanned(scene))
 
 
 def alignment_of_another(scene: SceneDisk) -> None:
-    as_scanned(scene)
-    write_alignment(scene, level(-1.2, 3.0, 0.5, -0.2))
+    write_alignment(scene, level(-1.2, 3.0, 0.5, -0.2) @ as_scanned(scene))
 
 
 def images_halved(scene: SceneDisk) -> None:
