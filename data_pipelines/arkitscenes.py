@@ -146,8 +146,9 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
         raise ScanError(f"expected video {source_id} in one fold, found it in {folders}.")
     mesh = meshes.read_mesh(_file(videos, f"{source_id}_3dod_mesh.ply"))
     annotation = _file(videos, f"{source_id}_3dod_annotation.json")
-    objects, skipped_objects = arkit_annotation.read_objects(annotation, mesh)
     trajectory, lost = arkit_formats.read_trajectory(_trajectory_file(videos))
+    eyes = trajectory.mesh_from_camera[:, :3, 3]
+    objects, skipped_objects = arkit_annotation.read_objects(annotation, mesh, eyes)
 
     sky = _sky_of_table(raw, source_id)
     reasons = []
