@@ -5,30 +5,41 @@ Each entry of `data` has an oriented box `obbAligned` in metres, in the mesh fra
 in another frame, and isn't used.
 """
 
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data_pipelines.scan import Mesh, OrientedBox, ScanError, ScanObject, Skipped
 
 LONGEST = 50.0  # metres; a longer side is one in other units
 SKIN = 0.02  # metres: surfaces this near to a box's face may belong to what the box touches
+AROUND = 0.3  # metres around a box in which such a surface is followed
 
 
-def read_objects(path: Path, mesh: Mesh) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...]]:
+def read_objects(
+    path: Path, mesh: Mesh, eyes: np.ndarray
+) -> tuple[tuple[ScanObject, ...], tuple[Skipped, ...]]:
     """The annotated objects, numbered by their place in the file from 1, and those left out.
 
-    An object has the mesh's vertices in its box, less what the box stands on or leans against.
+    An object has the mesh's vertices in its box, less what the box stands on or leans against;
+    what lies in several boxes belongs to the smallest of them.
+
+    Args:
+        eyes: (P, 3) where the camera was, metres, in the mesh frame.
 
     Raises:
         ScanError: no such file, not JSON of this form, marked as skipped by its annotators, or two
             boxes with one `uid`.
     """
-    objects, skipped = [], []
+    found: list[tuple[int, str, OrientedBox]] = []
+    skipped = []
     uids: dict[str, int] = {}
-    normals = vertex_normals(mesh)
     for object_id, entry in enumerate(_entries(path), start=1):
         what = f"object {object_id}"
         if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
@@ -48,8 +59,12 @@ def read_objects(path: Path, mesh: Mesh) -> tuple[tuple[ScanObject, ...], tuple[
                 f"{path}: expected one object for each uid, got {uid!r} as object "
                 f"{uids[str(uid)]} and object {object_id}."
             )
-        own = vertices_in(box, mesh.points, normals)
-        objects.append(ScanObject(object_id, entry["label"], own, box))
+        found.append((object_id, entry["label"], box))
+    owned = _owned([box for _, _, box in found], mesh, eyes)
+    objects = (
+        ScanObject(object_id, label, own, box)
+        for (object_id, label, box), own in zip(found, owned, strict=True)
+    )
     return tuple(objects), tuple(skipped)
 
 
@@ -99,6 +114,25 @@ def _numbers(record: dict[str, Any], key: str, count: int) -> np.ndarray:
     return numbers
 
 
+def _owned(boxes: Sequence[OrientedBox], mesh: Mesh, eyes: np.ndarray) -> list[np.ndarray]:
+    """The vertices of each box, (k,) i64 rows of the mesh's points."""
+    normals = vertex_normals(mesh)
+    # Triangles need not be wound alike; what was seen faces where the camera was.
+    to_eyes = np.einsum("vx,vx->v", normals, eyes.mean(axis=0) - mesh.points)
+    facing = normals * np.sign(to_eyes)[:, None]
+    inside = [
+        np.intersect1d(
+            vertices_in(box, mesh.points, normals, mesh.faces),
+            vertices_in(box, mesh.points, facing, mesh.faces),
+        )
+        for box in boxes
+    ]
+    owner = np.full(len(mesh.points), -1)
+    for index in np.argsort([-box.extent.prod() for box in boxes], kind="stable"):
+        owner[inside[index]] = index  # the smallest comes last
+    return [rows[owner[rows] == index] for index, rows in enumerate(inside)]
+
+
 def vertex_normals(mesh: Mesh) -> np.ndarray:
     """(V, 3) unit normals, weighted by the triangles' areas; 0 where a vertex has no triangle."""
     corners = mesh.points[mesh.faces].astype(np.float64)  # (T, 3, 3)
@@ -114,16 +148,44 @@ def vertex_normals(mesh: Mesh) -> np.ndarray:
     return np.divide(total, length, out=np.zeros_like(total), where=length > 0)
 
 
-def vertices_in(box: OrientedBox, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def vertices_in(
+    box: OrientedBox, points: np.ndarray, normals: np.ndarray, faces: np.ndarray | None = None
+) -> np.ndarray:
     """(k,) i64 rows of the points (V, 3) that belong to what the box holds.
 
-    The floor under a chair lies in the chair's box, or nearly so. Where a surface within `SKIN` of
-    a face of the box looks into the box, it is of the thing outside and is left out.
+    The floor under a chair lies in the chair's box, or nearly so. A surface within `SKIN` of a face
+    of the box that looks into the box is of the thing outside, and left out, where it goes on
+    outside the box; a keyboard, as thin, ends inside. Without `faces` (T, 3) that isn't known, and
+    all such surfaces are left out.
     """
-    reach = np.linalg.norm(box.extent) / 2 + SKIN
+    reach = np.linalg.norm(box.extent) / 2 + AROUND
     near = np.flatnonzero((np.abs(points - box.center) <= reach).all(axis=1))
     local = (points[near] - box.center) @ box.rotation
     beyond = np.abs(local) - box.extent / 2  # of the nearer face along each axis
+    inside = (beyond <= SKIN / 2).all(axis=1)
     looks_in = np.sign(local) * (normals[near] @ box.rotation) < -0.5
-    of_neighbour = (looks_in & (beyond > -SKIN)).any(axis=1)
-    return near[(beyond <= SKIN / 2).all(axis=1) & ~of_neighbour]
+    edges = None if faces is None else _edges(faces, near, len(points))
+    for axis, side in itertools.product(range(3), (-1, 1)):
+        on_face = looks_in[:, axis] & (np.abs(beyond[:, axis]) <= SKIN)
+        on_face &= np.sign(local[:, axis]) == side
+        if edges is not None:
+            on_face = _goes_on(on_face, inside, edges)
+        inside &= ~on_face
+    return near[inside]
+
+
+def _edges(faces: np.ndarray, near: np.ndarray, count: int) -> np.ndarray:
+    """(E, 2) edges of the triangles whose corners are all in `near`, as places in it."""
+    place = np.full(count, -1)
+    place[near] = np.arange(len(near))
+    corners = place[faces]
+    corners = corners[(corners >= 0).all(axis=1)]
+    return np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
+
+
+def _goes_on(surface: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """(n,) bool: the vertices of the surface whose connected piece reaches out of the inside."""
+    edges = edges[surface[edges].all(axis=1)]
+    graph = coo_array((np.ones(len(edges), bool), edges.T), shape=(len(surface),) * 2)
+    _, piece = connected_components(graph, directed=False)
+    return surface & np.isin(piece, piece[surface & ~inside])

@@ -22,7 +22,7 @@ def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
     """The poses of a `.traj` file, camera in mesh, and those that are not finite.
 
     Raises:
-        ScanError: a line that is not seven numbers, or two poses of one time.
+        ScanError: a line that is not seven numbers, no finite pose, or two of one time.
     """
     rows, skipped = [], []
     try:
@@ -45,6 +45,8 @@ def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
             rows.append(row)
         else:
             skipped.append(Skipped(f"pose {number}", f"{path}: not finite (tracking was lost)"))
+    if not rows:
+        raise ScanError(f"{path}: expected poses, found none that is finite.")
     table = np.asarray(sorted(rows), np.float64).reshape(-1, 7)
     if (np.diff(table[:, 0]) <= 0).any():
         twice = table[1:][np.diff(table[:, 0]) <= 0][0, 0]

@@ -147,8 +147,9 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
     mesh_file = _file(videos, f"{source_id}_3dod_mesh.ply")
     mesh = meshes.read_mesh(mesh_file)
     annotation = _file(videos, f"{source_id}_3dod_annotation.json")
-    objects, skipped_objects = arkit_annotation.read_objects(annotation, mesh)
     trajectory, lost = arkit_formats.read_trajectory(_trajectory_file(videos))
+    eyes = trajectory.mesh_from_camera[:, :3, 3]
+    objects, skipped_objects = arkit_annotation.read_objects(annotation, mesh, eyes)
 
     sky = _sky_of_table(raw, source_id)
     reasons = []

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import arkit_formats, arkitscenes, rooms, upright
-from data_pipelines.room_scan import room_scan
-from data_pipelines.scan import Scan, ScanError, ScanFrame
+from data_pipelines import arkit_annotation, arkit_formats, arkitscenes, rooms, upright
+from data_pipelines.room_scan import box_surface, room_scan
+from data_pipelines.scan import Mesh, Scan, ScanError, ScanFrame
 from data_pipelines.writers import arkitscenes as writer
 
 VIDEO = "00000042"
 WIDTH, HEIGHT = 64, 48
+EYES = np.array([[0.5, -2.0, 1.5], [1.5, -1.5, 1.6]])  # before a scene made by hand
 
 
 def planar(yaw: float, shift: tuple[float, float, float]) -> np.ndarray:
@@ -394,7 +396,74 @@ def test_objects_have_their_own_vertices_and_not_the_floor(scan: Scan, release: 
         assert len(found - truth[one.object_id]) <= 0.1 * len(found)
 
 
-def test_the_box_in_centimetres_is_written_and_never_read(release: Path, raw: Path) -> None:
+def slab(low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple:
+    """A box's surface, its vertices at most 5 cm apart."""
+    return box_surface(np.array(low), np.array(high), 0.05)
+
+
+def joined(*surfaces: tuple[np.ndarray, np.ndarray]) -> tuple[Mesh, list[np.ndarray]]:
+    """One mesh, and the rows of each surface."""
+    starts = np.cumsum([0, *(len(points) for points, _ in surfaces)])
+    points = np.concatenate([points for points, _ in surfaces])
+    faces = np.concatenate([own + at for (_, own), at in zip(surfaces, starts, strict=False)])
+    mesh = Mesh(points.astype(np.float32), np.zeros((len(points), 3), np.uint8), faces)
+    return mesh, [np.arange(a, b) for a, b in itertools.pairwise(starts)]
+
+
+def box_entry(label: str, low: tuple, high: tuple) -> dict:
+    low_corner, high_corner = np.array(low), np.array(high)
+    aligned = {
+        "centroid": ((low_corner + high_corner) / 2).tolist(),
+        "axesLengths": (high_corner - low_corner).tolist(),
+        "normalizedAxes": np.eye(3).ravel().tolist(),
+    }
+    return {"label": label, "segments": {"obbAligned": aligned}}
+
+
+def test_a_thing_has_its_own_surface_and_not_the_one_it_lies_on(tmp_path: Path) -> None:
+    # A sheet one centimetre thick lies on a desk and its top looks up, as the desk's does: the
+    # desk goes on around it.
+    desk, sheet, lamp = (
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 0.7)),
+        ((0.3, 0.3, 0.7), (0.6, 0.5, 0.71)),
+        ((0.7, 0.7, 0.7), (0.8, 0.8, 1.1)),
+    )
+    mesh, (on_desk, on_sheet, on_lamp) = joined(slab(*desk), slab(*sheet), slab(*lamp))
+    path = tmp_path / "annotation.json"
+    entries = [box_entry(f"thing {i}", *box) for i, box in enumerate((desk, sheet, lamp))]
+    path.write_text(json.dumps({"data": entries, "skipped": False}))
+    objects, skipped = arkit_annotation.read_objects(path, mesh, EYES)
+    assert not skipped
+    for one, own in zip(objects, (on_desk, on_sheet, on_lamp), strict=True):
+        np.testing.assert_array_equal(one.vertices, own)
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_wall_is_not_of_the_picture_on_it_however_its_triangles_turn(
+    tmp_path: Path, flipped: bool
+) -> None:
+    picture = ((0.5, 0.97, 1.0), (1.0, 1.0, 1.4))
+    mesh, (_, on_picture) = joined(slab((-1, 1.0, 0), (3, 1.2, 2.5)), slab(*picture))
+    if flipped:
+        mesh = dataclasses.replace(mesh, faces=mesh.faces[:, ::-1])
+    path = tmp_path / "annotation.json"
+    path.write_text(json.dumps({"data": [box_entry("picture", *picture)]}))
+    (only,), _ = arkit_annotation.read_objects(path, mesh, EYES)
+    np.testing.assert_array_equal(only.vertices, on_picture)
+
+
+def test_what_two_boxes_hold_belongs_to_the_smaller(tmp_path: Path) -> None:
+    table, chair = ((0.0, 0.0, 0.0), (2.0, 1.0, 0.75)), ((0.5, 0.5, 0.0), (0.9, 0.9, 0.6))
+    mesh, (on_table, on_chair) = joined(slab((0, 0, 0.7), (2, 1, 0.75)), slab(*chair))
+    path = tmp_path / "annotation.json"
+    entries = [box_entry("table", *table), box_entry("chair", *chair)]
+    path.write_text(json.dumps({"data": entries}))
+    objects, _ = arkit_annotation.read_objects(path, mesh, EYES)
+    np.testing.assert_array_equal(objects[0].vertices, on_table)
+    np.testing.assert_array_equal(objects[1].vertices, on_chair)
+
+
+def test_the_box_in_centimetres_is_written_and_never_read(raw: Path) -> None:
     entry = json.loads(annotation(raw).read_text())["data"][0]["segments"]
     obb, aligned = entry["obb"], entry["obbAligned"]
     np.testing.assert_allclose(np.divide(obb["axesLengths"], 100), aligned["axesLengths"])
@@ -492,6 +561,12 @@ def test_a_truncated_trajectory_is_refused(raw: Path) -> None:
     path = trajectory(raw)
     path.write_text(path.read_text().rpartition(" ")[0])
     assert "lowres_wide.traj: line 24: expected 7 numbers" in refusal(raw)
+
+
+@pytest.mark.parametrize("content", ["", "nan nan nan nan nan nan nan\n"])
+def test_a_trajectory_without_a_pose_is_refused(raw: Path, content: str) -> None:
+    trajectory(raw).write_text(content)
+    assert "expected poses, found none that is finite" in refusal(raw)
 
 
 def test_two_poses_of_one_time_are_refused(raw: Path) -> None:
