@@ -304,7 +304,7 @@ def _members(scan: Scan) -> list[np.ndarray]:
         if not len(own) and one.box is not None:
             if normals is None:
                 normals = arkit_annotation.vertex_normals(scan.mesh)
-            own = arkit_annotation.vertices_in(one.box, scan.mesh.points, normals)
+            own = arkit_annotation.vertices_in(one.box, scan.mesh.points, normals, scan.mesh.faces)
         members.append(own)
     return members
 
