@@ -68,12 +68,13 @@ class HeldImages:
     depths: dict[int, np.ndarray]
 
     @classmethod
-    def of(cls, images: Images, frames: Sequence[ScanFrame]) -> "HeldImages":
-        return cls(
-            images,
-            {frame.frame_id: images.color(frame) for frame in frames},
-            {frame.frame_id: images.depth(frame) for frame in frames if min(frame.depth_size) > 0},
-        )
+    def of(cls, images: Images, selection: coverage.Coverage) -> "HeldImages":
+        depths = {
+            frame.frame_id: images.depth(frame)
+            for frame in selection.frames
+            if min(frame.depth_size) > 0
+        }
+        return cls(images, selection.colors, depths)
 
     def color(self, frame: ScanFrame) -> np.ndarray:
         return self.colors[frame.frame_id]
@@ -118,7 +119,7 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
     things = _Things.of(scan, in_world, alignment, settings)
     skipped += things.skipped
     notes += things.notes
-    images = HeldImages.of(scan.images, selection.frames)
+    images = HeldImages.of(scan.images, selection)
     members = [things.members[row] for row in things.kept]
     shown = views.object_views(
         scan.mesh, members, selection.frames, images, settings=settings.visibility

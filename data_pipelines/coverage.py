@@ -22,6 +22,7 @@ COARSE = 48  # columns of the grid of pixels in which vertices hide one another
 
 class Coverage(NamedTuple):
     frames: tuple[ScanFrame, ...]  # ascending by id
+    colors: dict[int, np.ndarray]  # their pictures by frame id, decoded to see whether they do
     share: float  # of the candidates' voxels that the frames show
     skipped: tuple[Skipped, ...]
 
@@ -96,12 +97,13 @@ def select(frames: Sequence[ScanFrame], images: Images, mesh: Mesh, *, most: int
     for row, voxels in enumerate(seen):
         shows[row, np.searchsorted(everything, voxels)] = True
     chosen: list[int] = []
+    colors: dict[int, np.ndarray] = {}
     open_voxels = np.ones(len(everything), bool)
     gain = shows.sum(1)
     while len(chosen) < most and len(gain) and gain.max() > 0:
         best = int(np.argmax(gain))  # the first of equals
         try:
-            images.color(usable[best])
+            colors[usable[best].frame_id] = images.color(usable[best])
         except ScanError as error:
             skipped.append(Skipped(f"frame {usable[best].source}", str(error)))
             shows[best] = False
@@ -111,4 +113,4 @@ def select(frames: Sequence[ScanFrame], images: Images, mesh: Mesh, *, most: int
         gain = (shows & open_voxels).sum(1)
     kept = tuple(usable[row] for row in sorted(chosen))
     share = 1.0 - float(open_voxels.mean()) if len(everything) else 0.0
-    return Coverage(kept, share, tuple(skipped))
+    return Coverage(kept, colors, share, tuple(skipped))

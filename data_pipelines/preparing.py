@@ -39,7 +39,7 @@ class Format:
     options: tuple[str, ...]  # keyword arguments of `read_scan` that a user may set
 
 
-FORMATS: Mapping[str, Format] = {
+FORMATS: dict[str, Format] = {
     "scannet": Format(
         scannet.list_scans,
         scannet.read_scan,

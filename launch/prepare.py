@@ -24,9 +24,9 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_pipelines import contact_sheet, labels, room_scan, rooms, unified
+from data_pipelines import contact_sheet, labels, preview, room_scan, rooms, unified
 from data_pipelines.building import BuildSettings
-from data_pipelines.preparing import FORMATS, Job
+from data_pipelines.preparing import FORMATS, PREVIEWS, Job
 from geometry_jax import scene_io
 from launch import prepare_scans
 from launch.errors import UserError, run, user_errors
@@ -204,6 +204,13 @@ def _write_sheet(root: Path, path: Path) -> None:
     sheet.save(path)
 
 
+def _write_previews(root: Path, names: Sequence[str]) -> None:
+    folder = root / PREVIEWS
+    todo = [name for name in names if not (folder / f"{name}.png").is_file()]
+    for name in tqdm(todo, desc="previews", unit="scene", disable=not todo):
+        preview.write(root, name, folder / f"{name}.png")
+
+
 def _job() -> Job:
     dataset = _DATASET.value
     if not _RAW.value:
@@ -251,8 +258,14 @@ def _make_rooms() -> None:
         raise UserError("--raw: rooms are generated and need no raw data.")
     if _SHEET.value and not _SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet: expected a name that ends in .png, got {_SHEET.value}.")
-    if _SHEET.value and _RAW_FORMAT.value:
-        raise UserError("--contact_sheet: expected unified scenes, but --raw_format makes none.")
+    for name, value in (("contact_sheet", _SHEET.value), ("preview", _PREVIEW.value)):
+        if value and _RAW_FORMAT.value:
+            raise UserError(f"--{name}: expected unified scenes, but --raw_format makes none.")
+    for name, value in (("scenes", _SCENES.value), ("split", _SPLIT.value)):
+        if value:
+            raise UserError(
+                f"--{name} is for raw data; rooms are chosen by --count and --val_count."
+            )
     started = time.monotonic()
     root = Path(_OUT.value)
     recipe = _recipe()
@@ -275,6 +288,8 @@ def _make_rooms() -> None:
                 pass
             if _SHEET.value:
                 _write_sheet(root, Path(_SHEET.value))
+            if _PREVIEW.value:
+                _write_previews(root, [scene_name(number) for _, number in wanted])
     except KeyboardInterrupt as stop:
         raise UserError("stopped; finished rooms are kept, the same command goes on.") from stop
     seconds = time.monotonic() - started

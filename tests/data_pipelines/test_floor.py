@@ -59,7 +59,8 @@ def room(corners: np.ndarray, furniture: list[tuple[list[float], list[float]]]) 
             points, faces = patch(np.array([*low, z]), u, v)
             for minimum, maximum in furniture if z == 0 else []:
                 hidden = (points[:, :2] > minimum[:2]) & (points[:, :2] < maximum[:2])
-                faces = faces[~hidden.all(1)[faces].any(1)]
+                under = np.all(hidden, axis=1)
+                faces = faces[~under[faces].any(1)]
             pieces.append((points, faces))
     for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):
         pieces.append(

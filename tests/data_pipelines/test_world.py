@@ -44,7 +44,7 @@ def test_noise_moves_the_estimates_little() -> None:
 
 def test_stray_points_below_are_not_the_floor() -> None:
     mesh = shell((4, 3, 2.5), 0.0, (0, 0, 0))
-    stray = np.tile(np.float32([2, 2, -3]), (50, 1))
+    stray = np.tile(np.array([2, 2, -3], np.float32), (50, 1))
     more = Mesh(np.concatenate([mesh.points, stray]), mesh.colors, mesh.faces)
     assert world.floor_height(more) == pytest.approx(0.0, abs=1e-6)
 

@@ -1,6 +1,7 @@
 """The command that prepares rooms: resumes, repeats exactly, and says what is wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,8 @@ def test_one_folder_holds_one_recipe(
         ),
         ({"dataset": "scannet", "raw": "nowhere"}, "nowhere: expected a folder of ScanNet scans"),
         ({"raw_format": "scannet", "contact_sheet": "a.png"}, "--raw_format makes none"),
+        ({"raw_format": "scannet", "preview": True}, "--preview: expected unified scenes"),
+        ({"scenes": ["scene0001_00"]}, "--scenes is for raw data; rooms are chosen by --count"),
         ({"raw": "somewhere"}, "need no raw data"),
         ({"image_size": "big"}, "expected WIDTHxHEIGHT such as 112x112, got 'big'"),
         ({"image_size": "47x48"}, "expected even numbers, got 47x48"),
@@ -154,6 +157,15 @@ def test_contact_sheet_shows_the_rooms(rooms_dir: Path, tmp_path: Path) -> None:
     command(rooms_dir, contact_sheet=str(tmp_path / "new" / "sheet.png"))
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 4 * 224 and sheet.height > 3 * 224
+
+
+def test_rooms_have_previews_too(rooms_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(rooms_dir, tmp_path / "rooms")
+    command(tmp_path / "rooms", preview=True)
+    names = {path.stem for path in (tmp_path / "rooms" / "preview").glob("*.png")}
+    assert names == {"scene0000_00", "scene0001_00", "scene5000_00"}
+    with Image.open(tmp_path / "rooms" / "preview" / "scene0000_00.png") as sheet:
+        assert sheet.width >= 1600
 
 
 def test_contact_sheet_without_rooms_is_an_error(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_bad_scans_are_listed_and_the_others_made(
         return form.read_scan(raw, source_id, **options)
 
     broken = dataclasses.replace(form, read_scan=read_scan)
-    monkeypatch.setitem(preparing.FORMATS, "scannet", broken)  # type: ignore[arg-type]
+    monkeypatch.setitem(preparing.FORMATS, "scannet", broken)
     assert command(tmp_path, dataset="scannet", raw=str(raw)) == 1
     assert scene_io.list_scenes(tmp_path, "train") == (SCENES[2],)
     printed = capsys.readouterr().out
@@ -142,7 +142,7 @@ def test_unreadable_directory_is_one_sentence(
         raise PermissionError(13, "Permission denied", str(folder))
 
     form = dataclasses.replace(preparing.FORMATS["scannet"], list_scans=denied)
-    monkeypatch.setitem(preparing.FORMATS, "scannet", form)  # type: ignore[arg-type]
+    monkeypatch.setitem(preparing.FORMATS, "scannet", form)
     with pytest.raises(UserError, match="scannet: permission denied"):
         command(tmp_path / "out", dataset="scannet", raw=str(raw))
     assert not (tmp_path / "out").exists()
