@@ -10,6 +10,8 @@ of several runs; compilation apart. Beside each rate: the bytes of scene, query 
 question moves, and the rate at which the cores can fetch so many from random rows of a table.
 
 `requests`: whole requests a second with question text, JSON lines in and out.
+
+`data`: how fast packed scenes load, and how many prompts a second the training stream serves.
 """
 
 import dataclasses
@@ -30,10 +32,10 @@ from tqdm import tqdm
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
-from launch import bench_requests
+from launch import bench_data, bench_requests
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests")
+SUBJECTS = ("oracles", "requests", "data")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -277,6 +279,9 @@ def main(argv: Sequence[str]) -> None:
         scenes = random_scenes(_SCENES.value, _OBJECTS.value, _FRAMES.value)
         rates = bench_requests.time_requests(scenes, _REQUESTS.value, _REPEATS.value)
         print(bench_requests.table(rates))
+        return
+    if subject == "data":
+        print(bench_data.report(_SCENES.value, _REPEATS.value))
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:

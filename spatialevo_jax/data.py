@@ -143,15 +143,22 @@ class RowSource:
 
     datasets: tuple[grain.MapDataset, ...]  # single images, pairs, scenes
 
+    def row(self, kind: int, index: int) -> Row:
+        """The row at any place, from 0, in the endless order of one modality."""
+        found = self.datasets[kind][index]
+        if not isinstance(found, Row):
+            raise ValueError(f"place {index}: expected a row, got {found!r}.")
+        return found
+
     def step_rows(self, step: int, counts: Sequence[int]) -> list[Row]:
         """`counts[i]` rows of each modality; the same for the same step, whatever came before."""
-        rows: list[Row] = []
-        for dataset, count in zip(self.datasets, counts, strict=True):
-            for row in (dataset[step * count + offset] for offset in range(count)):
-                if not isinstance(row, Row):
-                    raise ValueError(f"step {step}: expected a row, got {row!r}.")
-                rows.append(row)
-        return rows
+        if len(counts) != len(self.datasets):
+            raise ValueError(f"expected {len(self.datasets)} counts, got {len(counts)}.")
+        return [
+            self.row(kind, step * count + offset)
+            for kind, count in enumerate(counts)
+            for offset in range(count)
+        ]
 
 
 def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:

@@ -1,11 +1,13 @@
 """Scene files: packs of another version, and poses that are missing or lost."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geometry_jax import scene_io
+from geometry_jax.types import Scene
 from tests import scenes
 
 
@@ -24,6 +26,60 @@ def test_a_pack_of_another_version_says_what_to_do(
     loaded = scene_io.load_scene(tmp_path, folder.name)
     assert loaded.labels == record.labels
     np.testing.assert_allclose(loaded.scene.obb_center, record.scene.obb_center)
+
+
+def a_pack(root: Path) -> tuple[Path, Path]:
+    """A packed scene, and its folder."""
+    record = scenes.room()
+    points = np.random.default_rng(0).normal(size=(len(record.object_ids), 5, 3))
+    pack = root / "scene.npz"
+    scene_io.save_packed(scene_io.with_points(record, list(points)), pack)
+    return pack, root / record.scene_id
+
+
+def test_a_pack_holds_what_numpy_reads_from_it(tmp_path: Path) -> None:
+    pack, folder = a_pack(tmp_path)
+    record = scene_io.load_packed(pack, folder)
+    with np.load(pack) as arrays:
+        for field in dataclasses.fields(Scene):
+            ours, theirs = getattr(record.scene, field.name), arrays[field.name]
+            assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+            np.testing.assert_array_equal(ours, theirs)
+            assert ours.flags.writeable and ours.flags.c_contiguous
+        assert record.frame_ids == tuple(arrays["frame_ids"].tolist())
+        assert record.object_ids == tuple(arrays["object_ids"].tolist())
+
+
+def test_columns_first_comes_out_as_it_was(tmp_path: Path) -> None:
+    pack, folder = a_pack(tmp_path)
+    with np.load(pack) as arrays:
+        turned = {name: np.array(array, order="F") for name, array in arrays.items()}
+    assert not turned["points"].flags.c_contiguous
+    np.savez(pack, allow_pickle=True, **turned)
+    record = scene_io.load_packed(pack, folder)
+    np.testing.assert_array_equal(record.scene.points, turned["points"])
+
+
+def test_no_damaged_byte_of_a_pack_goes_unnoticed(tmp_path: Path) -> None:
+    """Cut short anywhere, or one byte of an array changed, it is refused by name."""
+    pack, folder = a_pack(tmp_path)
+    whole = pack.read_bytes()
+    point = whole.index(np.load(pack)["points"].tobytes()) + 7
+    damaged = [whole[:length] for length in np.linspace(0, len(whole) - 1, 40).astype(int)]
+    damaged += [whole[:point] + bytes([whole[point] ^ 1]) + whole[point + 1 :]]
+    for content in damaged:
+        pack.write_bytes(content)
+        with pytest.raises(ValueError, match=r"scene\.npz: expected a packed scene"):
+            scene_io.load_packed(pack, folder)
+
+
+def test_a_pack_with_python_objects_is_refused(tmp_path: Path) -> None:
+    pack, folder = a_pack(tmp_path)
+    with np.load(pack) as arrays:
+        replaced = dict(arrays) | {"labels": np.array([{}], object)}
+        np.savez(pack, allow_pickle=True, **replaced)
+    with pytest.raises(ValueError, match="expected a packed scene"):
+        scene_io.load_packed(pack, folder)
 
 
 @pytest.mark.parametrize("lost", ["missing", "not finite"])

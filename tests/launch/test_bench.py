@@ -13,8 +13,9 @@ from absl.testing import flagsaver
 
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS
-from launch import bench, bench_requests
+from launch import bench, bench_data, bench_requests
 from launch.errors import UserError
+from spatialevo_jax.config import DataConfig
 
 QUICK = ("object_counting", "room_size")
 
@@ -61,6 +62,25 @@ def test_whole_requests_are_timed_with_distinct_sentences() -> None:
     assert "| without evidence | 1.0 | 20,000 | 30,000 | 90% | 194 times |" in (
         bench_requests.table(rates)
     )
+
+
+def test_loading_and_serving_are_timed_on_scenes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WIDTH", 56), ("HEIGHT", 56), ("FRAMES", 5), ("ORIGINALS", 1)):
+        monkeypatch.setattr(bench_data, name, value)
+    bench_data.copied_scenes(tmp_path, 3)
+    config = DataConfig(scenes=tmp_path, image_size=56, rows=(0, 4, 0))
+    loading, scenes = bench_data.time_loading(config)
+    ids = [record.scene_id for record in scenes.rooms.records]
+    assert ids == ["scene0000_00", "scene0001_00", "scene0002_00"] and loading.scenes == 3
+    serving = bench_data.time_serving(scenes, config, workers=0, repeats=2)
+    assert serving.prompts_per_s > 0 and serving.bound_per_s > 0
+    loading = bench_data.Loading(1000, seconds=2.0, megabytes=150.4, rows_seconds=0.5)
+    serving = bench_data.Serving(2, start_seconds=3.0, prompts_per_s=300.0, bound_per_s=400.0)
+    printed = bench_data.table(loading, [serving])
+    assert "1,000 packed scenes (150 MB) load in 2.0 s, 500/s" in printed
+    assert "| 2 | 3.0 | 300 | 400 | 75% |" in printed
 
 
 def test_a_wrong_command_is_one_sentence() -> None:

@@ -1,0 +1,92 @@
+"""The small files of ARKitScenes: trajectories, camera files, images. Host side, NumPy.
+
+A `.traj` line is a time, an axis-angle and a translation, the mesh in the camera, ten a second. A
+`.pincam` file is width, height, fx, fy, cx, cy of one picture. Its principal point counts from the
+middle of the first pixel: at 1920x1440 that of an ideal camera is 959.5, 719.5, and the owners' own
+loader multiplies whole pixel indices with it. Hence 0.5 is added to both here.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from data_pipelines.scan import ScanError, Skipped
+from data_pipelines.trajectory import Trajectory
+
+PIXEL_MIDDLE = 0.5  # of the first pixel, from the image's corner
+
+
+def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
+    """The poses of a `.traj` file, camera in mesh, and those that are not finite.
+
+    Raises:
+        ScanError: a line that is not seven numbers, no finite pose, or two of one time.
+    """
+    rows, skipped = [], []
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScanError(f"{path}: expected a trajectory, cannot read it: {error}.") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            row = []
+        if len(row) != 7:
+            raise ScanError(
+                f"{path}: line {number}: expected 7 numbers (time, axis-angle, translation), "
+                f"got {line!r:.80}."
+            )
+        if np.isfinite(row).all():
+            rows.append(row)
+        else:
+            skipped.append(Skipped(f"pose {number}", f"{path}: not finite (tracking was lost)"))
+    if not rows:
+        raise ScanError(f"{path}: expected poses, found none that is finite.")
+    table = np.asarray(sorted(rows), np.float64).reshape(-1, 7)
+    if (np.diff(table[:, 0]) <= 0).any():
+        twice = table[1:][np.diff(table[:, 0]) <= 0][0, 0]
+        raise ScanError(f"{path}: expected one pose for each time, got two at {twice}.")
+    camera_from_mesh = Rotation.from_rotvec(table[:, 1:4]).as_matrix()
+    poses = np.tile(np.eye(4), (len(table), 1, 1))
+    poses[:, :3, :3] = camera_from_mesh.transpose(0, 2, 1)
+    poses[:, :3, 3] = -np.einsum("pcm,pc->pm", camera_from_mesh, table[:, 4:7])
+    return Trajectory(table[:, 0], poses), tuple(skipped)
+
+
+def read_pincam(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """(3, 3) intrinsics, with the origin in the image's corner, and (width, height).
+
+    Raises:
+        ScanError: not six finite numbers, sizes and focal lengths positive.
+    """
+    try:
+        numbers = np.array([float(word) for word in path.read_text(encoding="ascii").split()])
+    except (OSError, ValueError) as error:
+        raise ScanError(f"{path}: expected six numbers, cannot read them: {error}.") from error
+    if numbers.shape != (6,) or not np.isfinite(numbers).all() or (numbers[:4] <= 0).any():
+        raise ScanError(
+            f"{path}: expected width, height, fx, fy, cx and cy, got {numbers.tolist()}."
+        )
+    width, height, fx, fy, cx, cy = numbers
+    intrinsics = np.array([[fx, 0, cx + PIXEL_MIDDLE], [0, fy, cy + PIXEL_MIDDLE], [0, 0, 1.0]])
+    return intrinsics, (int(width), int(height))
+
+
+def read_image(path: Path, size: tuple[int, int], mode: str = "") -> np.ndarray:
+    """The pixels, converted to `mode` if one is given."""
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's three for a broken PNG
+        raise ScanError(f"{path}: expected an image, but it does not decode ({error}).") from error
+    if pixels.shape[1::-1] != size:
+        raise ScanError(
+            f"{path}: expected {size[0]}x{size[1]} pixels as its neighbours have, "
+            f"got {pixels.shape[1]}x{pixels.shape[0]}."
+        )
+    return pixels

@@ -1,0 +1,228 @@
+"""Rows with their pictures, for more scenes than fit into memory. Host side.
+
+`data` says which rows a step has; here worker processes decode their pictures ahead of time, and
+each host of a run gets its part. Everything is a function of (seed, step): the state to save is the
+number of the next step, whatever the number of workers.
+
+    scenes = load_scenes(config, "train")
+    with PromptStream(scenes.rooms, config, seed=0) as stream:
+        prompts = next(stream)          # the rows of step 0: pictures, and the tasks they allow
+        state = stream.get_state()      # {"step": 1, ...}, JSON
+"""
+
+import dataclasses
+import hashlib
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import grain
+import numpy as np
+from absl import flags, logging
+
+from geometry_jax import scene_io
+from spatialevo_jax.config import DataConfig
+from spatialevo_jax.data import RoomSet, Row, RowSource, read_image, row_source
+from spatialevo_jax.roles import pointing
+
+SUBSTITUTES = 8  # rows that are tried in the place of one whose pictures do not decode
+BUFFER = 8  # rows that each worker decodes ahead
+THREADS = 2  # that decode where there are no workers
+
+
+class SceneSet(NamedTuple):
+    rooms: RoomSet  # without pictures and instance points
+    skipped: tuple[str, ...]  # why scenes were left out: one sentence each, with the file
+
+
+class Prompt(NamedTuple):
+    """What a row shows and what may be asked about it."""
+
+    row: Row
+    images: np.ndarray  # (n, H, W, 3) uint8, as the policy sees them
+    tasks: tuple[str, ...]
+
+
+def load_scenes(config: DataConfig, split: str) -> SceneSet:
+    """Every scene of a split, without pictures. Scenes of the wrong form are left out and listed.
+
+    Raises:
+        FileNotFoundError: no scene there.
+        ValueError: none of them can be read.
+    """
+    names = scene_io.list_scenes(config.scenes, split)
+    if not names:
+        raise FileNotFoundError(f"{config.scenes / split}: expected scenes, found none.")
+    records, skipped = [], []
+    for name in names:
+        try:
+            record = scene_io.load_scene(config.scenes, name)
+        except (FileNotFoundError, ValueError) as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        bare = [np.zeros((0, 3), np.float32)] * len(record.object_ids)
+        records.append(scene_io.with_points(record, bare))
+    if not records:
+        raise ValueError(f"expected readable scenes, but all {len(names)} fail; {skipped[0]}")
+    return SceneSet(RoomSet(tuple(records), (), config.tasks, config.dot_size), tuple(skipped))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoder:
+    """Place in the stream -> row with pictures; what a worker process is given."""
+
+    rows: RowSource
+    counts: tuple[int, ...]  # rows of a step on this host, one number for each of the datasets
+    process_index: int
+    process_count: int
+    paths: tuple[tuple[Path, ...], ...]  # pictures by room and frame
+    image_size: int
+    dot_size: int
+
+    def __call__(self, place: int) -> dict[str, Any]:
+        step, offset = divmod(int(place), sum(self.counts))
+        kind = int(np.searchsorted(np.cumsum(self.counts), offset, side="right"))
+        own = self.counts[kind]
+        first = (step * self.process_count + self.process_index) * own
+        index = first + offset - sum(self.counts[:kind])
+        faults: list[str] = []
+        # Another row in the place of a broken one keeps steps whole, and is the same on every run.
+        for attempt in range(1 + SUBSTITUTES):
+            row = self.rows.row(kind, index + attempt * own * self.process_count)
+            try:
+                images = [read_image(self.paths[row.room][f], self.image_size) for f in row.frames]
+            except ValueError as error:
+                faults.append(str(error))
+                continue
+            shown = pointing.overlay(np.stack(images), self.dot_size)
+            return {"row": row, "images": shown, "faults": tuple(faults)}
+        raise ValueError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
+
+
+class PromptStream:
+    """Endless steps of prompts: `config.rows` of each modality, of which every host gets its part.
+
+    Iterating gives lists of prompts, one for each step: single images first, then pairs, then
+    scenes; the rows of `data.RowSource.step_rows`. Pictures that do not decode are logged and kept
+    in `faults`, and another row takes the place of theirs.
+    """
+
+    def __init__(
+        self,
+        rooms: RoomSet,
+        config: DataConfig,
+        *,
+        seed: int,
+        start: int = 0,
+        workers: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        """
+        Args:
+            start: step to begin with.
+            workers: processes that decode; 0: threads of this one.
+            process_index, process_count: this host and their number, as of `jax.process_index`.
+
+        Raises:
+            ValueError: rows of a step that the hosts cannot share, or rooms without such rows.
+        """
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"expected a host below {process_count}, got {process_index}.")
+        if any(count % process_count for count in config.rows) or not any(config.rows):
+            raise ValueError(
+                f"data.rows: expected numbers that {process_count} hosts can share, "
+                f"got {config.rows}."
+            )
+        used = [
+            (size, count)
+            for size, count in zip((1, 2, config.scene_frames), config.rows, strict=True)
+            if count
+        ]
+        self.rooms = rooms
+        self.faults: list[str] = []  # each picture once
+        self._workers = workers
+        self._decoder = _Decoder(
+            rows=row_source(rooms, [size for size, _ in used], seed),
+            counts=tuple(count // process_count for _, count in used),
+            process_index=process_index,
+            process_count=process_count,
+            paths=tuple(record.image_paths for record in rooms.records),
+            image_size=config.image_size,
+            dot_size=rooms.dot_size,
+        )
+        self._identity = {
+            "seed": seed,
+            "rows": list(config.rows),
+            "process_count": process_count,
+            "scenes": _fingerprint(rooms),
+        }
+        self._open(start)
+
+    def _open(self, step: int) -> None:
+        self._step = step
+        places = grain.MapDataset.range(step * sum(self._decoder.counts), sys.maxsize)
+        threads = 1 if self._workers else THREADS
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
+        decoded = places.map(self._decoder).to_iter_dataset(reading)
+        if self._workers and not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain asks for flags, which only commands have parsed
+        ahead = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFER)
+        self._decoded = iter(decoded.mp_prefetch(ahead))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[Prompt]:
+        prompts = []
+        for _ in range(sum(self._decoder.counts)):
+            shown = next(self._decoded)
+            for fault in shown["faults"]:
+                if fault not in self.faults:
+                    self.faults.append(fault)
+                    logging.warning("%s Another row takes its place.", fault)
+            row = shown["row"]
+            prompts.append(Prompt(row, shown["images"], self.rooms.feasible_tasks(row)))
+        self._step += 1
+        return prompts
+
+    def get_state(self) -> dict[str, Any]:
+        """What to save, as JSON: the next step, and what it is a step of."""
+        return {"step": self._step, **self._identity}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on with the step that a state of `get_state` names.
+
+        Raises:
+            ValueError: the state is of other scenes, rows, hosts or of another seed.
+        """
+        for key, own in self._identity.items():
+            if state.get(key) != own:
+                raise ValueError(
+                    f"expected the state of a stream with the same {key}: {own!r}, "
+                    f"got {state.get(key)!r}."
+                )
+        self.close()
+        self._open(int(state["step"]))
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self._decoded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _fingerprint(rooms: RoomSet) -> str:
+    """Of the scenes and frames that rows are drawn from."""
+    names = [(record.scene_id, record.frame_ids) for record in rooms.records]
+    return hashlib.sha256(repr((names, rooms.tasks)).encode()).hexdigest()[:16]
