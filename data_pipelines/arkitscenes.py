@@ -144,7 +144,8 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
     if len({video.fold for video in videos}) > 1:
         folders = ", ".join(str(video.folder) for video in videos)
         raise ScanError(f"expected video {source_id} in one fold, found it in {folders}.")
-    mesh = meshes.read_mesh(_file(videos, f"{source_id}_3dod_mesh.ply"))
+    mesh_file = _file(videos, f"{source_id}_3dod_mesh.ply")
+    mesh = meshes.read_mesh(mesh_file)
     annotation = _file(videos, f"{source_id}_3dod_annotation.json")
     trajectory, lost = arkit_formats.read_trajectory(_trajectory_file(videos))
     eyes = trajectory.mesh_from_camera[:, :3, 3]
@@ -173,6 +174,7 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
                 images=ArkitImages({one.frame.frame_id: one for one in stored}, turns),
                 world_from_mesh=None,
                 skipped=(*skipped_objects, *lost, *skipped),
+                files=(mesh_file, annotation, _trajectory_file(videos)),
             )
     raise ScanError(
         f"{raw}: expected frames of video {source_id}, found none. " + " ".join(reasons)

@@ -21,7 +21,14 @@ from data_pipelines.renderer import (
     Shell,
     render,
 )
-from data_pipelines.unified import FrameRecord, ObjectRecord, SceneSource, SeenObject
+from data_pipelines.unified import (
+    FrameRecord,
+    ObjectRecord,
+    SceneSource,
+    SeenObject,
+    jpeg_bytes,
+    labelled_mesh,
+)
 from geometry_jax.scene_io import path_headings
 from geometry_jax.types import leaf
 
@@ -219,16 +226,22 @@ def _frame_record(room: Room, row: int) -> FrameRecord:
                 camera_location=(own.min(0) + own.max(0)) / 2,
             )
         )
-    color = np.asarray(rendering.color[row])
-    return FrameRecord(int(room.views.kept[row]), color, depth, tuple(seen))
+    return FrameRecord(
+        int(room.views.kept[row]),
+        jpeg_bytes(np.asarray(rendering.color[row])),
+        (width, height),
+        np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16),
+        tuple(seen),
+    )
 
 
 def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSource:
     """The room as a scene to be written; instance points are drawn from `seed`."""
     rng = np.random.default_rng((*seed, 1))
-    objects = []
+    objects, colors = [], []
     for index, placed in enumerate(room.objects):
         center, extent, yaw = placed.obb()
+        colors.append(np.rint(placed.color(placed.category.color) * 255).astype(np.uint8))
         objects.append(
             ObjectRecord(
                 object_id=index + 1,
@@ -238,9 +251,10 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
                 obb_extent=extent,
                 obb_yaw=yaw,
                 points=surface_points(placed, POINT_SPACING, rng),
-                color=np.rint(placed.color(placed.category.color) * 255).astype(np.uint8),
             )
         )
+    surfaces = _surfaces(room, rng)
+    things = [(one.label, one.points, color) for one, color in zip(objects, colors, strict=True)]
     return SceneSource(
         scene_id=scene_id,
         room_size=room.plan.area,
@@ -248,8 +262,11 @@ def scene_source(room: Room, scene_id: str, seed: tuple[int, ...]) -> SceneSourc
         objects=tuple(objects),
         frames=tuple(_frame_record(room, row) for row in range(len(room.views.kept))),
         poses=room.views.path,
+        pose_ids=tuple(range(len(room.views.path))),
         intrinsics=room.views.intrinsics,
-        surfaces=_surfaces(room, rng),
+        depth_intrinsics=room.views.intrinsics,
+        mesh=labelled_mesh([*surfaces, *things], surfaces=len(surfaces)),
+        world_from_mesh=np.eye(4),
     )
 
 

@@ -9,6 +9,7 @@ intrinsics are those of continuous image coordinates with the origin in the imag
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ class OrientedBox:
 class ScanObject:
     """One annotated object. It has vertices, or a box of the data set, or both."""
 
-    object_id: int  # unique in the scan, as the data set numbers them
+    object_id: int  # unique in the scan, from 1; ScanNet's own numbers are one less
     label: str  # as the data set spells it
     vertices: np.ndarray  # (k,) i64 rows of `Mesh.points`; one vertex may belong to several objects
     box: OrientedBox | None = None
@@ -106,6 +107,7 @@ class Scan:
     )  # (4, 4) rigid, the data set's alignment; None: it gives none
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
+    files: tuple[Path, ...] = ()  # what it was read from, single pictures apart
 
 
 def pose_fault(pose: np.ndarray) -> str:

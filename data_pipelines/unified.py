@@ -6,11 +6,12 @@ what is read back.
 """
 
 import dataclasses
+import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -18,8 +19,10 @@ from plyfile import PlyData, PlyElement
 
 from geometry_jax import scene_io
 
+SPLITS = ("train", "val")
 VISIBILITY_FLOOR = 0.1
 JPEG_QUALITY = 95
+SCHEMA_VERSION = 2  # of what scenes from scans have beside the published keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +35,8 @@ class ObjectRecord:
     obb_center: np.ndarray  # (3,) world metres
     obb_extent: np.ndarray  # (3,) full sides, metres
     obb_yaw: float  # radians
-    points: np.ndarray  # (k, 3) world metres
-    color: np.ndarray  # (3,) uint8, of its points
+    points: np.ndarray  # (k, 3) world metres, for the packed file
+    source_label: str | None = None  # as the data set spells it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +49,77 @@ class SeenObject:
     occluded: bool
     bbox_2d: tuple[int, int, int, int]  # pixels
     camera_location: np.ndarray  # (3,) metres in the camera
+    in_view: float | None = None  # share of its silhouette inside the picture
+    hidden: float | None = None  # share of that which something nearer hides
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameRecord:
     frame_id: int
-    color: np.ndarray  # (H, W, 3) uint8
-    depth: np.ndarray  # (H, W) metres
+    jpeg: bytes  # the picture, as a JPEG file
+    size: tuple[int, int]  # of the picture: width, height
+    depth: np.ndarray | None  # (h, w) uint16 millimetres
     seen: tuple[SeenObject, ...]
+    intrinsics: np.ndarray | None = None  # (3, 3) pixels, where frames have their own
+    source: str | None = None  # what the data set calls the frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """An annotated part of the mesh."""
+
+    object_id: int  # from 1
+    label: str  # as the data set spells it
+    segments: tuple[int, ...]
+    surface: bool  # a wall, a floor, ...: no object
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledMesh:
+    """Vertices with segment ids, and what the segments are. In the frame of the mesh."""
+
+    points: np.ndarray  # (V, 3) metres
+    colors: np.ndarray  # (V, 3) uint8
+    segments: np.ndarray  # (V,) int
+    groups: tuple[Group, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How well the parts of a scan agree, 1 = in everything; NaN where there is nothing to
+    compare.
+    """
+
+    depth_agreement: float  # median over frames: share of the measured depth that lies on the mesh
+    reprojection: float  # median over frames: correlation of the mesh's colours with the picture's
+
+    @property
+    def score(self) -> float:
+        """The weaker of the two witnesses; NaN where there is none."""
+        known = [x for x in (self.depth_agreement, self.reprojection) if not np.isnan(x)]
+        return max(min(known), 0.0) if known else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a scene comes from. No times, so that the same input gives the same bytes."""
+
+    dataset: str
+    source_id: str
+    files: tuple[tuple[str, int], ...]  # names below the raw folder, bytes
+    fingerprint: str  # of names, sizes, first and last mebibyte of each file
+    settings: Mapping[str, Any]
+    made_by: str  # program and version
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What scenes from scans say beside the published keys."""
+
+    alignment: Literal["dataset", "estimated"]
+    is_video: bool  # neighbouring frames are neighbours in time
+    quality: Quality
+    provenance: Provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +127,42 @@ class SceneSource:
     """Everything a scene folder holds."""
 
     scene_id: str
-    room_size: float  # square metres
-    floor_polygon: np.ndarray  # (n, 2) world metres
+    room_size: float | None  # square metres; None where it is not known
+    floor_polygon: np.ndarray  # (n, 2) world metres; no rows where it is not known
     objects: tuple[ObjectRecord, ...]
     frames: tuple[FrameRecord, ...]
-    poses: np.ndarray  # (M, 4, 4) world_from_camera; the row is the frame id
-    intrinsics: np.ndarray  # (3, 3) pixels
-    surfaces: tuple[
-        tuple[str, np.ndarray, np.ndarray], ...
-    ]  # label, (k, 3) points, (3,) colour: floor, walls
+    poses: np.ndarray  # (M, 4, 4) mesh_from_camera of all frames, also those without a picture
+    pose_ids: tuple[int, ...]  # (M,)
+    intrinsics: np.ndarray  # (3, 3) pixels of the picture
+    depth_intrinsics: np.ndarray  # (3, 3) pixels of the depth image
+    mesh: LabelledMesh
+    world_from_mesh: np.ndarray  # (4, 4)
+    details: Details | None = None
+
+
+def jpeg_bytes(color: np.ndarray) -> bytes:
+    """A (H, W, 3) uint8 picture as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(color).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def labelled_mesh(
+    clouds: Sequence[tuple[str, np.ndarray, np.ndarray]], surfaces: int
+) -> LabelledMesh:
+    """A mesh of (label, (k, 3) points, (3,) colour) clouds, each a segment and a group; the first
+    `surfaces` of them are no objects.
+    """
+    counts = [len(cloud) for _, cloud, _ in clouds]
+    return LabelledMesh(
+        np.concatenate([cloud for _, cloud, _ in clouds]),
+        np.concatenate([np.tile(c, (len(cloud), 1)) for _, cloud, c in clouds]),
+        np.repeat(np.arange(len(clouds)), counts),
+        tuple(
+            Group(index + 1, label, (index,), index < surfaces)
+            for index, (label, _, _) in enumerate(clouds)
+        ),
+    )
 
 
 def is_complete(root: Path, split: str, scene_id: str) -> bool:
@@ -79,25 +172,33 @@ def is_complete(root: Path, split: str, scene_id: str) -> bool:
 
 
 def write_scene(root: Path, split: str, source: SceneSource) -> None:
-    """Writes one scene; leftovers of an earlier, interrupted try are replaced."""
+    """Writes one scene; leftovers of an earlier, interrupted try are replaced.
+
+    Raises:
+        OSError: a file can't be written; nothing of the scene is left behind.
+    """
     name = source.scene_id
     folder, metadata = root / split / name, root / "metadata" / name
-    part_folder, part_metadata = (
-        folder.with_name(f".{name}.part"),
-        metadata.with_name(f".{name}.part"),
-    )
-    for path in (folder, metadata, part_folder, part_metadata):
+    parts = folder.with_name(f".{name}.part"), metadata.with_name(f".{name}.part")
+    # Metadata first: without them a scene does not count, however far this gets. Both splits share
+    # them, so that a scene that changes its split leaves the other.
+    for path in (metadata, *(root / other / name for other in SPLITS), folder, *parts):
         if path.exists():
             shutil.rmtree(path)
-    part_folder.mkdir(parents=True)
-    part_metadata.mkdir(parents=True)
-    _write_folder(part_folder, source)
-    _write_metadata(part_metadata, source)
-    part_folder.rename(folder)
-    record = scene_io.read_layout(folder, part_metadata, scene_id=name)
-    record = scene_io.with_points(record, [one.points for one in source.objects])
-    scene_io.save_packed(record, part_metadata / f"{name}.npz")
-    part_metadata.rename(metadata)
+    try:
+        for path in parts:
+            path.mkdir(parents=True)
+        _write_folder(parts[0], source)
+        _write_metadata(parts[1], source)
+        record = scene_io.read_layout(*parts, scene_id=name)
+        record = scene_io.with_points(record, [one.points for one in source.objects])
+        scene_io.save_packed(record, parts[1] / f"{name}.npz")
+        parts[0].rename(folder)
+        parts[1].rename(metadata)
+    except OSError:
+        for path in (folder, *parts):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _matrix(path: Path, matrix: np.ndarray) -> None:
@@ -113,56 +214,50 @@ def _square(intrinsics: np.ndarray) -> np.ndarray:
 def _write_folder(folder: Path, source: SceneSource) -> None:
     for sub in ("color", "depth", "pose", scene_io.FRAME_FOLDER):
         (folder / sub).mkdir()
-    for index, pose in enumerate(source.poses):
-        _matrix(folder / "pose" / f"{index}.txt", pose)
+    for frame_id, pose in zip(source.pose_ids, source.poses, strict=True):
+        _matrix(folder / "pose" / f"{frame_id}.txt", pose)
     for frame in source.frames:
         shown = folder / "color" / f"{frame.frame_id}.jpg"
-        Image.fromarray(frame.color).save(shown, quality=JPEG_QUALITY, subsampling=0)
+        shown.write_bytes(frame.jpeg)
         shutil.copyfile(shown, folder / scene_io.FRAME_FOLDER / shown.name)
-        millimetres = np.clip(np.rint(frame.depth * 1000), 0, 65535).astype(np.uint16)
-        Image.fromarray(millimetres).save(folder / "depth" / f"{frame.frame_id}.png")
-    for kind in ("color", "depth"):
-        _matrix(folder / f"intrinsic_{kind}.txt", _square(source.intrinsics))
+        if frame.depth is not None:
+            Image.fromarray(frame.depth).save(folder / "depth" / f"{frame.frame_id}.png")
+        if frame.intrinsics is not None:
+            (folder / "intrinsic").mkdir(exist_ok=True)
+            own = folder / "intrinsic" / f"{frame.frame_id}.txt"
+            _matrix(own, _square(frame.intrinsics))
+    for kind, intrinsics in (("color", source.intrinsics), ("depth", source.depth_intrinsics)):
+        _matrix(folder / f"intrinsic_{kind}.txt", _square(intrinsics))
         _matrix(folder / f"extrinsic_{kind}.txt", np.eye(4))
-    alignment = " ".join(f"{x:.6f}" for x in np.eye(4).ravel())
+    alignment = " ".join(f"{x:.6f}" for x in source.world_from_mesh.ravel())
     (folder / f"{source.scene_id}.txt").write_text(f"axisAlignment = {alignment}\n")
-    _write_mesh(folder, source)
+    _write_mesh(folder, source.scene_id, source.mesh)
     (folder / "processed").touch()
 
 
-def _write_mesh(folder: Path, source: SceneSource) -> None:
-    """The labelled vertices: segment i is group i, surfaces first, as scans have them."""
-    groups = [*source.surfaces, *((o.label, o.points, o.color) for o in source.objects)]
-    points = np.concatenate([cloud for _, cloud, _ in groups]).astype(np.float32)
-    colors = np.concatenate([np.tile(c, (len(cloud), 1)) for _, cloud, c in groups])
-    segments = np.repeat(np.arange(len(groups)), [len(cloud) for _, cloud, _ in groups])
+def _write_mesh(folder: Path, scene_id: str, mesh: LabelledMesh) -> None:
+    """Vertices, segments and groups; readers of this layout use no faces."""
     vertex = np.empty(
-        len(points),
+        len(mesh.points),
         dtype=[(n, "f4") for n in ("x", "y", "z")] + [(n, "u1") for n in ("red", "green", "blue")],
     )
     for axis, name in enumerate(("x", "y", "z")):
-        vertex[name] = points[:, axis]
+        vertex[name] = mesh.points[:, axis]
     for channel, name in enumerate(("red", "green", "blue")):
-        vertex[name] = colors[:, channel]
-    stem = folder / f"{source.scene_id}_vh_clean"
+        vertex[name] = mesh.colors[:, channel]
+    stem = folder / f"{scene_id}_vh_clean"
     PlyData([PlyElement.describe(vertex, "vertex")], text=False).write(f"{stem}.ply")
-    _json(Path(f"{stem}.segs.json"), {"sceneId": source.scene_id, "segIndices": segments.tolist()})
-    first_object = len(source.surfaces)
-    _json(
-        Path(f"{stem}.aggregation.json"),
+    _json(Path(f"{stem}.segs.json"), {"sceneId": scene_id, "segIndices": mesh.segments.tolist()})
+    groups = [
         {
-            "sceneId": source.scene_id,
-            "segGroups": [
-                {
-                    "objectId": index,
-                    "label": label,
-                    "segments": [index],
-                    "surface": index < first_object,
-                }
-                for index, (label, _, _) in enumerate(groups)
-            ],
-        },
-    )
+            "objectId": group.object_id - 1,
+            "label": group.label,
+            "segments": list(group.segments),
+            "surface": group.surface,
+        }
+        for group in mesh.groups
+    ]
+    _json(Path(f"{stem}.aggregation.json"), {"sceneId": scene_id, "segGroups": groups})
 
 
 def _json(path: Path, value: Any) -> None:
@@ -171,6 +266,11 @@ def _json(path: Path, value: Any) -> None:
 
 def _rounded(values: np.ndarray | Sequence[float]) -> list[float]:
     return [round(float(x), 6) for x in values]
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def _object_json(one: ObjectRecord) -> dict[str, Any]:
@@ -182,6 +282,39 @@ def _object_json(one: ObjectRecord) -> dict[str, Any]:
         "3d_bbox": _rounded(one.aabb),
         "3d_location": _rounded((low + high) / 2),
     }
+
+
+def _details_json(details: Details) -> dict[str, Any]:
+    quality, origin = details.quality, details.provenance
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "alignment": details.alignment,
+        "is_video": details.is_video,
+        "quality": {
+            "score": _known(quality.score),
+            "depth_agreement": _known(quality.depth_agreement),
+            "reprojection": _known(quality.reprojection),
+        },
+        "provenance": {
+            "dataset": origin.dataset,
+            "source_id": origin.source_id,
+            "files": [{"name": name, "bytes": size} for name, size in origin.files],
+            "fingerprint": origin.fingerprint,
+            "settings": dict(origin.settings),
+            "made_by": origin.made_by,
+        },
+    }
+
+
+def _shares_json(seen: SeenObject) -> dict[str, float]:
+    shares = {"in_view": seen.in_view, "hidden": seen.hidden}
+    return {name: round(share, 4) for name, share in shares.items() if share is not None}
+
+
+def _pinhole_json(intrinsics: np.ndarray) -> dict[str, float]:
+    """Pixels of the picture."""
+    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2)}
+    return {name: round(float(intrinsics[at]), 6) for name, at in places.items()}
 
 
 def _write_metadata(folder: Path, source: SceneSource) -> None:
@@ -200,23 +333,25 @@ def _write_metadata(folder: Path, source: SceneSource) -> None:
                 "yaw": round(float(one.obb_yaw), 8),
             },
         }
+        | ({} if one.source_label is None else {"source_label": one.source_label})
         for one in source.objects
     ]
     scene = {
         "scene_id": source.scene_id,
-        "room_size": round(source.room_size, 6),
+        "room_size": None if source.room_size is None else round(source.room_size, 6),
         "floor_polygon": [_rounded(corner) for corner in source.floor_polygon],
         "objects": objects,
     }
+    if source.details is not None:
+        scene |= _details_json(source.details)
     _json(folder / f"{source.scene_id}.json", scene)
     (folder / scene_io.FRAME_FOLDER).mkdir()
     by_id = {one.object_id: _object_json(one) for one in source.objects}
     for frame in source.frames:
-        height, width = frame.depth.shape
         record = {
             "scene_id": source.scene_id,
             "frame_id": f"{frame.frame_id}.jpg",
-            "image_size": [width, height],
+            "image_size": list(frame.size),
             "objects": [
                 by_id[seen.object_id]
                 | {
@@ -226,7 +361,14 @@ def _write_metadata(folder: Path, source: SceneSource) -> None:
                     "2d_bbox": list(seen.bbox_2d),
                     "camera_location": _rounded(seen.camera_location),
                 }
+                | _shares_json(seen)
                 for seen in frame.seen
             ],
         }
+        if frame.source is not None:
+            record["source"] = frame.source
+        if source.details is not None:
+            record["intrinsics"] = _pinhole_json(
+                source.intrinsics if frame.intrinsics is None else frame.intrinsics
+            )
         _json(folder / scene_io.FRAME_FOLDER / f"{frame.frame_id}.json", record)

@@ -164,12 +164,12 @@ def read_pose(path: Path) -> np.ndarray:
     return matrix
 
 
-def read_alignment(path: Path) -> np.ndarray:
-    """(4, 4) world_from_mesh from the `axisAlignment` line; the identity where the file or the line
-    is absent.
+def find_alignment(path: Path) -> np.ndarray | None:
+    """(4, 4) world_from_mesh from the `axisAlignment` line; None where the file or the line is
+    absent.
     """
     if not path.is_file():
-        return np.eye(4)
+        return None
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "axisAlignment":
@@ -182,7 +182,13 @@ def read_alignment(path: Path) -> np.ndarray:
                     f"{path}: axisAlignment: expected 16 finite numbers, got {value.strip()!r:.80}."
                 )
             return numbers.reshape(4, 4)
-    return np.eye(4)
+    return None
+
+
+def read_alignment(path: Path) -> np.ndarray:
+    """As `find_alignment`, the identity where there is none."""
+    found = find_alignment(path)
+    return np.eye(4) if found is None else found
 
 
 def path_headings(poses: np.ndarray) -> np.ndarray:

@@ -1,49 +1,95 @@
 """Raw data to unified scenes. `rooms` needs no raw data: it makes furnished rooms.
 
     python -m launch.prepare --dataset=rooms --out=data/rooms --count=240 --val_count=60 --seed=0
-    python -m launch.prepare --dataset=rooms --out=data/rooms --contact_sheet=rooms.png
+    python -m launch.prepare --dataset=scannet --raw=/data/scannet --out=data/scannet --preview
+    python -m launch.prepare --dataset=scannetpp --raw=/data/scannetpp --out=data/scannetpp
+    python -m launch.prepare --dataset=arkitscenes --raw=/data/ARKitScenes --out=data/arkit
+    python -m launch.prepare --dataset=rooms --raw_format=scannet --out=raw --count=2 --val_count=0
 
-A run that was stopped goes on: finished scenes are kept, and --count may grow. The same seed gives
-the same bytes with any number of workers.
+The last one writes rooms as raw scans of a data set, for trying the others without its data.
+
+A run that was stopped goes on: finished scenes are kept, and --count may grow. The same input gives
+the same bytes with any number of workers. One bad scan does not stop the others: failures are
+listed at the end and in prepare_report.jsonl. Exit code: 0, 1 where a scan failed, 2 where nothing
+could be done.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_pipelines import contact_sheet, rooms, unified
+from data_pipelines import contact_sheet, labels, room_scan, rooms, unified
+from data_pipelines.building import BuildSettings
+from data_pipelines.preparing import FORMATS, Job
 from geometry_jax import scene_io
+from launch import prepare_scans
 from launch.errors import UserError, run, user_errors
+from launch.processes import run_all, use_cpu
 
-DATASETS = ("rooms", "scannet", "scannetpp", "arkitscenes")
+DATASETS = ("rooms", *FORMATS)
 RECIPE_VERSION = 3
 RECIPE_FILE = "rooms.json"
+WRITTEN = ".written"  # folder of one empty file for each room that is written as a raw scan
 VAL_START = 5000  # held-out rooms are numbered from here, whatever the count
 WORTH_A_WORKER = 24  # rooms; a process needs about three seconds to start
+MESH_SPACING = 0.05  # metres between the vertices of a room's raw mesh
+SHIFT = 2.0  # metres; a raw scan's origin lies so far from the room's corner at most
 
 _DATASET = flags.DEFINE_enum("dataset", "rooms", DATASETS, "What to prepare.")
 _RAW = flags.DEFINE_string("raw", None, "Folder of the raw data; rooms needs none.")
 _OUT = flags.DEFINE_string(
     "out", None, "Folder for the scenes.", allow_override=True, required=True
 )
+_WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+
+_SCENES = flags.DEFINE_list("scenes", [], "Only these scans, by their ids in the data set.")
+_SPLIT = flags.DEFINE_enum(
+    "split", None, unified.SPLITS, "Where scenes go; else as the data set says."
+)
+_FRAMES_PER_SCENE = flags.DEFINE_integer(
+    "frames_per_scene", BuildSettings().frames, "Frames with a picture, at most.", 1, 1000
+)
+_DROP = flags.DEFINE_list(
+    "drop", list(labels.DROPPED), f"Groups of labels that are no objects, of {labels.GROUPS}."
+)
+_HOST_INDEX = flags.DEFINE_integer("host_index", 0, "Which part of the scans is this host's.", 0)
+_HOST_COUNT = flags.DEFINE_integer("host_count", 1, "Into how many parts they are cut.", 1)
+_PREVIEW = flags.DEFINE_bool("preview", False, "Also draw each scene into OUT/preview/SCENE.png.")
+_RESOLUTION = flags.DEFINE_enum(
+    "resolution", None, ["decimated", "full"], "ScanNet: which mesh; else the one that is there."
+)
+_SPLIT_LISTS = flags.DEFINE_string(
+    "split_lists", None, "ScanNet: folder of scannetv2_train.txt and scannetv2_val.txt."
+)
+_KEEP_WHOLE = flags.DEFINE_bool(
+    "keep_whole_frames", None, "ScanNet: use what a .sens file holds that was cut short."
+)
+_CAMERA = flags.DEFINE_enum(
+    "camera", None, ["dslr", "iphone"], "ScanNet++: whose pictures, else dslr."
+)
+_PART = flags.DEFINE_enum(
+    "part", None, ["train", "test", "all"], "ScanNet++: which stills, else train."
+)
+_SOURCE = flags.DEFINE_string(
+    "source", None, "ARKitScenes: raw_wide, raw_vga, raw_lowres or 3dod; else the first there."
+)
+
 _COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", 0, VAL_START)
 _VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Held-out rooms.", 0, VAL_START)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of all rooms.", lower_bound=0)
 _FRAMES = flags.DEFINE_integer("frames", 8, "Pictures of a room.", 2, 64)
 _SIZE = flags.DEFINE_string("image_size", "112x112", "Width and height of a picture, pixels.")
 _VIEW = flags.DEFINE_float("field_of_view", 85.0, "Horizontal, degrees.", 20.0, 130.0)
-_WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
 _SHEET = flags.DEFINE_string("contact_sheet", None, "Also draw some rooms into this PNG.")
+_RAW_FORMAT = flags.DEFINE_enum(
+    "raw_format", None, list(FORMATS), "Write rooms as raw scans of this data set instead."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +102,7 @@ class Recipe:
     width: int  # pixels
     height: int
     field_of_view: float  # degrees
+    raw_format: str | None = None  # as raw scans of this data set
 
 
 def _recipe() -> Recipe:
@@ -66,21 +113,29 @@ def _recipe() -> Recipe:
         )
     if int(width) % 2 or int(height) % 2:
         raise UserError(f"--image_size: expected even numbers, got {_SIZE.value}.")
-    return Recipe(RECIPE_VERSION, _SEED.value, _FRAMES.value, int(width), int(height), _VIEW.value)
+    return Recipe(
+        RECIPE_VERSION,
+        _SEED.value,
+        _FRAMES.value,
+        int(width),
+        int(height),
+        _VIEW.value,
+        _RAW_FORMAT.value,
+    )
 
 
 def _check_recipe(root: Path, recipe: Recipe) -> None:
     """One folder holds rooms of one recipe; the counts may grow."""
     path = root / RECIPE_FILE
-    wanted = dataclasses.asdict(recipe)
+    wanted = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None}
     if path.is_file():
         with user_errors(ValueError, place=str(path)):
             known = json.loads(path.read_text())
         if not isinstance(known, dict):
             raise UserError(f"{path}: expected the recipe of the rooms, got {known!r:.40}.")
-        differs = [key for key in wanted if known.get(key) != wanted[key]]
+        differs = [key for key in known | wanted if known.get(key) != wanted.get(key)]
         if differs:
-            shown = ", ".join(f"{k}: {known.get(k)} there, {wanted[k]} asked" for k in differs)
+            shown = ", ".join(f"{k}: {known.get(k)} there, {wanted.get(k)} asked" for k in differs)
             raise UserError(
                 f"{root} holds rooms of another recipe ({shown}); "
                 "choose another --out, or delete the folder."
@@ -98,48 +153,46 @@ def scene_name(number: int) -> str:
     return f"scene{number:04d}_00"
 
 
-def make_scene(root: Path, split: str, number: int, recipe: Recipe) -> str:
-    """Generates and writes room `number`; runs in a worker process. Returns the scene's id."""
-    seed = (recipe.seed, number)
-    room = rooms.make_room(
-        seed,
+def _room(number: int, recipe: Recipe) -> rooms.Room:
+    return rooms.make_room(
+        (recipe.seed, number),
         frames=recipe.frames,
         width=recipe.width,
         height=recipe.height,
         field_of_view=float(np.deg2rad(recipe.field_of_view)),
     )
-    source = rooms.scene_source(room, scene_name(number), seed)
+
+
+def make_scene(root: Path, split: str, number: int, recipe: Recipe) -> str:
+    """Generates and writes room `number`; runs in a worker process. Returns the scene's id."""
+    seed = (recipe.seed, number)
+    source = rooms.scene_source(_room(number, recipe), scene_name(number), seed)
     unified.write_scene(root, split, source)
     return source.scene_id
 
 
-def _use_cpu() -> None:
-    # The same bytes on every machine, and no accelerator shared by several processes.
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _start_worker() -> None:
-    _use_cpu()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-
-
-def _make_all(
-    root: Path, todo: Sequence[tuple[str, int]], recipe: Recipe, workers: int
-) -> Iterator[str]:
-    workers = min(workers, len(todo) // WORTH_A_WORKER)
-    if workers < 2:
-        for split, number in todo:
-            yield make_scene(root, split, number, recipe)
-        return
-    # Spawned, because JAX must not be forked once it runs.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    try:
-        futures = [pool.submit(make_scene, root, split, n, recipe) for split, n in todo]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def make_raw_scan(root: Path, split: str, number: int, recipe: Recipe) -> str:
+    """Writes room `number` as a raw scan, in a frame of its own: turned about the vertical and
+    shifted. Returns the scene's id.
+    """
+    rng = np.random.default_rng((recipe.seed, number, 2))
+    yaw = rng.uniform(-np.pi, np.pi)
+    world_from_mesh = np.eye(4)
+    world_from_mesh[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    world_from_mesh[:3, 3] = rng.uniform(-SHIFT, SHIFT, 3)
+    name = scene_name(number)
+    scan = room_scan.room_scan(
+        _room(number, recipe),
+        name,
+        split=split,
+        spacing=MESH_SPACING,
+        world_from_mesh=world_from_mesh,
+    )
+    assert recipe.raw_format is not None, "only called for raw scans"
+    FORMATS[recipe.raw_format].write_scan(scan, root)
+    (root / WRITTEN).mkdir(exist_ok=True)
+    (root / WRITTEN / name).touch()
+    return name
 
 
 def _write_sheet(root: Path, path: Path) -> None:
@@ -151,13 +204,55 @@ def _write_sheet(root: Path, path: Path) -> None:
     sheet.save(path)
 
 
-def main(argv: Sequence[str]) -> None:
-    if _DATASET.value != "rooms":
-        raise UserError(f"--dataset={_DATASET.value} is not available yet; expected rooms.")
+def _job() -> Job:
+    dataset = _DATASET.value
+    if not _RAW.value:
+        raise UserError(f"--raw: expected the folder of the raw {dataset} data, got nothing.")
+    unknown = sorted(set(_DROP.value) - set(labels.GROUPS))
+    if unknown:
+        raise UserError(f"--drop: expected groups of {', '.join(labels.GROUPS)}, got {unknown[0]}.")
+    if _HOST_INDEX.value >= _HOST_COUNT.value:
+        raise UserError(
+            f"--host_index: expected less than --host_count={_HOST_COUNT.value}, "
+            f"got {_HOST_INDEX.value}."
+        )
+    options = {
+        "resolution": _RESOLUTION.value,
+        "split_lists": Path(_SPLIT_LISTS.value) if _SPLIT_LISTS.value else None,
+        "keep_whole_frames": _KEEP_WHOLE.value,
+        "camera": _CAMERA.value,
+        "part": _PART.value,
+        "source": _SOURCE.value,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in FORMATS[dataset].options:
+            owner = next(key for key, form in FORMATS.items() if name in form.options)
+            raise UserError(f"--{name} is for --dataset={owner}, got --dataset={dataset}.")
+    return Job(
+        dataset=dataset,
+        raw=Path(_RAW.value),
+        out=Path(_OUT.value),
+        settings=BuildSettings(frames=_FRAMES_PER_SCENE.value, dropped=tuple(sorted(_DROP.value))),
+        options=given,
+        split=_SPLIT.value,
+        preview=_PREVIEW.value,
+    )
+
+
+def _is_there(root: Path, split: str, number: int, recipe: Recipe) -> bool:
+    if recipe.raw_format is not None:
+        return (root / WRITTEN / scene_name(number)).is_file()
+    return unified.is_complete(root, split, scene_name(number))
+
+
+def _make_rooms() -> None:
     if _RAW.value:
         raise UserError("--raw: rooms are generated and need no raw data.")
     if _SHEET.value and not _SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet: expected a name that ends in .png, got {_SHEET.value}.")
+    if _SHEET.value and _RAW_FORMAT.value:
+        raise UserError("--contact_sheet: expected unified scenes, but --raw_format makes none.")
     started = time.monotonic()
     root = Path(_OUT.value)
     recipe = _recipe()
@@ -166,14 +261,16 @@ def main(argv: Sequence[str]) -> None:
     wanted = [("train", n) for n in range(_COUNT.value)]
     wanted += [("val", VAL_START + n) for n in range(_VAL_COUNT.value)]
     todo = [
-        (split, number)
+        (root, split, number, recipe)
         for split, number in wanted
-        if not unified.is_complete(root, split, scene_name(number))
+        if not _is_there(root, split, number, recipe)
     ]
-    _use_cpu()
+    make = make_scene if recipe.raw_format is None else make_raw_scan
+    # Raw scans are written one by one: those of a data set share tables.
+    workers = 1 if recipe.raw_format else min(_WORKERS.value, len(todo) // WORTH_A_WORKER)
     try:
         with user_errors(OSError, rooms.NoRoomError):
-            made = _make_all(root, todo, recipe, _WORKERS.value)
+            made = run_all(make, todo, workers)
             for _ in tqdm(made, total=len(todo), desc="rooms", unit="room", disable=not todo):
                 pass
             if _SHEET.value:
@@ -183,6 +280,17 @@ def main(argv: Sequence[str]) -> None:
     seconds = time.monotonic() - started
     skipped = len(wanted) - len(todo)
     print(f"{root}: done {len(todo)}, skipped {skipped}, {seconds:.1f} s")
+
+
+def main(argv: Sequence[str]) -> int:
+    use_cpu()
+    if _DATASET.value == "rooms":
+        _make_rooms()
+        return 0
+    if _RAW_FORMAT.value:
+        raise UserError("--raw_format: only rooms are written as raw scans.")
+    share = prepare_scans.Share(tuple(_SCENES.value), _HOST_INDEX.value, _HOST_COUNT.value)
+    return prepare_scans.prepare(_job(), share, _WORKERS.value)
 
 
 if __name__ == "__main__":

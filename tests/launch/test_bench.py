@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS
-from launch import bench, bench_data, bench_requests
+from launch import bench, bench_data, bench_requests, bench_visibility
 from launch.errors import UserError
 from spatialevo_jax.config import DataConfig
 
@@ -145,3 +145,18 @@ def test_questions_in_any_order_are_answered_in_that_order() -> None:
     assert verdicts.evidence.points.shape == (150, 4, 3)
     with pytest.raises(ValueError, match="expected at least one"):
         batches.answer_by_task(scenes, index[:0], jax.tree.map(lambda leaf: leaf[:0], queries))
+
+
+def test_visibility_is_timed_against_its_twin_and_the_published_loop() -> None:
+    printed = bench_visibility.report(2000, 10, 1, (80, 60))
+    assert "2,000 points of" in printed and "in 10 frames of 80 x 60 depth" in printed
+    rows = [line for line in printed.splitlines() if line.startswith("| points")]
+    assert ["float32" in row or "float64" in row for row in rows] == [True] * 3
+    assert "The published loop does 0.58 M point-frames/s: 0 s." in printed
+    # 13 bytes a point and frame, and 2 a pixel of depth.
+    moved = 2000 * 10 * 13 + 10 * 80 * 60 * 2
+    case = bench_visibility.make_case(2000, 10, (80, 60))
+    assert bench_visibility.bound(case) == (moved, 2000 * 10 * bench_visibility.POINT_FLOPS)
+    assert sum(map(len, case.point_members)) == 2000
+    rate = bench_visibility.Rate("points", 1.0, 0.5, 0.9, 58_000_000)
+    assert "| points | 1.0 | 0.50 | 0.90 | 116.0 | 200 times |" in bench_visibility.table([rate])

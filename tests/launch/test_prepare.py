@@ -105,7 +105,25 @@ def test_one_folder_holds_one_recipe(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dataset": "scannet"}, "--dataset=scannet is not available yet; expected rooms"),
+        ({"dataset": "scannet"}, "--raw: expected the folder of the raw scannet data, got nothing"),
+        (
+            {"dataset": "scannet", "raw": "nowhere", "raw_format": "scannet"},
+            "--raw_format: only rooms are written as raw scans",
+        ),
+        (
+            {"dataset": "arkitscenes", "raw": "nowhere", "camera": "iphone"},
+            "--camera is for --dataset=scannetpp, got --dataset=arkitscenes",
+        ),
+        (
+            {"dataset": "scannet", "raw": "nowhere", "drop": ["chairs"]},
+            "expected groups of object, storage, structure, body, vague, got chairs",
+        ),
+        (
+            {"dataset": "scannet", "raw": "nowhere", "host_index": 2, "host_count": 2},
+            "--host_index: expected less than --host_count=2, got 2",
+        ),
+        ({"dataset": "scannet", "raw": "nowhere"}, "nowhere: expected a folder of ScanNet scans"),
+        ({"raw_format": "scannet", "contact_sheet": "a.png"}, "--raw_format makes none"),
         ({"raw": "somewhere"}, "need no raw data"),
         ({"image_size": "big"}, "expected WIDTHxHEIGHT such as 112x112, got 'big'"),
         ({"image_size": "47x48"}, "expected even numbers, got 47x48"),
@@ -150,7 +168,7 @@ def test_command_line_mistakes_end_with_a_sentence_and_a_code(
     done = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert done.stderr.strip().splitlines() == [
-        "launch.prepare: --dataset=scannet is not available yet; expected rooms."
+        "launch.prepare: --raw: expected the folder of the raw scannet data, got nothing."
     ]
 
 
