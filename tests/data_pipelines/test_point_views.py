@@ -74,10 +74,11 @@ def golden(path: Path) -> tuple[Mesh, list[np.ndarray], list[ScanFrame], Stored,
     records = json.loads(path.with_suffix(".json").read_text())
     align = arrays["axis_align"]
     aligned = arrays["points"].astype(np.float64) @ align[:3, :3].T + align[:3, 3]
-    camera, size = arrays["intrinsic"][:3, :3], tuple(map(int, arrays["color_size"]))
-    depth_size = arrays["depth"].shape[:0:-1]
+    camera = arrays["intrinsic"][:3, :3]
+    width, height = map(int, arrays["color_size"])
+    _, rows, columns = arrays["depth"].shape
     frames = [
-        ScanFrame(row, str(row), align @ pose, camera, camera, size, depth_size)
+        ScanFrame(row, str(row), align @ pose, camera, camera, (width, height), (columns, rows))
         for row, pose in enumerate(arrays["poses"])
     ]
     members = [np.flatnonzero(arrays["instance"] == one["object_id"]) for one in records["objects"]]
