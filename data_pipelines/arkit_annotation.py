@@ -162,7 +162,8 @@ def vertices_in(
     near = np.flatnonzero((np.abs(points - box.center) <= reach).all(axis=1))
     local = (points[near] - box.center) @ box.rotation
     beyond = np.abs(local) - box.extent / 2  # of the nearer face along each axis
-    inside = (beyond <= SKIN / 2).all(axis=1)
+    inside = np.asarray((beyond <= SKIN / 2).all(axis=1))
+    own = inside.copy()
     looks_in = np.sign(local) * (normals[near] @ box.rotation) < -0.5
     edges = None if faces is None else _edges(faces, near, len(points))
     for axis, side in itertools.product(range(3), (-1, 1)):
@@ -170,8 +171,8 @@ def vertices_in(
         on_face &= np.sign(local[:, axis]) == side
         if edges is not None:
             on_face = _goes_on(on_face, inside, edges)
-        inside &= ~on_face
-    return near[inside]
+        own &= ~on_face
+    return near[own]
 
 
 def _edges(faces: np.ndarray, near: np.ndarray, count: int) -> np.ndarray:

@@ -42,7 +42,7 @@ class PointStatistics(NamedTuple):
     camera_high: jax.Array  # (F, N, 3)
 
 
-def point_tiles(points: np.ndarray, members: Sequence[np.ndarray], dtype: type) -> PointTiles:
+def point_tiles(points: np.ndarray, members: Sequence[np.ndarray], dtype: np.dtype) -> PointTiles:
     """Tiles of points (V, 3) of objects given by their rows."""
     rows, valid, owner = [], [], []
     for index, own in enumerate(members):

@@ -148,7 +148,8 @@ def project(
         cut, source = _cut(points.T[faces.T[crossing]])
         corners = np.concatenate([corners, _to_image(cut.T, k)], axis=2)
         whole = np.concatenate([whole, crossing[source]])
-    return Corners(*corners, owner[whole])
+    column, row, nearness = corners
+    return Corners(column, row, nearness, owner[whole])
 
 
 # --- from the image to pixels --------------------------------------------------------------------
@@ -245,10 +246,10 @@ def rasterise(corners: Corners, size: tuple[int, int]) -> list[Layer]:
     begin = _first_middle(np.minimum(one, other), width)
     counts = _first_middle(np.maximum(one, other), width) - begin
     used = np.flatnonzero(counts > 0)
-    t, row, begin, counts, from_top = (a[used] for a in (t, row, begin, counts, from_top))
+    t, row, begin, counts = t[used], row[used], begin[used], counts[used]
     du = np.take(du, t)
     start = np.take(q0, t) + (begin + 0.5 - np.take(u0, t)) * du
-    start += from_top * np.take(dv, t)
+    start += from_top[used] * np.take(dv, t)
     own = np.take(place, t)
     at = (begins - own_top * across - own_left)[own] + row * across[own] + begin
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from data_pipelines import point_views, surface_views
-from data_pipelines.point_views import PointStatistics
 from data_pipelines.scan import Images, Mesh, ScanFrame
 
 MARGIN = 2  # pixels around the points of an object, in its published 2-D box
@@ -118,11 +117,15 @@ def _alike(frames: Sequence[ScanFrame]) -> list[list[int]]:
 
 
 def _published_boxes(
-    found: PointStatistics, seen: np.ndarray, sizes: Sequence[tuple[int, int]]
+    low: np.ndarray, high: np.ndarray, seen: np.ndarray, sizes: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """(F, N, 4) i32: the extent of the points shown in whole pixels, and a margin around it."""
-    low = np.where(seen[..., None], found.pixel_low, 0).astype(np.int32) - MARGIN
-    high = (np.where(seen[..., None], found.pixel_high, 0) + 0.5).astype(np.int32) + MARGIN
+    """(F, N, 4) i32: the extent of the points shown in whole pixels, and a margin around it.
+
+    Args:
+        low, high: (F, N, 2) columns and rows; anything where not seen.
+    """
+    low = np.where(seen[..., None], low, 0).astype(np.int32) - MARGIN
+    high = (np.where(seen[..., None], high, 0) + 0.5).astype(np.int32) + MARGIN
     high = np.minimum(high, np.array(sizes, np.int32).reshape(-1, 1, 2))
     return np.concatenate([np.maximum(low, 0), high], axis=-1) * seen[..., None]
 
@@ -150,23 +153,23 @@ def _by_points(
         for rows in chunks
     ]
     order = np.argsort(np.concatenate(chunks))
-    found = PointStatistics(
-        *(np.concatenate(leaves)[order] for leaves in zip(*map(jax.device_get, parts), strict=True))
+    leaves = zip(*map(jax.device_get, parts), strict=True)
+    touching, inside, hidden, pixel_low, pixel_high, camera_low, camera_high = (
+        np.concatenate(leaf)[order] for leaf in leaves
     )
     points = np.array([len(own) for own in members])
-    shown = found.inside - found.hidden
+    shown = inside - hidden
     seen = shown > 0
-    low, high = (
-        np.where(seen[..., None], array, NOWHERE) for array in (found.camera_low, found.camera_high)
-    )
+    low, high = (np.where(seen[..., None], each, NOWHERE) for each in (camera_low, camera_high))
+    sizes = [frame.color_size for frame in frames]
     return ObjectViews(
         seen=seen,
         visibility=_share(shown, points),
-        in_view=np.where(seen, _share(found.inside, points), 0),
-        hidden=np.where(seen, _share(found.hidden, found.inside), 0),
-        truncated=found.touching,
-        occluded=found.hidden > 0,
-        bbox_2d=_published_boxes(found, seen, [frame.color_size for frame in frames]),
+        in_view=np.where(seen, _share(inside, points), 0),
+        hidden=np.where(seen, _share(hidden, inside), 0),
+        truncated=touching,
+        occluded=hidden > 0,
+        bbox_2d=_published_boxes(pixel_low, pixel_high, seen, sizes),
         camera_location=((low + high) / 2).astype(np.float32),
         agreement=np.full(len(frames), np.nan, np.float32),
     )

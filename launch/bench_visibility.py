@@ -16,6 +16,7 @@ import numpy as np
 
 from data_pipelines import point_views, room_scan, rooms, views
 from data_pipelines.scan import Mesh, ScanFrame
+from geometry_jax.types import leaf
 
 PUBLISHED_RATE = 0.58e6  # points times frames a second of the published loop, one core
 SIZE, VIEW = (640, 480), float(np.deg2rad(75.0))
@@ -155,7 +156,7 @@ def numpy_statistics(
         found.append(
             (sums[0] > 0, sums[1], sums[2], low[:, :2], high[:, :2], low[:, 2:], high[:, 2:])
         )
-    return point_views.PointStatistics(*map(np.stack, zip(*found, strict=True)))
+    return point_views.PointStatistics(*(leaf(np.stack(each)) for each in zip(*found, strict=True)))
 
 
 class Timing(NamedTuple):
