@@ -88,8 +88,10 @@ def check_geometry(files: SceneFiles, evidence: Evidence, sizes: Mapping[int, An
     zoom = _check_sizes(evidence, sizes, add)
     poses, suspect = _check_frames(evidence, zoom, add)
     _check_pictures(evidence, suspect, add)
-    if files.path(".txt").is_file():
-        _check_alignment(files, evidence, poses, add)
+    if not files.path(".txt").is_file():
+        files.findings.extend(found.values())
+        return  # without the alignment, boxes are not where they should be
+    _check_alignment(files, evidence, poses, add)
     judged = set(found) - {"resolution", "rotated_frame", "depth_unit"}
     if not judged and not suspect:
         _check_sightings(evidence, poses, add)
@@ -282,8 +284,7 @@ def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
     for row, frame in enumerate(evidence.frames):
         if row in suspect:
             continue
-        pose = frame.mesh_from_camera
-        scores = [reprojection.color_score(evidence, row, pose, turns) for turns in range(4)]
+        scores = reprojection.color_scores(evidence, row)
         if not np.isfinite(scores).all():
             continue
         best = int(np.argmax(scores))
