@@ -57,11 +57,20 @@ def list_folders(root: Path) -> tuple[tuple[str, str], ...]:
 
 
 def diagnose(root: Path, split: str, scene_id: str) -> Diagnosis:
-    """Everything that is wrong with one scene. Raises OSError where files can't be opened."""
+    """Everything that is wrong with a scene; its split is "" where only metadata is there."""
     if not split:
         what = "expected a scene folder in train/ or val/ beside the metadata, found none."
         return Diagnosis(scene_id, (Finding("missing_file", scene_id, what),))
     files = scene_files.open_scene(root / split / scene_id, root / "metadata" / scene_id)
+    try:
+        _look_through(files)
+    except OSError as error:  # no right to read, a disk that fails: one scene of many
+        name = Path(error.filename).name if error.filename else scene_id
+        files.add("damaged_file", name, f"expected a readable file ({error.strerror or error}).")
+    return Diagnosis(scene_id, tuple(dict.fromkeys(files.findings)))
+
+
+def _look_through(files: SceneFiles) -> None:
     scene_files.check_presence(files)
     scene_files.check_frame_sets(files)
     poses = scene_files.read_poses(files)
@@ -71,7 +80,6 @@ def diagnose(root: Path, split: str, scene_id: str) -> Diagnosis:
     scene_files.check_loading(files)
     sizes = {number: record.get("image_size") for number, record in records.items()}
     check_geometry(files, evidence, sizes)
-    return Diagnosis(scene_id, tuple(dict.fromkeys(files.findings)))
 
 
 def check_geometry(files: SceneFiles, evidence: Evidence, sizes: Mapping[int, Any]) -> None:

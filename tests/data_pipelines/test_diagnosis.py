@@ -235,6 +235,18 @@ def test_an_empty_folder_lacks_everything(tmp_path: Path) -> None:
     assert found.code == "missing_file" and "pose/" in found.where and ".ply" in found.where
 
 
+def test_a_file_that_may_not_be_read_is_a_finding(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/scenes/depth/4.png")
+
+    monkeypatch.setattr(scene_files, "check_images", refused)
+    (found,) = diagnosis.diagnose(root, "train", NAMES[0]).findings
+    assert (found.code, found.where) == ("damaged_file", "4.png")
+    assert "Permission denied" in found.what
+
+
 def test_no_damage_stops_the_doctor(root: Path, tmp_path: Path) -> None:
     """Bytes of random files are overwritten, cut away, or replaced by other JSON."""
     rng = np.random.default_rng(8)
