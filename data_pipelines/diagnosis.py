@@ -211,7 +211,8 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
         found.append(
             Mistake("rotated_frame", words, lambda poses, k=turns: poses @ _quarter_turn(k))
         )
-    largest = max((evidence.frames[row].depth.max() for row in rows), default=0.0)  # pyright: ignore
+    depths = [evidence.frames[row].depth for row in rows]
+    largest = max((float(depth.max()) for depth in depths if depth is not None), default=0.0)
     for factor in reprojection.depth_factors(evidence, rows):
         if factor > 100 and largest > METRES_AS_INTEGERS:
             continue
