@@ -325,7 +325,11 @@ def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, a
     by_groups = bool(evidence.groups)
     score = reprojection.box_score(evidence, alignment)
     if not by_groups:
-        score = reprojection.sighting_score(evidence, every, poses, alignment)
+        # What frames say may have been worked out before or after the poses went wrong.
+        score = max(
+            reprojection.sighting_score(evidence, every, known, alignment)
+            for known in (poses, evidence.poses)
+        )
     if not score < GOOD:
         return
     fit = reprojection.fit_alignment(evidence, poses)
