@@ -57,11 +57,20 @@ def list_folders(root: Path) -> tuple[tuple[str, str], ...]:
 
 
 def diagnose(root: Path, split: str, scene_id: str) -> Diagnosis:
-    """Everything that is wrong with one scene. Raises OSError where files can't be opened."""
+    """Everything that is wrong with a scene; its split is "" where only metadata is there."""
     if not split:
         what = "expected a scene folder in train/ or val/ beside the metadata, found none."
         return Diagnosis(scene_id, (Finding("missing_file", scene_id, what),))
     files = scene_files.open_scene(root / split / scene_id, root / "metadata" / scene_id)
+    try:
+        _look_through(files)
+    except OSError as error:  # no right to read, a disk that fails: one scene of many
+        name = Path(error.filename).name if error.filename else scene_id
+        files.add("damaged_file", name, f"expected a readable file ({error.strerror or error}).")
+    return Diagnosis(scene_id, tuple(dict.fromkeys(files.findings)))
+
+
+def _look_through(files: SceneFiles) -> None:
     scene_files.check_presence(files)
     scene_files.check_frame_sets(files)
     poses = scene_files.read_poses(files)
@@ -71,7 +80,6 @@ def diagnose(root: Path, split: str, scene_id: str) -> Diagnosis:
     scene_files.check_loading(files)
     sizes = {number: record.get("image_size") for number, record in records.items()}
     check_geometry(files, evidence, sizes)
-    return Diagnosis(scene_id, tuple(dict.fromkeys(files.findings)))
 
 
 def check_geometry(files: SceneFiles, evidence: Evidence, sizes: Mapping[int, Any]) -> None:
@@ -88,8 +96,10 @@ def check_geometry(files: SceneFiles, evidence: Evidence, sizes: Mapping[int, An
     zoom = _check_sizes(evidence, sizes, add)
     poses, suspect = _check_frames(evidence, zoom, add)
     _check_pictures(evidence, suspect, add)
-    if files.path(".txt").is_file():
-        _check_alignment(files, evidence, poses, add)
+    if not files.path(".txt").is_file():
+        files.findings.extend(found.values())
+        return  # without the alignment, boxes are not where they should be
+    _check_alignment(files, evidence, poses, add)
     judged = set(found) - {"resolution", "rotated_frame", "depth_unit"}
     if not judged and not suspect:
         _check_sightings(evidence, poses, add)
@@ -201,7 +211,8 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
         found.append(
             Mistake("rotated_frame", words, lambda poses, k=turns: poses @ _quarter_turn(k))
         )
-    largest = max((evidence.frames[row].depth.max() for row in rows), default=0.0)  # pyright: ignore
+    depths = [evidence.frames[row].depth for row in rows]
+    largest = max((float(depth.max()) for depth in depths if depth is not None), default=0.0)
     for factor in reprojection.depth_factors(evidence, rows):
         if factor > 100 and largest > METRES_AS_INTEGERS:
             continue
@@ -282,8 +293,7 @@ def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
     for row, frame in enumerate(evidence.frames):
         if row in suspect:
             continue
-        pose = frame.mesh_from_camera
-        scores = [reprojection.color_score(evidence, row, pose, turns) for turns in range(4)]
+        scores = reprojection.color_scores(evidence, row)
         if not np.isfinite(scores).all():
             continue
         best = int(np.argmax(scores))
@@ -315,7 +325,11 @@ def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, a
     by_groups = bool(evidence.groups)
     score = reprojection.box_score(evidence, alignment)
     if not by_groups:
-        score = reprojection.sighting_score(evidence, every, poses, alignment)
+        # What frames say may have been worked out before or after the poses went wrong.
+        score = max(
+            reprojection.sighting_score(evidence, every, known, alignment)
+            for known in (poses, evidence.poses)
+        )
     if not score < GOOD:
         return
     fit = reprojection.fit_alignment(evidence, poses)

@@ -281,25 +281,30 @@ def fit_alignment(evidence: Evidence, poses: np.ndarray) -> np.ndarray | None:
 # --- pictures against the mesh's colours ----------------------------------------------------------
 
 
-def color_score(evidence: Evidence, row: int, pose: np.ndarray, turns: int) -> float:
-    """Correlation of the mesh's colours with the picture's where vertices are seen; NaN where
-    there are too few, or all of one colour.
+def color_scores(evidence: Evidence, row: int) -> np.ndarray:
+    """(4,) correlation of the mesh's colours with the picture's where vertices are seen, with the
+    picture turned by so many quarters counter-clockwise; NaN where too few are, or all of one
+    colour.
     """
-    frame = evidence.frames[row]
+    frame, scores = evidence.frames[row], np.full(4, np.nan)
     if frame.color is None or not len(evidence.points):
-        return float("nan")
-    pixels, z = project(evidence.points, pose, frame.color_intrinsics)
-    inside, picture = _look_up(np.rot90(frame.color, turns), pixels, z)
-    if frame.depth is not None:
-        # Of those in one pixel the nearest counts; where there is depth, those that lie on it.
-        at, _ = project(evidence.points, pose, frame.depth_intrinsics)
+        return scores
+    points, colors = evidence.points, evidence.colors.astype(np.float32)
+    if frame.depth is not None:  # vertices that lie on it are those that are seen
+        at, z = project(points, frame.mesh_from_camera, frame.depth_intrinsics)
         there, measured = _look_up(frame.depth, at, z)
-        inside &= there & (np.abs(z - measured) <= DEPTH_TOLERANCE[0] + DEPTH_TOLERANCE[1] * z)
-    if inside.sum() < LEAST_COLORS:
-        return float("nan")
-    a, b = (
-        colors[inside].astype(float) - colors[inside].mean(0)
-        for colors in (evidence.colors, picture)
-    )
-    norm = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / norm) if norm > 1e-6 else float("nan")
+        there &= np.abs(z - measured) <= DEPTH_TOLERANCE[0] + DEPTH_TOLERANCE[1] * z
+        points, colors = points[there], colors[there]
+    pixels, z = project(points, frame.mesh_from_camera, frame.color_intrinsics)
+    for turns in range(4):
+        inside, picture = _look_up(np.rot90(frame.color, turns), pixels, z)
+        if inside.sum() >= LEAST_COLORS:
+            scores[turns] = _correlation(colors[inside], picture[inside].astype(np.float32))
+    return scores
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Of (n, 3) colours, each channel about its mean."""
+    one, other = one - one.mean(0), other - other.mean(0)
+    norm = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / norm) if norm > 1e-3 else float("nan")

@@ -36,9 +36,9 @@ def shown(ids: Iterable[int]) -> str:
     return ", ".join(map(str, known[:SHOWN])) + more
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class SceneFiles:
-    """A scene folder while it is looked through: findings are added as they come up."""
+    """A scene folder while it is looked through: findings are added to the list as they come up."""
 
     folder: Path
     metadata: Path

@@ -152,6 +152,30 @@ def test_a_fault_of_one_frame_names_the_frame(name: str, root: Path, tmp_path: P
     assert (found.code, found.where) == (code, f"frame {number}")
 
 
+@pytest.mark.parametrize("groups", [True, False])
+def test_records_made_from_wrong_poses_are_no_second_fault(
+    groups: bool, root: Path, tmp_path: Path
+) -> None:
+    scene = copied(root, NAMES[0], tmp_path)
+    right = {n: np.loadtxt(scene.folder / "pose" / f"{n}.txt") for n in scene.selected()}
+    scene_faults.nerfstudio(scene)
+    for number, pose in right.items():
+        wrong = np.loadtxt(scene.folder / "pose" / f"{number}.txt")
+        matrix = np.linalg.inv(wrong) @ pose
+
+        def change(record: dict, matrix: np.ndarray = matrix) -> dict:
+            for one in record["objects"]:
+                one["camera_location"] = (matrix @ [*one["camera_location"], 1])[:3].tolist()
+            return record
+
+        path = scene.metadata / "frame_processed" / f"{number}.json"
+        scene_faults.change_json(path, change)
+    if not groups:
+        for kind in ("segs", "aggregation"):
+            (scene.folder / f"{scene.name}_vh_clean.{kind}.json").unlink()
+    assert codes(scene) == {"nerfstudio_pose"}
+
+
 def test_a_pose_that_is_simply_wrong_is_a_disagreement(root: Path, tmp_path: Path) -> None:
     scene = copied(root, NAMES[0], tmp_path)
     scene.drop_pack()
@@ -233,6 +257,18 @@ def test_an_empty_folder_lacks_everything(tmp_path: Path) -> None:
     (tmp_path / "train" / NAMES[0]).mkdir(parents=True)
     (found,) = diagnosis.diagnose(tmp_path, "train", NAMES[0]).findings
     assert found.code == "missing_file" and "pose/" in found.where and ".ply" in found.where
+
+
+def test_a_file_that_may_not_be_read_is_a_finding(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/scenes/depth/4.png")
+
+    monkeypatch.setattr(scene_files, "check_images", refused)
+    (found,) = diagnosis.diagnose(root, "train", NAMES[0]).findings
+    assert (found.code, found.where) == ("damaged_file", "4.png")
+    assert "Permission denied" in found.what
 
 
 def test_no_damage_stops_the_doctor(root: Path, tmp_path: Path) -> None:
