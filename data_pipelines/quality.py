@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipelines.reprojection import look_up, project
 from data_pipelines.scan import Images, Mesh, ScanFrame
 from data_pipelines.unified import Quality
 
@@ -19,35 +20,17 @@ def _reprojection(frame: ScanFrame, images: Images, points: np.ndarray, grey: np
     """Correlation of the vertices' grey with that of the picture where they appear; NaN where too
     few do. A pose that is inverted or turned leaves about 0.
     """
-    camera_from_mesh = np.linalg.inv(frame.mesh_from_camera)
-    local = points @ camera_from_mesh[:3, :3].T + camera_from_mesh[:3, 3]
-    z = np.maximum(local[:, 2], 1e-3)
-
-    def pixels(intrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        u = np.floor(intrinsics[0, 0] * local[:, 0] / z + intrinsics[0, 2])
-        v = np.floor(intrinsics[1, 1] * local[:, 1] / z + intrinsics[1, 2])
-        return u, v
-
-    def inside(u: np.ndarray, v: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return (local[:, 2] > 0.1) & (u >= 0) & (u < size[0]) & (v >= 0) & (v < size[1])
-
-    u, v = pixels(frame.color_intrinsics)
-    shown = inside(u, v, frame.color_size)
-    if min(frame.depth_size) > 0:
-        depth = images.depth(frame) / 1000.0
-        column, row = pixels(frame.depth_intrinsics)
-        shown &= inside(column, row, (depth.shape[1], depth.shape[0]))
-        at = np.flatnonzero(shown)
-        measured = depth[row[at].astype(int), column[at].astype(int)]
-        near = np.abs(measured - z[at]) < np.maximum(TOLERANCE, TOLERANCE * z[at])
-        shown[at[~near]] = False
-    at = np.flatnonzero(shown)
-    if len(at) < LEAST_VERTICES:
+    if min(frame.depth_size) > 0:  # vertices that lie on the depth image are those that are seen
+        pixels, z = project(points, frame.mesh_from_camera, frame.depth_intrinsics)
+        inside, millimetres = look_up(images.depth(frame), pixels, z)
+        near = np.abs(millimetres / 1000.0 - z) < np.maximum(TOLERANCE, TOLERANCE * z)
+        points, grey = points[inside & near], grey[inside & near]
+    pixels, z = project(points, frame.mesh_from_camera, frame.color_intrinsics)
+    inside, colors = look_up(images.color(frame), pixels, z)
+    picture, grey = colors[inside] @ GREY, grey[inside]
+    if len(grey) < LEAST_VERTICES or min(picture.std(), grey.std()) < LEAST_CONTRAST:
         return float("nan")
-    picture = images.color(frame)[v[at].astype(int), u[at].astype(int)] @ GREY
-    if picture.std() < LEAST_CONTRAST or grey[at].std() < LEAST_CONTRAST:
-        return float("nan")
-    return float(np.corrcoef(picture, grey[at])[0, 1])
+    return float(np.corrcoef(picture, grey)[0, 1])
 
 
 def _median(values: Sequence[float]) -> float:

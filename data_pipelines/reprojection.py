@@ -103,7 +103,7 @@ def project(
     return pixels, depth
 
 
-def _look_up(
+def look_up(
     image: np.ndarray, pixels: np.ndarray, depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which points fall into the image, and its values there."""
@@ -126,7 +126,7 @@ def depth_counts(
         return np.zeros(3)
     stored = np.rot90(frame.depth, mistake.turns)
     pixels, z = project(evidence.points, pose, _zoomed(frame.depth_intrinsics, mistake.zoom))
-    inside, measured = _look_up(stored, pixels, z)
+    inside, measured = look_up(stored, pixels, z)
     use = inside & (measured > 0)
     z, measured = z[use], measured[use] * mistake.depth_factor
     # Stored numbers are whole: half a step of them is no disagreement either.
@@ -152,7 +152,7 @@ def depth_factors(evidence: Evidence, rows: Sequence[int]) -> tuple[float, ...]:
         if frame.depth is None:
             continue
         pixels, z = project(evidence.points, frame.mesh_from_camera, frame.depth_intrinsics)
-        inside, measured = _look_up(frame.depth, pixels, z)
+        inside, measured = look_up(frame.depth, pixels, z)
         use = inside & (measured > 0)
         ratios.append(np.log(z[use] / measured[use]))
     together = np.concatenate([np.zeros(0), *ratios])
@@ -292,12 +292,12 @@ def color_scores(evidence: Evidence, row: int) -> np.ndarray:
     points, colors = evidence.points, evidence.colors.astype(np.float32)
     if frame.depth is not None:  # vertices that lie on it are those that are seen
         at, z = project(points, frame.mesh_from_camera, frame.depth_intrinsics)
-        there, measured = _look_up(frame.depth, at, z)
+        there, measured = look_up(frame.depth, at, z)
         there &= np.abs(z - measured) <= DEPTH_TOLERANCE[0] + DEPTH_TOLERANCE[1] * z
         points, colors = points[there], colors[there]
     pixels, z = project(points, frame.mesh_from_camera, frame.color_intrinsics)
     for turns in range(4):
-        inside, picture = _look_up(np.rot90(frame.color, turns), pixels, z)
+        inside, picture = look_up(np.rot90(frame.color, turns), pixels, z)
         if inside.sum() >= LEAST_COLORS:
             scores[turns] = _correlation(colors[inside], picture[inside].astype(np.float32))
     return scores
