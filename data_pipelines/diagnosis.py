@@ -234,10 +234,12 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
     """
     poses = evidence.poses.copy()
     usable = [row for row, frame in enumerate(evidence.frames) if frame.depth is not None]
-    if not len(evidence.points) or not usable:
+    if not usable:
         return poses, set()
     if all(not frame.depth.any() for frame in evidence.frames if frame.depth is not None):
         add(Finding("damaged_file", "depth/", "expected measurements, got zeros in all frames."))
+        return poses, set()
+    if not len(evidence.points):
         return poses, set()
     none = reprojection.NONE._replace(zoom=zoom)
 
