@@ -12,13 +12,14 @@ from spatialevo_jax.models.qwen2_5_vl.config import TINY
 torch: Any = pytest.importorskip("torch")
 
 LIMITS = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 64}
-VISION_START, IMAGE_PAD, VISION_END = 90, 91, 92
+VISION_START, IMAGE_PAD, VIDEO_PAD, VISION_END = 90, 91, 92, 93
 # Height and width: to be rounded, exact, shrunk, grown, exact.
 SHAPES = ((100, 150), (224, 224), (301, 57), (20, 30), (56, 112))
 
 
 class Ids:
     image_pad = IMAGE_PAD
+    video_pad = VIDEO_PAD
 
 
 @pytest.fixture(scope="module")

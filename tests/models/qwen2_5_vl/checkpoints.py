@@ -109,6 +109,7 @@ def their_config(config: ModelConfig) -> Any:
             "fullatt_block_indexes": list(vision.fullatt_block_indexes),
             "window_size": vision.window_size,
             "patch_size": vision.patch_size,
+            "tokens_per_second": vision.tokens_per_second,
         },
         image_token_id=IDS.image_pad,
         video_token_id=IDS.video_pad,
