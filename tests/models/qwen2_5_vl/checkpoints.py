@@ -69,13 +69,13 @@ CONFIGS = {"small": SMALL, "released heads": RELEASED_HEADS}
 
 
 def _thin(size: str) -> ModelConfig:
-    """A released size with all its heads and widths, but few layers, tokens and hidden units."""
+    """A released size with its heads and widths, but few layers, tokens and hidden units."""
     released = SIZES[size]
     vision = dataclasses.replace(
         released.vision, depth=2, intermediate_size=96, fullatt_block_indexes=(1,)
     )
     text = dataclasses.replace(
-        released.text, vocab_size=VOCABULARY, num_layers=2, intermediate_size=128
+        released.text, vocab_size=VOCABULARY, num_layers=1, intermediate_size=128
     )
     return ModelConfig(vision, text)
 
