@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -39,3 +40,11 @@ def small() -> tuple[qwen.Policy, qwen.Params]:
     rng = np.random.default_rng(0)
     noisy = jax.tree.map(lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32), params)
     return policy, noisy
+
+
+@pytest.fixture(scope="module")
+def compiled_fast() -> Iterator[None]:
+    """For small programs that run once: their compilation is most of the time they take."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -5,7 +5,6 @@ against one pass over the whole sequence.
 import copy
 import dataclasses
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from .checkpoints import VOCABULARY, Pair
 from .samples import Clip, Sample, forward, our_inputs, sample, their_inputs
 
 torch: Any = pytest.importorskip("torch", reason="parity needs PyTorch, which is not installed")
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 LENGTH = 64
 PROMPTS: tuple[tuple, ...] = (
@@ -30,14 +30,6 @@ PROMPTS: tuple[tuple, ...] = (
     (),
     (Clip(90, 60, frames=4, fps=2.0), (60, 130)),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast() -> Iterator[None]:
-    """These programs are small and run once: their compilation is most of the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def continued(one: Sample, response: np.ndarray) -> Sample:

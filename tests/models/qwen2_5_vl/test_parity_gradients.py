@@ -1,6 +1,5 @@
 """The gradient of every parameter against PyTorch's."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,19 +13,12 @@ from .checkpoints import Pair
 from .samples import Clip, forward, our_inputs, sample, their_inputs
 
 torch: Any = pytest.importorskip("torch", reason="parity needs PyTorch, which is not installed")
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 TOLERANCE = 1e-3  # of the norm of each released tensor's gradient, layer by layer
 # Rounding alone, as a share of the norm of the whole gradient. It is what the gradient of a key
 # bias consists of: a softmax does not see what all its scores share.
 ROUNDING = 1e-5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast() -> Iterator[None]:
-    """These programs are small and run once: their compilation is most of the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_every_gradient_is_the_same(small_pair: Pair) -> None:
