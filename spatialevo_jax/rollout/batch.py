@@ -20,7 +20,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from geometry_jax.types import leaf
-from spatialevo_jax.models.qwen2_5_vl.images import Visual
+from spatialevo_jax.models.qwen2_5_vl.images import Visual, grid_list
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
 from spatialevo_jax.tokenizer import SpecialIds
 
@@ -71,7 +71,7 @@ class Conversation:
         """
         end = len(self.tokens) if end is None else end
         name += f" ({self.sample})" if self.sample else ""
-        grids = " ".join(str(one.grid) for one in self.shown) or "none"
+        grids = grid_list([one.grid for one in self.shown])
         if end > length:
             raise ValueError(
                 f"{name}: {end} tokens do not fit the bucket of {length}; "

@@ -23,6 +23,7 @@ from spatialevo_jax.models.qwen2_5_vl.config import VisionConfig
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, RGB in [0, 1]
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 MAX_ASPECT = 200
+LISTED = 32  # grids that a message lists
 
 Grid = tuple[int, int, int]  # patches (time, height, width)
 
@@ -233,9 +234,15 @@ def require_fit(
     needed = needed_shape(grids, config)
     if any(size > room for size, room in zip(needed, budget, strict=True)):
         raise ValueError(
-            f"{sample}: images of {' '.join(map(str, grids))} patches do not fit the budget: "
+            f"{sample}: images of {grid_list(grids)} patches do not fit the budget: "
             f"expected at most {_sizes(budget)}, got {_sizes(needed)}."
         )
+
+
+def grid_list(grids: Sequence[Grid]) -> str:
+    """For messages: all of a sample's grids, the first of a large batch's."""
+    shown = " ".join(map(str, grids[:LISTED])) or "none"
+    return shown if len(grids) <= LISTED else f"{shown} and {len(grids) - LISTED} more"
 
 
 def _sizes(shape: VisionShape) -> str:
