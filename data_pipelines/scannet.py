@@ -11,14 +11,8 @@
 
 Scans may also lie in <raw> itself, or in <raw>/train and <raw>/val. Intrinsics of an export may lie
 beside the folders instead of in `intrinsic/`.
-
-ScanNet's intrinsics put pixel centres on whole numbers: its own reader unprojects pixel (column,
-row) as it is, and nominal principal points are (width - 1) / 2. Ours have the origin in the image's
-corner, so that half a pixel is added here.
 """
 
-import dataclasses
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -26,19 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from data_pipelines import meshes, sens
-from data_pipelines.scan import (
-    Images,
-    Mesh,
-    Scan,
-    ScanError,
-    ScanFrame,
-    ScanObject,
-    Skipped,
-    pose_fault,
-)
+from data_pipelines import meshes, scannet_frames
+from data_pipelines.scan import Mesh, Scan, ScanError, ScanObject, Skipped, pose_fault
 from geometry_jax import scene_io
 
 Resolution = Literal["decimated", "full"]
@@ -46,7 +30,6 @@ SCAN_NAME = re.compile(r"scene\d{4}_\d{2}")
 CONTAINERS = ("scans", "train", "val")  # folders of scans inside the raw folder
 SPLITS = ("train", "val")
 SPLIT_LIST = "scannetv2_{}.txt"  # the official lists, one id a line
-HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # to intrinsics with a corner origin
 
 
 class MeshFiles(NamedTuple):
@@ -276,211 +259,7 @@ def read_alignment(path: Path) -> np.ndarray | None:
     return matrix
 
 
-# --- frames --------------------------------------------------------------------------------------
-
-
-def _with_corner_origin(intrinsics: np.ndarray, where: str) -> np.ndarray:
-    matrix = np.asarray(intrinsics, np.float64)[:3, :3]
-    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise ScanError(f"{where}: expected intrinsics, got {np.ravel(matrix).tolist()}.")
-    return matrix + HALF_PIXEL
-
-
-def _check_extrinsics(extrinsics: np.ndarray, where: str) -> None:
-    """Depth is released registered to colour; otherwise one pose would not do for both."""
-    if not np.abs(extrinsics - np.eye(4)).max() <= 1e-3:
-        raise ScanError(
-            f"{where}: expected the identity, as depth is registered to colour, "
-            f"got {np.round(extrinsics, 4).tolist()}."
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class SensImages:
-    """Pixels of a .sens file; a frame's id is its row."""
-
-    index: sens.SensIndex
-
-    def color(self, frame: ScanFrame) -> np.ndarray:
-        return sens.color(self.index, frame.frame_id)
-
-    def color_jpeg(self, frame: ScanFrame) -> bytes | None:
-        if self.index.header.color_codec != sens.ColorCodec.JPEG:
-            return None
-        self.color(frame)  # what does not decode must not be passed on
-        return sens.color_bytes(self.index, frame.frame_id)
-
-    def depth(self, frame: ScanFrame) -> np.ndarray:
-        return sens.depth(self.index, frame.frame_id)
-
-
-def _sens_frames(
-    path: Path, keep_whole_frames: bool
-) -> tuple[list[ScanFrame], Images, list[Skipped]]:
-    index = sens.read_index(path)
-    skipped = []
-    if index.cut:
-        if not keep_whole_frames and len(index.poses) < index.frame_count:
-            raise ScanError(f"{index.cut} Download it again.")
-        skipped.append(Skipped(path.name, index.cut))
-    header = index.header
-    _check_extrinsics(header.color_extrinsics, f"{path}: colour extrinsics")
-    _check_extrinsics(header.depth_extrinsics, f"{path}: depth extrinsics")
-    color_k = _with_corner_origin(header.color_intrinsics, f"{path}: colour")
-    depth_k = _with_corner_origin(header.depth_intrinsics, f"{path}: depth")
-    frames = []
-    for row, pose in enumerate(index.poses.astype(np.float64)):
-        # The owners' reader takes a first element of 0 for a lost pose too.
-        fault = pose_fault(pose) if pose[0, 0] else "expected a pose, got 0 first (tracking lost)"
-        if fault or not index.sizes[row, 0]:
-            skipped.append(Skipped(f"frame {row}", fault or "no colour image (0 bytes)"))
-            continue
-        has_depth = bool(index.sizes[row, 1])
-        if not has_depth:
-            skipped.append(Skipped(f"depth of frame {row}", "no depth image (0 bytes)"))
-        frames.append(
-            ScanFrame(
-                frame_id=row,
-                source=str(row),
-                mesh_from_camera=pose,
-                color_intrinsics=color_k,
-                depth_intrinsics=depth_k,
-                color_size=header.color_size,
-                depth_size=header.depth_size if has_depth else (0, 0),
-                time=float(index.times[row, 0]) / 1e6 if index.times[:, 0].any() else float("nan"),
-            )
-        )
-    return frames, SensImages(index), skipped
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportedImages:
-    """Pixels in image files, by frame id."""
-
-    colors: dict[int, Path]
-    depths: dict[int, Path]
-
-    def color(self, frame: ScanFrame) -> np.ndarray:
-        path = self.colors[frame.frame_id]
-        return _decode(path, path.read_bytes(), frame.color_size, "RGB")
-
-    def color_jpeg(self, frame: ScanFrame) -> bytes | None:
-        path = self.colors[frame.frame_id]
-        if path.suffix.lower() not in (".jpg", ".jpeg"):
-            return None
-        content = path.read_bytes()
-        _decode(path, content, frame.color_size, "RGB")
-        return content
-
-    def depth(self, frame: ScanFrame) -> np.ndarray:
-        if frame.frame_id not in self.depths:
-            raise ScanError(f"depth of frame {frame.frame_id}: expected an image, found none.")
-        path = self.depths[frame.frame_id]
-        return _decode(path, path.read_bytes(), frame.depth_size, "depth").astype(np.uint16)
-
-
-def _decode(path: Path, content: bytes, size: tuple[int, int], kind: str) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if kind == "depth" and not image.mode.startswith("I"):
-                raise ScanError(f"{path}: expected 16-bit depth, got mode {image.mode}.")
-            pixels = np.asarray(image if kind == "depth" else image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path}: expected an image, but it does not decode ({error}).") from error
-    if pixels.shape[1::-1] != size:
-        got = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise ScanError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}.")
-    return pixels
-
-
-def _by_number(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Files by the number that is their name, ascending."""
-    found = [p for p in folder.glob("*") if p.stem.isdecimal() and p.suffix.lower() in suffixes]
-    return {int(path.stem): path for path in sorted(found, key=lambda path: int(path.stem))}
-
-
-def _read_matrix(path: Path) -> np.ndarray:
-    """(4, 4) numbers, which may be infinite; a 3x3 matrix is filled up."""
-    try:
-        rows = [[float(x) for x in line.split()] for line in path.read_text().splitlines() if line]
-        matrix = np.array(rows)
-    except ValueError as error:
-        raise ScanError(f"{path}: expected a matrix of numbers ({error}).") from error
-    if matrix.shape == (3, 3):
-        matrix = np.block([[matrix, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
-    if matrix.shape != (4, 4):
-        raise ScanError(f"{path}: expected a 4x4 matrix, got {matrix.shape}.")
-    return matrix
-
-
-def _calibration(folder: Path, name: str) -> Path | None:
-    for path in (folder / "intrinsic" / name, folder / name):
-        if path.is_file():
-            return path
-    return None
-
-
-def _exported_intrinsics(folder: Path, kind: str) -> np.ndarray:
-    path = _calibration(folder, f"intrinsic_{kind}.txt")
-    if path is None:
-        raise ScanError(
-            f"{folder}: expected intrinsic_{kind}.txt there or in intrinsic/, found none."
-        )
-    extrinsics = _calibration(folder, f"extrinsic_{kind}.txt")
-    if extrinsics is not None:
-        _check_extrinsics(_read_matrix(extrinsics), str(extrinsics))
-    return _with_corner_origin(_read_matrix(path), str(path))
-
-
-def _image_size(paths: dict[int, Path]) -> tuple[int, int]:
-    """That of the first image whose head can be read; the others are compared when decoded."""
-    for path in paths.values():
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except (OSError, SyntaxError):
-            continue
-    return (0, 0)
-
-
-def _exported_frames(folder: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
-    colors = _by_number(folder / "color", (".jpg", ".jpeg", ".png"))
-    depths = _by_number(folder / "depth", (".png",))
-    poses = _by_number(folder / "pose", (".txt",))
-    color_k = _exported_intrinsics(folder, "color")
-    depth_k = _exported_intrinsics(folder, "depth") if depths else color_k
-    color_size, depth_size = _image_size(colors), _image_size(depths)
-    frames, skipped = [], []
-    for number in sorted(colors.keys() | depths.keys() | poses.keys()):
-        fault = ""
-        if number not in poses or number not in colors:
-            absent = "pose" if number not in poses else "color"
-            fault = f"expected {absent}/{number}.*, found none"
-        pose = np.eye(4)
-        if not fault:
-            try:
-                pose = _read_matrix(poses[number])
-                fault = pose_fault(pose)
-            except ScanError as error:
-                fault = str(error)
-        if fault:
-            skipped.append(Skipped(f"frame {number}", fault))
-            continue
-        if number not in depths:
-            why = f"expected depth/{number}.png, found none"
-            skipped.append(Skipped(f"depth of frame {number}", why))
-        frames.append(
-            ScanFrame(
-                frame_id=number,
-                source=colors[number].name,
-                mesh_from_camera=pose,
-                color_intrinsics=color_k,
-                depth_intrinsics=depth_k,
-                color_size=color_size,
-                depth_size=depth_size if number in depths else (0, 0),
-            )
-        )
-    return frames, ExportedImages(colors, depths), skipped
+# --- the scan ------------------------------------------------------------------------------------
 
 
 def read_scan(
@@ -509,9 +288,9 @@ def read_scan(
     files = _resolution(folder, resolution)
     sens_path = folder / f"{source_id}.sens"
     if sens_path.is_file():
-        frames, images, skipped = _sens_frames(sens_path, keep_whole_frames)
+        frames, images, skipped = scannet_frames.from_sens(sens_path, keep_whole_frames)
     elif (folder / "color").is_dir() and (folder / "pose").is_dir():
-        frames, images, skipped = _exported_frames(folder)
+        frames, images, skipped = scannet_frames.from_export(folder)
     else:
         raise ScanError(
             f"{folder}: expected {sens_path.name}, or the folders color, depth and pose of an "

@@ -259,7 +259,7 @@ def color(index: SensIndex, row: int) -> np.ndarray:
         return np.frombuffer(blob, np.uint8).reshape(height, width, 3)
     try:
         with Image.open(io.BytesIO(blob), formats=(header.color_codec.name,)) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ScanError(
             f"{where}: expected a {header.color_codec.name} image, but {len(blob)} bytes do not "

@@ -4,6 +4,7 @@
     python -m launch.bench oracles --batch_sizes=16384,262144 --out=oracles.json
     python -m launch.bench requests --scene_count=64
     python -m launch.bench visibility
+    python -m launch.bench sens
 
 `oracles`: verified answers per second of structured queries, task by task and for the equal mix of
 all tasks, from queries in NumPy to answers in NumPy, in questions of random rooms. Warm, the median
@@ -15,6 +16,8 @@ question moves, and the rate at which the cores can fetch so many from random ro
 `data`: how fast packed scenes load, and how many prompts a second the training stream serves.
 
 `visibility`: what the frames of a scan show of its objects, by points and by surfaces.
+
+`sens`: frames of a ScanNet .sens file a second, found and decoded.
 """
 
 import dataclasses
@@ -35,10 +38,10 @@ from tqdm import tqdm
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
-from launch import bench_data, bench_requests, bench_visibility
+from launch import bench_data, bench_requests, bench_sens, bench_visibility
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests", "data", "visibility")
+SUBJECTS = ("oracles", "requests", "data", "visibility", "sens")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -52,6 +55,7 @@ _BATCHES = flags.DEFINE_list("batch_sizes", ["1024", "16384", "262144"], "Questi
 _REQUESTS = flags.DEFINE_integer("request_count", 4096, "Requests of one run.", lower_bound=16)
 _POINTS = flags.DEFINE_integer("point_count", 150_000, "Labelled points.", lower_bound=100)
 _VIEWS = flags.DEFINE_integer("view_count", 300, "Frames that see them.", lower_bound=1)
+_SENS_FRAMES = flags.DEFINE_integer("sens_frames", 64, "Frames of the .sens file.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Runs that a median is taken of.", lower_bound=1)
 _EVIDENCE = flags.DEFINE_bool("evidence", False, "Work out the evidence of every answer too.")
 _OUT = flags.DEFINE_string("out", None, "File for the numbers as JSON.", allow_override=True)
@@ -290,6 +294,9 @@ def main(argv: Sequence[str]) -> None:
         return
     if subject == "visibility":
         print(bench_visibility.report(_POINTS.value, _VIEWS.value, _REPEATS.value))
+        return
+    if subject == "sens":
+        print(bench_sens.table(bench_sens.time_sens(_SENS_FRAMES.value, _REPEATS.value)))
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:

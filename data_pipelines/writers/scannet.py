@@ -10,7 +10,8 @@ from PIL import Image
 
 from data_pipelines import meshes, sens
 from data_pipelines.scan import Mesh, Scan, ScanFrame
-from data_pipelines.scannet import HALF_PIXEL, MESH_FILES
+from data_pipelines.scannet import MESH_FILES
+from data_pipelines.scannet_frames import HALF_PIXEL
 
 SEGMENT_SIZE = 200  # vertices of a segment at most, so that objects have several
 LOST = np.full((4, 4), -np.inf)

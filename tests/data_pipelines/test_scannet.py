@@ -534,6 +534,16 @@ def test_an_export_without_intrinsics_is_an_error(exported: Path) -> None:
         scannet.read_scan(exported, NAME)
 
 
+def test_intrinsics_of_images_of_another_size_are_refused(exported: Path) -> None:
+    for path in (exported / "scans" / NAME / "color").iterdir():
+        with Image.open(path) as image:
+            image.resize((20, 15)).save(path)
+    with pytest.raises(
+        ScanError, match=r"expected intrinsics of 20x15 images, got .* 19\.8, 14\.0"
+    ):
+        scannet.read_scan(exported, NAME)
+
+
 def test_depth_that_is_not_registered_is_refused(raw: Path) -> None:
     path = file(raw, ".sens")
     index = sens.read_index(path)

@@ -1,0 +1,394 @@
+"""Ways to spoil a good scene on disk, each with the code that the doctor should give it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines import meshes
+from data_pipelines.reprojection import NERFSTUDIO_WORLD, OPENGL_FROM_OPENCV
+from data_pipelines.scan import Mesh
+from geometry_jax import scene_io
+
+
+class SceneDisk(NamedTuple):
+    """Where a scene lies."""
+
+    folder: Path
+    metadata: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def record(self) -> Path:
+        return self.metadata / f"{self.name}.json"
+
+    @property
+    def mesh(self) -> Path:
+        return self.folder / f"{self.name}_vh_clean.ply"
+
+    def selected(self) -> list[int]:
+        return sorted(int(path.stem) for path in (self.folder / "frame_processed").iterdir())
+
+    def drop_pack(self) -> None:
+        """So that what is done to the JSON files is not a fault of its own."""
+        (self.metadata / f"{self.name}.npz").unlink(missing_ok=True)
+
+
+def change_json(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def change_poses(scene: SceneDisk, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    scene.drop_pack()
+    for path in (scene.folder / "pose").iterdir():
+        np.savetxt(path, change(np.loadtxt(path)), fmt="%.8f")
+
+
+def change_mesh(scene: SceneDisk, matrix: np.ndarray) -> None:
+    mesh = meshes.read_mesh(scene.mesh)
+    points = mesh.points @ matrix[:3, :3].T + matrix[:3, 3]
+    meshes.write_mesh(scene.mesh, Mesh(points.astype(np.float32), mesh.colors, mesh.faces))
+
+
+def change_images(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    for path in folder.iterdir():
+        with Image.open(path) as image:
+            pixels = change(np.asarray(image))
+        Image.fromarray(pixels).save(path)
+
+
+def write_alignment(scene: SceneDisk, matrix: np.ndarray) -> None:
+    scene.drop_pack()
+    line = " ".join(f"{x:.6f}" for x in matrix.ravel())
+    (scene.folder / f"{scene.name}.txt").write_text(f"axisAlignment = {line} \n")
+
+
+def level(yaw: float, *shift: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    matrix[:3, 3] = shift
+    return matrix
+
+
+ALIGNMENT = level(0.5, -2.0, 1.5, 0.3)  # world_from_mesh of scenes as scanned
+
+
+def alignment_of(scene: SceneDisk) -> np.ndarray:
+    return scene_io.read_alignment(scene.folder / f"{scene.name}.txt")
+
+
+def as_scanned(scene: SceneDisk) -> np.ndarray:
+    """Mesh and poses in a frame of their own, and the alignment that leads from it to the boxes,
+    where the scene is not so already. Returns the alignment.
+    """
+    if not np.allclose(alignment_of(scene), np.eye(4)):
+        return alignment_of(scene)
+    inverse = np.linalg.inv(ALIGNMENT)
+    change_poses(scene, lambda pose: inverse @ pose)
+    change_mesh(scene, inverse)
+    write_alignment(scene, ALIGNMENT)
+    return ALIGNMENT
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def inverted(scene: SceneDisk) -> None:
+    change_poses(scene, np.linalg.inv)
+
+
+def opengl(scene: SceneDisk) -> None:
+    change_poses(scene, lambda pose: pose @ OPENGL_FROM_OPENCV)
+
+
+def nerfstudio(scene: SceneDisk) -> None:
+    change_poses(scene, lambda pose: NERFSTUDIO_WORLD @ pose @ OPENGL_FROM_OPENCV)
+
+
+def depth_times(factor: float) -> Callable[[SceneDisk], None]:
+    def spoil(scene: SceneDisk) -> None:
+        def change(depth: np.ndarray) -> np.ndarray:
+            return np.clip(np.rint(depth * factor), 0, 65535).astype(np.uint16)
+
+        change_images(scene.folder / "depth", change)
+
+    return spoil
+
+
+def images_turned(turns: int, *folders: str) -> Callable[[SceneDisk], None]:
+    def spoil(scene: SceneDisk) -> None:
+        for name in folders:
+            change_images(
+                scene.folder / name, lambda pixels: np.ascontiguousarray(np.rot90(pixels, turns))
+            )
+
+    return spoil
+
+
+def cameras_turned(turns: int) -> Callable[[SceneDisk], None]:
+    def spoil(scene: SceneDisk) -> None:
+        turn = level(turns * np.pi / 2, 0, 0, 0)
+        change_poses(scene, lambda pose: pose @ turn)
+
+    return spoil
+
+
+def alignment_forgotten(scene: SceneDisk) -> None:
+    as_scanned(scene)
+    scene.drop_pack()
+    (scene.folder / f"{scene.name}.txt").write_text("sceneType = Misc.\n")
+
+
+def alignment_squared(scene: SceneDisk) -> None:
+    alignment = as_scanned(scene)
+    write_alignment(scene, alignment @ alignment)
+
+
+def already_aligned(scene: SceneDisk) -> None:
+    alignment = as_scanned(scene)
+    change_poses(scene, lambda pose: alignment @ pose)
+    change_mesh(scene, alignment)
+
+
+def poses_already_aligned(scene: SceneDisk) -> None:
+    alignment = as_scanned(scene)
+    change_poses(scene, lambda pose: alignment @ pose)
+
+
+def mesh_already_aligned(scene: SceneDisk) -> None:
+    change_mesh(scene, as_scanned(scene))
+
+
+def alignment_of_another(scene: SceneDisk) -> None:
+    write_alignment(scene, level(-1.2, 3.0, 0.5, -0.2) @ as_scanned(scene))
+
+
+def images_halved(scene: SceneDisk) -> None:
+    for name in ("color", "frame_processed", "depth"):
+        change_images(scene.folder / name, lambda pixels: np.ascontiguousarray(pixels[::2, ::2]))
+
+
+def intrinsics_of_larger(scene: SceneDisk) -> None:
+    for kind in ("color", "depth"):
+        path = scene.folder / f"intrinsic_{kind}.txt"
+        matrix = np.loadtxt(path)
+        matrix[:2] *= 4
+        np.savetxt(path, matrix, fmt="%.8f")
+
+
+def boxes_moved_on(scene: SceneDisk) -> None:
+    """The poses were mended, the records were not: they were worked out with inverted poses."""
+    scene.drop_pack()
+    for path in (scene.metadata / "frame_processed").iterdir():
+        pose = np.loadtxt(scene.folder / "pose" / f"{path.stem}.txt")
+        wrong = pose @ pose  # camera_from_world of the inverted pose, seen from the right one
+
+        def change(record: Any, wrong: np.ndarray = wrong) -> Any:
+            for one in record["objects"]:
+                local = wrong @ np.append(one["camera_location"], 1)
+                local[2] = abs(local[2]) + 0.1
+                one["camera_location"] = local[:3].tolist()
+            return record
+
+        change_json(path, change)
+
+
+def one_pose(value: float) -> Callable[[SceneDisk], None]:
+    def spoil(scene: SceneDisk) -> None:
+        scene.drop_pack()
+        path = scene.folder / "pose" / f"{scene.selected()[1]}.txt"
+        np.savetxt(path, np.full((4, 4), value))
+
+    return spoil
+
+
+def pose_of_three_rows(scene: SceneDisk) -> None:
+    path = scene.folder / "pose" / f"{scene.selected()[0]}.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+
+
+def pose_scaled(scene: SceneDisk) -> None:
+    path = scene.folder / "pose" / f"{scene.selected()[0]}.txt"
+    matrix = np.loadtxt(path)
+    matrix[:3, :3] *= 1.2
+    np.savetxt(path, matrix)
+
+
+def gone(*names: str) -> Callable[[SceneDisk], None]:
+    """Files are deleted; `*` is the scene's name, `?` its second selected frame."""
+
+    def spoil(scene: SceneDisk) -> None:
+        for name in names:
+            number = str(scene.selected()[1])
+            (scene.folder / name.replace("*", scene.name).replace("?", number)).unlink()
+
+    return spoil
+
+
+def half(name: str) -> Callable[[SceneDisk], None]:
+    def spoil(scene: SceneDisk) -> None:
+        number = str(scene.selected()[1])
+        cut(scene.folder / name.replace("*", scene.name).replace("?", number))
+
+    return spoil
+
+
+def record_gone(scene: SceneDisk) -> None:
+    scene.record.unlink()
+
+
+def record_cut(scene: SceneDisk) -> None:
+    cut(scene.record)
+
+
+def frame_record_cut(scene: SceneDisk) -> None:
+    cut(scene.metadata / "frame_processed" / f"{scene.selected()[2]}.json")
+
+
+def frame_record_gone(scene: SceneDisk) -> None:
+    (scene.metadata / "frame_processed" / f"{scene.selected()[2]}.json").unlink()
+
+
+def stranger_in_frame(scene: SceneDisk) -> None:
+    def change(record: Any) -> Any:
+        record["objects"][0]["object_id"] = 77
+        return record
+
+    path = next(
+        path
+        for path in sorted((scene.metadata / "frame_processed").iterdir())
+        if json.loads(path.read_text())["objects"]
+    )
+    change_json(path, change)
+
+
+def object_twice(scene: SceneDisk) -> None:
+    def change(record: Any) -> Any:
+        record["objects"][1]["object_id"] = record["objects"][0]["object_id"]
+        return record
+
+    scene.drop_pack()
+    change_json(scene.record, change)
+    for path in (scene.metadata / "frame_processed").iterdir():
+        change_json(path, lambda frame: frame | {"objects": []})
+
+
+def other_scene_id(scene: SceneDisk) -> None:
+    change_json(scene.record, lambda record: record | {"scene_id": "scene9999_00"})
+
+
+def one_segment_less(scene: SceneDisk) -> None:
+    change_json(
+        scene.folder / f"{scene.name}_vh_clean.segs.json",
+        lambda value: value | {"segIndices": value["segIndices"][:-1]},
+    )
+
+
+def no_objects(scene: SceneDisk) -> None:
+    scene.drop_pack()
+    change_json(scene.record, lambda record: record | {"objects": []})
+    for path in (scene.metadata / "frame_processed").iterdir():
+        change_json(path, lambda frame: frame | {"objects": []})
+
+
+def no_frames(scene: SceneDisk) -> None:
+    scene.drop_pack()
+    for folder in (scene.folder, scene.metadata):
+        for path in (folder / "frame_processed").iterdir():
+            path.unlink()
+
+
+def label_changed_after_packing(scene: SceneDisk) -> None:
+    def change(record: Any) -> Any:
+        record["objects"][0]["label"] = "grand piano"
+        return record
+
+    change_json(scene.record, change)
+
+
+def pack_cut(scene: SceneDisk) -> None:
+    cut(scene.metadata / f"{scene.name}.npz")
+
+
+def depth_zero(scene: SceneDisk) -> None:
+    change_images(scene.folder / "depth", np.zeros_like)
+
+
+def depth_of_eight_bits(scene: SceneDisk) -> None:
+    change_images(scene.folder / "depth", lambda depth: (depth // 40).astype(np.uint8))
+
+
+ALL = ("color", "frame_processed", "depth")
+PICTURES = ("color", "frame_processed")
+GEOMETRIC: dict[str, tuple[Callable[[SceneDisk], None], str]] = {
+    "inverted": (inverted, "pose_inverted"),
+    "opengl": (opengl, "camera_axes"),
+    "nerfstudio": (nerfstudio, "nerfstudio_pose"),
+    "metres": (depth_times(1e-3), "depth_unit"),
+    "centimetres": (depth_times(0.1), "depth_unit"),
+    "quarter_millimetres": (depth_times(4), "depth_unit"),
+    "fifth_millimetres": (depth_times(5), "depth_unit"),
+    "inches_taken_for_cm": (depth_times(1 / 2.54), "depth_unit"),
+    "turned_90": (images_turned(1, *ALL), "rotated_frame"),
+    "turned_180": (images_turned(2, *ALL), "rotated_frame"),
+    "turned_270": (images_turned(3, *ALL), "rotated_frame"),
+    "depth_turned_180": (images_turned(2, "depth"), "rotated_frame"),
+    "pictures_turned_90": (images_turned(1, *PICTURES), "rotated_frame"),
+    "pictures_turned_180": (images_turned(2, *PICTURES), "rotated_frame"),
+    "cameras_turned_90": (cameras_turned(1), "rotated_frame"),
+    "cameras_turned_180": (cameras_turned(2), "rotated_frame"),
+    "cameras_turned_270": (cameras_turned(3), "rotated_frame"),
+    "alignment_forgotten": (alignment_forgotten, "alignment_missing"),
+    "alignment_squared": (alignment_squared, "alignment_twice"),
+    "already_aligned": (already_aligned, "alignment_twice"),
+    "poses_already_aligned": (poses_already_aligned, "alignment_twice"),
+    "mesh_already_aligned": (mesh_already_aligned, "alignment_twice"),
+    "alignment_of_another": (alignment_of_another, "alignment_wrong"),
+    "images_halved": (images_halved, "resolution"),
+    "intrinsics_of_larger": (intrinsics_of_larger, "resolution"),
+    "boxes_moved_on": (boxes_moved_on, "stale_records"),
+    "depth_zero": (depth_zero, "damaged_file"),
+}
+FILES: dict[str, tuple[Callable[[SceneDisk], None], str]] = {
+    "nan_pose": (one_pose(np.nan), "lost_pose"),
+    "inf_pose": (one_pose(-np.inf), "lost_pose"),
+    "pose_of_three_rows": (pose_of_three_rows, "bad_pose"),
+    "pose_scaled": (pose_scaled, "bad_pose"),
+    "text_gone": (gone("*.txt"), "missing_file"),
+    "mesh_gone": (gone("*_vh_clean.ply"), "missing_file"),
+    "segments_gone": (gone("*_vh_clean.segs.json"), "missing_file"),
+    "intrinsics_gone": (gone("intrinsic_depth.txt"), "missing_file"),
+    "record_gone": (record_gone, "missing_file"),
+    "pose_gone": (gone("pose/?.txt"), "frame_sets"),
+    "color_gone": (gone("color/?.jpg"), "frame_sets"),
+    "depth_gone": (gone("depth/?.png"), "frame_sets"),
+    "frame_record_gone": (frame_record_gone, "frame_sets"),
+    "mesh_cut": (half("*_vh_clean.ply"), "damaged_file"),
+    "color_cut": (half("color/?.jpg"), "damaged_file"),
+    "picture_cut": (half("frame_processed/?.jpg"), "damaged_file"),
+    "depth_cut": (half("depth/?.png"), "damaged_file"),
+    "segments_cut": (half("*_vh_clean.segs.json"), "damaged_file"),
+    "intrinsics_cut": (half("intrinsic_color.txt"), "damaged_file"),
+    "record_cut": (record_cut, "damaged_file"),
+    "frame_record_cut": (frame_record_cut, "damaged_file"),
+    "depth_of_eight_bits": (depth_of_eight_bits, "damaged_file"),
+    "stranger_in_frame": (stranger_in_frame, "ids"),
+    "object_twice": (object_twice, "ids"),
+    "other_scene_id": (other_scene_id, "ids"),
+    "one_segment_less": (one_segment_less, "ids"),
+    "no_objects": (no_objects, "empty_scene"),
+    "no_frames": (no_frames, "empty_scene"),
+    "label_changed_after_packing": (label_changed_after_packing, "stale_pack"),
+    "pack_cut": (pack_cut, "stale_pack"),
+}
+FAULTS = GEOMETRIC | FILES
