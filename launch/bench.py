@@ -5,7 +5,6 @@
     python -m launch.bench requests --scene_count=64
     python -m launch.bench visibility
     python -m launch.bench sens
-    python -m launch.bench data
 
 `oracles`: verified answers per second of structured queries, task by task and for the equal mix of
 all tasks, from queries in NumPy to answers in NumPy, in questions of random rooms. Warm, the median
@@ -14,11 +13,11 @@ question moves, and the rate at which the cores can fetch so many from random ro
 
 `requests`: whole requests a second with question text, JSON lines in and out.
 
+`data`: how fast packed scenes load, and how many prompts a second the training stream serves.
+
 `visibility`: what the frames of a scan show of its objects, by points and by surfaces.
 
 `sens`: frames of a ScanNet .sens file a second, found and decoded.
-
-`data`: how fast packed scenes load, and how many prompts a second the training stream serves.
 """
 
 import dataclasses
@@ -42,7 +41,7 @@ from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
 from launch import bench_data, bench_requests, bench_sens, bench_visibility
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests", "visibility", "sens", "data")
+SUBJECTS = ("oracles", "requests", "data", "visibility", "sens")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -290,14 +289,14 @@ def main(argv: Sequence[str]) -> None:
         rates = bench_requests.time_requests(scenes, _REQUESTS.value, _REPEATS.value)
         print(bench_requests.table(rates))
         return
+    if subject == "data":
+        print(bench_data.report(_SCENES.value, _REPEATS.value))
+        return
     if subject == "visibility":
         print(bench_visibility.report(_POINTS.value, _VIEWS.value, _REPEATS.value))
         return
     if subject == "sens":
         print(bench_sens.table(bench_sens.time_sens(_SENS_FRAMES.value, _REPEATS.value)))
-        return
-    if subject == "data":
-        print(bench_data.report(_SCENES.value, _REPEATS.value))
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:

@@ -11,6 +11,7 @@ token that follows the prompt:
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from geometry_jax.types import leaf
+from spatialevo_jax.models.qwen2_5_vl.images import Visual, grid_list
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
 from spatialevo_jax.tokenizer import SpecialIds
 
@@ -58,6 +60,28 @@ class Conversation:
     tokens: np.ndarray  # (n,) i32
     positions: np.ndarray  # (3, n) i32
     visual: np.ndarray  # (n,) bool, True where a visual feature takes the token's place
+    shown: tuple[Visual, ...] = ()  # the images and videos of these features
+    sample: str = ""  # what it is called in errors
+
+    def require_fit(self, length: int, *, end: int | None = None, name: str = "prompt") -> None:
+        """Checks that the first `end` tokens (all by default) fit, with every image among them.
+
+        Raises:
+            ValueError: they don't; it names the sample, the grids and the budget of `length`.
+        """
+        end = len(self.tokens) if end is None else end
+        name += f" ({self.sample})" if self.sample else ""
+        grids = grid_list([one.grid for one in self.shown])
+        if end > length:
+            raise ValueError(
+                f"{name}: {end} tokens do not fit the bucket of {length}; "
+                f"{int(self.visual.sum())} of them stand for images, of grids {grids}."
+            )
+        if self.visual[end:].any():
+            raise ValueError(
+                f"{name}: expected all images before token {end}, where the prompt is cut; "
+                f"{int(self.visual[end:].sum())} tokens of images come after it, grids {grids}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +90,27 @@ class ChatEncoder:
 
     tokenizer: PreTrainedTokenizerBase
     ids: SpecialIds
-    grid: tuple[int, int, int]  # patches (time, height, width) of each image
+    grid: tuple[int, int, int]  # patches (time, height, width) of each image of `conversation`
     tokens_per_image: int
     images_last: bool = False  # the text first: then a reply begins right after the images
+    merge: int = 2  # patches a side that become one visual token
+    tokens_per_second: int = 2  # of video
 
     def conversation(self, text: str, images: int) -> Conversation:
-        content = []
-        for number in range(1, images + 1):
-            content += [{"type": "text", "text": f"Image {number}: "}, {"type": "image"}]
+        """A turn about images of one size."""
+        return self.turn(text, [Visual(self.grid)] * images)
+
+    def turn(self, text: str, shown: Sequence[Visual], sample: str = "") -> Conversation:
+        """A turn about images and videos of any sizes, announced as "Image 1: " or "Video 1: ".
+
+        Raises:
+            ValueError: the text holds tokens that stand for images.
+        """
+        content, counts = [], {"image": 0, "video": 0}
+        for one in shown:
+            counts[one.kind] += 1
+            label = f"{one.kind.capitalize()} {counts[one.kind]}: "
+            content += [{"type": "text", "text": label}, {"type": one.kind}]
         words = {"type": "text", "text": f"{text} " if self.images_last else text}
         content = [words, *content] if self.images_last else [*content, words]
         message = {"role": "user", "content": content}
@@ -81,12 +118,24 @@ class ChatEncoder:
             [message], add_generation_prompt=True, tokenize=False
         )
         ids = np.asarray(self.encode(str(rendered)), np.int32)
-        shown = int(np.sum(ids == self.ids.image_pad))
-        if shown != images:
-            raise ValueError(f"expected {images} image tokens, got {shown} in {text!r}.")
-        tokens = np.repeat(ids, np.where(ids == self.ids.image_pad, self.tokens_per_image, 1))
-        positions = mrope_positions(tokens, [self.grid] * images, self.ids)
-        return Conversation(tokens, positions, tokens == self.ids.image_pad)
+        pads = np.isin(ids, (self.ids.image_pad, self.ids.video_pad))
+        if pads.sum() != len(shown):
+            raise ValueError(
+                f"{sample or 'prompt'}: expected {len(shown)} image tokens, got {pads.sum()} "
+                f"in {text!r}."
+            )
+        repeats = np.ones(len(ids), np.int64)
+        repeats[pads] = [math.prod(one.grid) // self.merge**2 for one in shown]
+        tokens = np.repeat(ids, repeats)
+        positions = mrope_positions(
+            tokens,
+            [one.grid for one in shown],
+            self.ids,
+            self.merge,
+            seconds=[one.seconds for one in shown],
+            tokens_per_second=self.tokens_per_second,
+        )
+        return Conversation(tokens, positions, np.repeat(pads, repeats), tuple(shown), sample)
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -122,7 +171,8 @@ def pad_prompts(
     the same images share their features.
 
     Raises:
-        ValueError: a prompt is longer than `length`; nothing is ever cut, an image least of all.
+        ValueError: a prompt is longer than `length`, or an image would be left behind in what
+            follows the prompt; nothing is ever cut, an image least of all.
     """
     count = len(conversations)
     tokens = np.zeros((count, length), np.int32)
@@ -131,8 +181,7 @@ def pad_prompts(
     feature_index = np.full((count, length), -1, np.int32)
     rows = zip(conversations, ends, first_features, strict=True)
     for row, (conversation, end, first) in enumerate(rows):
-        if end > length:
-            raise ValueError(f"prompt {row}: {end} tokens do not fit the bucket of {length}.")
+        conversation.require_fit(length, end=end, name=f"prompt {row}")
         tokens[row, :end] = conversation.tokens[:end]
         positions[:, row, :end] = conversation.positions[:, :end]
         valid[row, :end] = True

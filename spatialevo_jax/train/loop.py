@@ -167,6 +167,8 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         (1, side, side),
         (side // model.vision.spatial_merge_size) ** 2,
         images_last=config.data.images_last,
+        merge=model.vision.spatial_merge_size,
+        tokens_per_second=model.vision.tokens_per_second,
     )
     banned = np.zeros(model.text.vocab_size, bool)
     banned[len(tokenizer) :] = True

@@ -26,6 +26,7 @@ encode_images = jax.jit(model.encode_images, static_argnums=0)
 
 class Ids:
     image_pad = 9
+    video_pad = 8
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,17 @@
 """From texts to padded arrays: what is padded, where things stand, which token is learnt."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from geometry_jax.types import leaf
+from spatialevo_jax.models.qwen2_5_vl import images
+from spatialevo_jax.models.qwen2_5_vl.config import TINY
+from spatialevo_jax.models.qwen2_5_vl.images import Visual
+from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
 from spatialevo_jax.rollout.batch import (
     ChatEncoder,
     Conversation,
@@ -67,10 +74,62 @@ def test_a_conversation_without_images_is_text(encoder: ChatEncoder) -> None:
     np.testing.assert_array_equal(found.positions, [np.arange(len(found.tokens))] * 3)
 
 
-@pytest.mark.parametrize("images", [0, 1])
-def test_a_text_cannot_smuggle_an_image_in(encoder: ChatEncoder, images: int) -> None:
-    with pytest.raises(ValueError, match=f"expected {images} image tokens, got {images + 1}"):
-        encoder.conversation("<|image_pad|>", images)
+def test_images_and_videos_of_any_sizes_are_numbered_by_kind(encoder: ChatEncoder) -> None:
+    shown = [Visual((1, 4, 6)), Visual((3, 2, 4), 0.5), Visual((1, 2, 2)), Visual((1, 2, 2), 1.0)]
+    found = encoder.turn("left", shown)
+    parts = [
+        f"{label}: <|vision_start|>{f'<|{kind}_pad|>' * count}<|vision_end|>"
+        for label, kind, count in (
+            ("Image 1", "image", 6),
+            ("Video 1", "video", 6),
+            ("Image 2", "image", 1),
+            ("Video 2", "video", 1),
+        )
+    ]
+    assert f"user\n{''.join(parts)}left<|im_end|>" in encoder.tokenizer.decode(found.tokens)
+    assert found.visual.sum() == 14
+    grids, seconds = zip(*shown, strict=True)
+    expected = mrope_positions(found.tokens, grids, encoder.ids, seconds=seconds)
+    np.testing.assert_array_equal(found.positions, expected)
+
+
+def test_a_turn_equals_what_the_processor_of_transformers_makes(encoder: ChatEncoder) -> None:
+    processing: Any = pytest.importorskip(
+        "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl"
+    )
+    transformers: Any = pytest.importorskip("transformers")
+
+    class ImageProcessor(transformers.Qwen2_5_VLProcessor):
+        """Without videos, whose processor needs torchvision."""
+
+        def __init__(self, image_processor: Any = None, tokenizer: Any = None, **_: Any):
+            self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+            self.image_token_id, self.video_token_id = encoder.ids.image_pad, encoder.ids.video_pad
+            super(transformers.Qwen2_5_VLProcessor, self).__init__(image_processor, tokenizer)
+
+    processor = ImageProcessor(processing.Qwen2VLImageProcessorPil(), encoder.tokenizer)
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((70, 150), (120, 90))]
+    place = "<|vision_start|><|image_pad|><|vision_end|>"
+    text = (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        f"<|im_start|>user\nImage 1: {place}Image 2: {place}Where is the lamp?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    theirs = processor(
+        text=[text], images=list(map(Image.fromarray, pictures)), return_tensors="np"
+    )
+    shown = [images.preprocess(picture, TINY.vision) for picture in pictures]
+    ours = encoder.turn("Where is the lamp?", [one.visual for one in shown])
+    np.testing.assert_array_equal(ours.tokens, theirs["input_ids"][0])
+    np.testing.assert_array_equal(ours.visual, theirs["mm_token_type_ids"][0])
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+@pytest.mark.parametrize("pad", ["<|image_pad|>", "<|video_pad|>"])
+def test_a_text_cannot_smuggle_an_image_in(encoder: ChatEncoder, shown: int, pad: str) -> None:
+    with pytest.raises(ValueError, match=f"expected {shown} image tokens, got {shown + 1}"):
+        encoder.conversation(pad, shown)
 
 
 def test_a_reply_is_closed_by_the_end_of_the_turn(encoder: ChatEncoder) -> None:
@@ -111,6 +170,37 @@ def test_a_prompt_that_does_not_fit_is_refused_and_never_cut() -> None:
     assert pad_prompts(conversations, [2, 4], firsts, length=4).tokens.shape == (2, 4)
     with pytest.raises(ValueError, match="prompt 1: 4 tokens do not fit the bucket of 3"):
         pad_prompts(conversations, [2, 4], firsts, length=3)
+
+
+def test_a_prompt_that_does_not_fit_is_named_with_its_grids_before_it_is_batched(
+    encoder: ChatEncoder,
+) -> None:
+    shown = [Visual((1, 4, 6)), Visual((2, 4, 4), 1.0)]
+    turn = encoder.turn("left", shown, sample="room 7, question 2")
+    length = len(turn.tokens)
+    turn.require_fit(length)
+    said = (
+        rf"\(room 7, question 2\): {length} tokens do not fit the bucket of {length - 1}; "
+        r"14 of them stand for images, of grids \(1, 4, 6\) \(2, 4, 4\)\."
+    )
+    with pytest.raises(ValueError, match=said):
+        turn.require_fit(length - 1)
+    with pytest.raises(ValueError, match="prompt 0 " + said):
+        pad_prompts([turn], [length], [0], length - 1)
+
+
+@pytest.mark.parametrize("cut", ["before", "inside", "after"])
+def test_a_prompt_is_never_cut_inside_or_before_an_image(encoder: ChatEncoder, cut: str) -> None:
+    turn = encoder.turn("left", [Visual((1, 4, 6))], sample="room 7")
+    first, last = np.flatnonzero(turn.visual)[[0, -1]]
+    end = int({"before": first, "inside": first + 3, "after": last + 1}[cut])
+    if cut == "after":
+        assert pad_prompts([turn], [end], [0], 200).feature_index.max() == 5
+        return
+    left = {"before": 6, "inside": 3}[cut]
+    said = rf"\(room 7\): expected all images before token {end}.*; {left} tokens of images"
+    with pytest.raises(ValueError, match=said):
+        pad_prompts([turn], [end], [0], 200)
 
 
 def test_decoding_starts_at_the_last_token_of_the_prompt() -> None:

@@ -66,6 +66,7 @@ Evolve = Callable[[TrainState, steps.EvolutionBatch], tuple[TrainState, steps.Me
 
 class Ids:
     image_pad = VOCABULARY - 1
+    video_pad = VOCABULARY - 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ class VisionConfig:
     temporal_patch_size: int = 2  # frames; a still image is doubled
     spatial_merge_size: int = 2  # patches a side that become one visual token
     window_size: int = 112  # pixels a side
+    tokens_per_second: int = 2  # temporal positions of a second of video
 
     @property
     def head_dim(self) -> int:

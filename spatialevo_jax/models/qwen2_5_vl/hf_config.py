@@ -36,12 +36,13 @@ VISION = (
 # Fields that the port knows one value of.
 FIXED_TEXT = {"hidden_act": "silu", "use_sliding_window": False, "attention_dropout": 0.0}
 FIXED_VISION = {"hidden_act": "silu", "in_channels": 3, "in_chans": 3}
+TOKENS_PER_SECOND = 4  # where a file does not say, as transformers reads it
 VISION_ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
 # Of the decoder, read below or derived from what is read.
 TEXT_FORMS = ("rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "layer_types")
 TEXT_FORMS += ("head_dim", "tie_word_embeddings")
 # Fields that change no number that we compute: how a file was made, what transformers does at run
-# time, tokens (the tokenizer knows them), how long the training texts were, videos.
+# time, tokens (the tokenizer knows them), how long the training texts were.
 SILENT = {
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -62,7 +63,6 @@ SILENT = {
     "problem_type",
     "return_dict",
     "sliding_window",  # of use_sliding_window, which must be off
-    "tokens_per_second",
     "torch_dtype",
     "transformers_version",
     "use_cache",
@@ -119,7 +119,8 @@ def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
         _known("text_config.", text, {*SILENT, *decoder})
         _agree(fields, text)
     known_vision = {*VISION, *FIXED_VISION, "fullatt_block_indexes", "rope_parameters"}
-    _known("vision_config.", vision, {*SILENT, *known_vision, "spatial_patch_size"})
+    known_vision |= {"spatial_patch_size", "tokens_per_second"}
+    _known("vision_config.", vision, {*SILENT, *known_vision})
     try:
         return ModelConfig(
             vision=_vision(vision),
@@ -208,7 +209,9 @@ def _vision(fields: Mapping[str, Any]) -> VisionConfig:
             f"{place}hidden_size: expected a multiple of num_heads={sizes['num_heads']}, "
             f"got {sizes['hidden_size']}."
         )
-    return VisionConfig(**sizes, fullatt_block_indexes=full)
+    fields = {"tokens_per_second": TOKENS_PER_SECOND, **fields}
+    rate = _integer(place, fields, "tokens_per_second")
+    return VisionConfig(**sizes, fullatt_block_indexes=full, tokens_per_second=rate)
 
 
 def _text(fields: Mapping[str, Any], *, tied: bool) -> TextConfig:

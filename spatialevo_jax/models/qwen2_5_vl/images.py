@@ -1,7 +1,11 @@
 """From pixels to what the vision tower takes. Host side, NumPy and Pillow.
 
 Everything that depends on the size of an image is made here as index arrays, so that the compiled
-model sees totals only: W windows, I images, V visual tokens.
+model sees totals only: W windows, I images, V visual tokens. Where these vary, they are padded to a
+`VisionShape`: the same shape is the same program.
+
+A video is an image with several temporal patches. In the vision tower no temporal patch sees
+another, so each of them counts as an image of its own there.
 """
 
 import dataclasses
@@ -19,6 +23,9 @@ from spatialevo_jax.models.qwen2_5_vl.config import VisionConfig
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, RGB in [0, 1]
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 MAX_ASPECT = 200
+LISTED = 32  # grids that a message lists
+
+Grid = tuple[int, int, int]  # patches (time, height, width)
 
 
 @jax.tree_util.register_dataclass
@@ -37,11 +44,36 @@ class VisionInputs:
     )  # (V, merge * merge) i32, flat W * K indices of the patches of each visual token
 
 
+class VisionShape(NamedTuple):
+    """The sizes of `VisionInputs`. Nothing else about images reaches a compiled program."""
+
+    windows: int  # W
+    images: int  # I, still images and temporal patches of videos
+    image_patches: int  # M
+    tokens: int  # V
+
+
+class Visual(NamedTuple):
+    """What a prompt has to know of an image or a video."""
+
+    grid: Grid
+    seconds: float | None = None  # between the temporal patches of a video; None: a still image
+
+    @property
+    def kind(self) -> str:
+        return "image" if self.seconds is None else "video"
+
+
 class Patches(NamedTuple):
-    """One preprocessed image."""
+    """One preprocessed image or video."""
 
     values: np.ndarray  # (t * h * w, patch_dim) f32, merge blocks together, blocks in raster order
-    grid: tuple[int, int, int]  # patches (time, height, width)
+    grid: Grid
+    seconds: float | None = None  # as in `Visual`
+
+    @property
+    def visual(self) -> Visual:
+        return Visual(self.grid, self.seconds)
 
 
 def smart_resize(
@@ -74,26 +106,73 @@ def preprocess(
     max_pixels: int = 28 * 28 * 1280,
 ) -> Patches:
     """(H, W, 3) uint8 RGB -> normalised patches, as the released image processor makes them."""
-    patch, merge, frames = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
+    pixels = _resized(image, config, min_pixels, max_pixels)
+    # A still image fills all frames of its temporal patch.
+    return Patches(
+        *_cut(np.broadcast_to(pixels, (config.temporal_patch_size, *pixels.shape)), config)
+    )
+
+
+def preprocess_video(
+    frames: np.ndarray,
+    config: VisionConfig,
+    *,
+    fps: float,
+    min_pixels: int = 28 * 28 * 128,
+    max_pixels: int = 28 * 28 * 768,
+) -> Patches:
+    """(F, H, W, 3) uint8 RGB frames, `fps` of them a second -> normalised patches, each frame as an
+    image. The last frame is repeated where a temporal patch lacks one. The limits are those of one
+    frame.
+
+    Raises:
+        ValueError: no frames, or a rate that is not above 0.
+    """
+    if frames.ndim != 4 or not len(frames):
+        raise ValueError(f"expected frames (F, H, W, 3) of a video, got shape {frames.shape}.")
+    if not 0 < fps < math.inf:
+        raise ValueError(f"fps: expected frames a second above 0, got {fps}.")
+    pixels = np.stack([_resized(frame, config, min_pixels, max_pixels) for frame in frames])
+    missing = -len(pixels) % config.temporal_patch_size
+    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
+    return Patches(*_cut(pixels, config), seconds=config.temporal_patch_size / fps)
+
+
+def _resized(
+    image: np.ndarray, config: VisionConfig, min_pixels: int, max_pixels: int
+) -> np.ndarray:
+    """(H, W, 3) uint8 -> (h, w, 3) f32, of whole merge blocks and normalised."""
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"expected an image (H, W, 3) of uint8, got {image.dtype} of shape {image.shape}."
+        )
     height, width = smart_resize(
-        *image.shape[:2], factor=patch * merge, min_pixels=min_pixels, max_pixels=max_pixels
+        *image.shape[:2],
+        factor=config.patch_size * config.spatial_merge_size,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
     )
     if image.shape[:2] != (height, width):
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
         image = np.asarray(resized)
-    pixels = (image.astype(np.float32) / np.float32(255) - MEAN) / STD
-    rows, columns = height // patch, width // patch
-    blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-    blocks = blocks.transpose(
-        0, 3, 1, 4, 6, 2, 5
-    )  # block row, block column, row, column, channel, y, x
-    blocks = np.broadcast_to(
-        blocks[..., None, :, :], (*blocks.shape[:5], frames, patch, patch)
-    )  # a still image fills all frames of the temporal patch
-    return Patches(blocks.reshape(rows * columns, config.patch_dim), (1, rows, columns))
+    return (image.astype(np.float32) / np.float32(255) - MEAN) / STD
 
 
-def _image_windows(grid: tuple[int, int, int], config: VisionConfig) -> list[np.ndarray]:
+def _cut(frames: np.ndarray, config: VisionConfig) -> tuple[np.ndarray, Grid]:
+    """(F, h, w, 3) whole temporal patches of frames -> values and grid of `Patches`."""
+    patch, merge, depth = config.patch_size, config.spatial_merge_size, config.temporal_patch_size
+    times, rows, columns = (
+        size // step for size, step in zip(frames.shape, (depth, patch, patch), strict=False)
+    )
+    blocks = frames.reshape(
+        times, depth, rows // merge, merge, patch, columns // merge, merge, patch, 3
+    )
+    # time, block row, block column, row, column; channel, frame, y, x
+    blocks = blocks.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+    return blocks.reshape(-1, config.patch_dim), (times, rows, columns)
+
+
+def _image_windows(grid: Grid, config: VisionConfig) -> list[np.ndarray]:
     """Patch indices of each window of one image; merge blocks stay together."""
     merge = config.spatial_merge_size
     side = config.window_size // config.patch_size // merge  # merge blocks along a window
@@ -110,7 +189,7 @@ def _image_windows(grid: tuple[int, int, int], config: VisionConfig) -> list[np.
     ]
 
 
-def _patch_positions(grid: tuple[int, int, int], merge: int) -> np.ndarray:
+def _patch_positions(grid: Grid, merge: int) -> np.ndarray:
     """(t * h * w, 2) row and column of each patch in the order of `Patches.values`."""
     frames, rows, columns = grid
     index = np.indices((rows, columns)).reshape(2, rows // merge, merge, columns // merge, merge)
@@ -118,18 +197,90 @@ def _patch_positions(grid: tuple[int, int, int], merge: int) -> np.ndarray:
     return np.tile(flat, (frames, 1))
 
 
-def pack_images(images: Sequence[Patches], config: VisionConfig) -> VisionInputs:
-    """Lays the images out by window. Visual tokens come out image by image, each in raster order.
+def needed_shape(grids: Sequence[Grid], config: VisionConfig) -> VisionShape:
+    """What images and videos of these grids take, without padding."""
+    merge = config.spatial_merge_size
+    side = config.window_size // config.patch_size  # patches along a window
+    return VisionShape(
+        windows=sum(t * -(-h // side) * -(-w // side) for t, h, w in grids),
+        images=sum(t for t, _, _ in grids),
+        image_patches=max((h * w for _, h, w in grids), default=0),
+        tokens=sum(t * h * w for t, h, w in grids) // merge**2,
+    )
+
+
+def bucket_shape(needed: VisionShape, least: VisionShape) -> VisionShape:
+    """The shape to pad to: each size the next power of two, and no less than `least`.
+
+    With `least` near what most batches need, nearly all of them are one shape; the others add a few
+    more, and none fails.
+    """
+    return VisionShape(
+        *(
+            max(low, 1 << max(size - 1, 0).bit_length())
+            for size, low in zip(needed, least, strict=True)
+        )
+    )
+
+
+def require_fit(
+    sample: str, grids: Sequence[Grid], config: VisionConfig, budget: VisionShape
+) -> None:
+    """Checks a sample's images against the padded sizes that it will be packed into.
 
     Raises:
-        ValueError: no image, or patches that do not match their grid.
+        ValueError: they do not fit; it names the sample, the grids and the budget.
     """
-    if not images:
-        raise ValueError("expected at least one image, got none.")
+    needed = needed_shape(grids, config)
+    if any(size > room for size, room in zip(needed, budget, strict=True)):
+        raise ValueError(
+            f"{sample}: images of {grid_list(grids)} patches do not fit the budget: "
+            f"expected at most {_sizes(budget)}, got {_sizes(needed)}."
+        )
+
+
+def grid_list(grids: Sequence[Grid]) -> str:
+    """For messages: all of a sample's grids, the first of a large batch's."""
+    shown = " ".join(map(str, grids[:LISTED])) or "none"
+    return shown if len(grids) <= LISTED else f"{shown} and {len(grids) - LISTED} more"
+
+
+def _sizes(shape: VisionShape) -> str:
+    return (
+        f"{shape.tokens} visual tokens in {shape.windows} windows of {shape.images} images with "
+        f"{shape.image_patches} patches each"
+    )
+
+
+def pack_images(
+    images: Sequence[Patches], config: VisionConfig, shape: VisionShape | None = None
+) -> VisionInputs:
+    """Lays the images out by window. Visual tokens come out image by image, each in raster order,
+    those of a video frame by frame.
+
+    `shape` pads: to one that is the same for many batches where images have many sizes. Features
+    behind the real ones mean nothing. By default nothing is padded, for images of one size.
+
+    Raises:
+        ValueError: no image and no shape, images that do not fit the shape, or patches that do not
+            match their grid.
+    """
+    grids = [image.grid for image in images]
+    if shape is None:
+        if not images:
+            raise ValueError("expected at least one image, got none.")
+        shape = needed_shape(grids, config)
+    require_fit(f"batch of {len(images)} images", grids, config, shape)
     size, merge = config.window_patches, config.spatial_merge_size
-    patches, valid, positions, slots_of_image, token_slots = [], [], [], [], []
-    windows = 0
-    for number, (values, grid) in enumerate(images):
+    patches = np.zeros((shape.windows, size, config.patch_dim), np.float32)
+    valid = np.zeros((shape.windows, size), bool)
+    positions = np.zeros((shape.windows, size, 2), np.int32)
+    image_slots = np.zeros((shape.images, shape.image_patches), np.int32)
+    image_valid = np.zeros((shape.images, shape.image_patches), bool)
+    return_slots = np.zeros(shape.windows * size, np.int32)
+    token_slots = np.zeros((shape.tokens, merge**2), np.int32)
+    windows = seen = tokens = 0
+    for number, (values, grid, _) in enumerate(images):
         if len(values) != math.prod(grid):
             raise ValueError(
                 f"image {number}: expected {math.prod(grid)} patches for grid {grid}, "
@@ -140,27 +291,17 @@ def pack_images(images: Sequence[Patches], config: VisionConfig) -> VisionInputs
         for window in _image_windows(grid, config):
             used = len(window)
             slots[window] = windows * size + np.arange(used)
-            padding = ((0, size - used), (0, 0))
-            patches.append(np.pad(values[window], padding))
-            positions.append(np.pad(where[window], padding))
-            valid.append(np.arange(size) < used)
+            patches[windows, :used] = values[window]
+            positions[windows, :used] = where[window]
+            valid[windows, :used] = True
             windows += 1
-        slots_of_image.append(slots)
-        token_slots.append(slots.reshape(-1, merge**2))
-    longest = max(len(slots) for slots in slots_of_image)
-    image_slots = np.zeros((len(images), longest), np.int32)
-    image_valid = np.zeros((len(images), longest), bool)
-    return_slots = np.zeros(windows * size, np.int32)
-    for number, slots in enumerate(slots_of_image):
-        image_slots[number, : len(slots)] = slots
-        image_valid[number, : len(slots)] = True
-        return_slots[slots] = number * longest + np.arange(len(slots))
-    return VisionInputs(
-        patches=leaf(np.stack(patches)),
-        valid=leaf(np.stack(valid)),
-        positions=leaf(np.stack(positions).astype(np.int32)),
-        image_slots=leaf(image_slots),
-        image_valid=leaf(image_valid),
-        return_slots=leaf(return_slots),
-        token_slots=leaf(np.concatenate(token_slots)),
-    )
+        for frame in slots.reshape(grid[0], -1):
+            image_slots[seen, : len(frame)] = frame
+            image_valid[seen, : len(frame)] = True
+            return_slots[frame] = seen * shape.image_patches + np.arange(len(frame))
+            seen += 1
+        blocks = slots.reshape(-1, merge**2)
+        token_slots[tokens : tokens + len(blocks)] = blocks
+        tokens += len(blocks)
+    arrays = (patches, valid, positions, image_slots, image_valid, return_slots, token_slots)
+    return VisionInputs(*map(leaf, arrays))

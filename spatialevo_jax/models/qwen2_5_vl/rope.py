@@ -4,6 +4,7 @@ their application.
 Angles are float32 throughout: in bfloat16 the error grows with the position.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,11 +15,14 @@ import numpy as np
 VISION_THETA = 10_000.0
 
 
-class ImageIds(Protocol):
-    """The special tokens that mark images in a prompt."""
+class VisualIds(Protocol):
+    """The tokens of a prompt in whose places the features of images and videos stand."""
 
     @property
     def image_pad(self) -> int: ...
+
+    @property
+    def video_pad(self) -> int: ...
 
 
 def frequencies(dim: int, theta: float) -> np.ndarray:
@@ -54,39 +58,61 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 
 
 def mrope_positions(
-    tokens: np.ndarray, grids: Sequence[tuple[int, int, int]], ids: ImageIds, merge: int = 2
+    tokens: np.ndarray,
+    grids: Sequence[tuple[int, int, int]],
+    ids: VisualIds,
+    merge: int = 2,
+    *,
+    seconds: Sequence[float | None] | None = None,
+    tokens_per_second: int = 2,
 ) -> np.ndarray:
-    """(n,) tokens -> (3, n) i32 positions of one unpadded sequence, as Qwen2-VL defines them. Host
-    side.
+    """(n,) tokens -> (3, n) i32 positions of one unpadded sequence, as Qwen2.5-VL defines them.
+    Host side.
 
-    Text advances all three axes together. An image keeps time still and spreads height and width;
-    the text after it goes on from one past the largest position so far. `grids` are patches (time,
-    height, width) in order of the images.
+    Text advances all three axes together. An image keeps time still and spreads height and width. A
+    video's temporal patches advance time by whole positions, `tokens_per_second` of them a second,
+    rounded down. The text after it goes on from one past the largest position so far.
 
-        text   image 2 x 2      text
-        0 1    2 2 2 2          4 5     time
-        0 1    2 2 3 3          4 5     height
-        0 1    2 3 2 3          4 5     width
+        text   image 2 x 2      text    video 2 x 1 x 2, 1 s apart    text
+        0 1    2 2 2 2          4 5     6 6   8 8                     9     time
+        0 1    2 2 3 3          4 5     6 6   6 6                     9     height
+        0 1    2 3 2 3          4 5     6 7   6 7                     9     width
+
+    Args:
+        grids: patches (time, height, width) of the images and videos, in order.
+        seconds: between the temporal patches of each video, None for an image; by default all are
+            images.
 
     Raises:
-        ValueError: the number of image tokens does not match the grids.
+        ValueError: the visual tokens do not match the grids, in number or in kind.
     """
+    tokens = np.asarray(tokens)
     positions = np.zeros((3, len(tokens)), np.int32)
-    visual = np.asarray(tokens) == ids.image_pad
+    visual = (tokens == ids.image_pad) | (tokens == ids.video_pad)
     expected = sum(t * h * w // merge**2 for t, h, w in grids)
     if int(visual.sum()) != expected:
         raise ValueError(
             f"expected {expected} image tokens for grids {list(grids)}, got {visual.sum()}."
         )
+    intervals = [None] * len(grids) if seconds is None else seconds
     at, here = 0, 0
-    for t, h, w in grids:
+    for (t, h, w), interval in zip(grids, intervals, strict=True):
         start = here + int(np.argmax(visual[here:]))
         positions[:, here:start] = at + np.arange(start - here)
         at += start - here
         shape = (t, h // merge, w // merge)
-        count = int(np.prod(shape))
-        positions[:, start : start + count] = at + np.indices(shape).reshape(3, count)
-        at += max(shape)
-        here = start + count
+        here = start + math.prod(shape)
+        pad = ids.image_pad if interval is None else ids.video_pad
+        if not (tokens[start:here] == pad).all():
+            raise ValueError(
+                f"expected {here - start} tokens {pad} from token {start} on for the grid "
+                f"{(t, h, w)}, got {tokens[start:here].tolist()}."
+            )
+        # In float32, as in the reference: where the product is not exact, rounding decides.
+        step = 1 if interval is None else np.float32(tokens_per_second) * np.float32(interval)
+        times = (np.arange(t, dtype=np.float32) * step).astype(np.int32)
+        time, rows, columns = np.indices(shape).reshape(3, -1)
+        positions[:, start:here] = at + np.stack([times[time], rows, columns])
+        at += max(int(times[-1]) + 1, *shape[1:])
     positions[:, here:] = at + np.arange(len(tokens) - here)
     return positions

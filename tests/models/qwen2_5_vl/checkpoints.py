@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig, TextConfig, VisionConfig
+from spatialevo_jax.models.qwen2_5_vl.config import (
+    SIZES,
+    ModelConfig,
+    TextConfig,
+    VisionConfig,
+)
 from spatialevo_jax.models.qwen2_5_vl.weights import from_released
 from spatialevo_jax.tokenizer import SpecialIds
 
@@ -64,6 +68,21 @@ RELEASED_HEADS = ModelConfig(
 CONFIGS = {"small": SMALL, "released heads": RELEASED_HEADS}
 
 
+def _thin(size: str) -> ModelConfig:
+    """A released size with its heads and widths, but few layers, tokens and hidden units."""
+    released = SIZES[size]
+    vision = dataclasses.replace(
+        released.vision, depth=2, intermediate_size=96, fullatt_block_indexes=(1,)
+    )
+    text = dataclasses.replace(
+        released.text, vocab_size=VOCABULARY, num_layers=1, intermediate_size=128
+    )
+    return ModelConfig(vision, text)
+
+
+THIN = {size: _thin(size) for size in ("qwen2_5_vl_3b", "qwen2_5_vl_7b")}
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """One random checkpoint in both implementations."""
@@ -109,6 +128,7 @@ def their_config(config: ModelConfig) -> Any:
             "fullatt_block_indexes": list(vision.fullatt_block_indexes),
             "window_size": vision.window_size,
             "patch_size": vision.patch_size,
+            "tokens_per_second": vision.tokens_per_second,
         },
         image_token_id=IDS.image_pad,
         video_token_id=IDS.video_pad,
@@ -145,13 +165,3 @@ def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
     waves = np.sin(x[..., None] * rng.uniform(0.5, 2, 3) + y[..., None] * rng.uniform(0.5, 2, 3))
     noisy = 127 + 90 * waves + rng.normal(0, 20, (height, width, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)
-
-
-def prompt(rng: np.random.Generator, sizes: list[images.Patches], merge: int = 2) -> np.ndarray:
-    """Random text of random lengths around the images: (n,) i32 tokens."""
-    parts = [rng.integers(0, 300, rng.integers(2, 9))]
-    for patches in sizes:
-        tokens = len(patches.values) // merge**2
-        parts += [[IDS.vision_start], np.full(tokens, IDS.image_pad), [IDS.vision_end]]
-        parts.append(rng.integers(0, 300, rng.integers(1, 9)))
-    return np.concatenate(parts).astype(np.int32)

@@ -176,3 +176,13 @@ def test_a_spoilt_file_is_named(tmp_path: Path, text: bytes, message: str) -> No
     path.write_bytes(text)
     with pytest.raises(ValueError, match=rf"config\.json: .*{message}"):
         read_config(path)
+
+
+@pytest.mark.parametrize(("said", "read"), [({}, 4), ({"tokens_per_second": 25}, 25)])
+def test_the_pace_of_videos_is_read_and_four_where_a_file_does_not_say(
+    said: dict[str, int], read: int
+) -> None:
+    vision = {**PUBLISHED_3B["vision_config"]}
+    del vision["tokens_per_second"]
+    fields = PUBLISHED_3B | {"vision_config": vision | said}
+    assert parse_config(fields).vision.tokens_per_second == read
