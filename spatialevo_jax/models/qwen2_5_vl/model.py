@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
-from spatialevo_jax.models.qwen2_5_vl.text import KVCache, TextDecoder
+from spatialevo_jax.models.qwen2_5_vl.text import TextDecoder
 from spatialevo_jax.models.qwen2_5_vl.vision import VisionTower
 
 Params = Any  # nested dict of arrays
@@ -44,8 +45,9 @@ __all__ = [
 class Qwen25VL(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.compute_dtype)
-        self.vision = VisionTower(config.vision, dtype, config.unroll, rngs=rngs)
-        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, rngs=rngs)
+        how = config.attention
+        self.vision = VisionTower(config.vision, dtype, config.unroll, how, rngs=rngs)
+        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, how, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
