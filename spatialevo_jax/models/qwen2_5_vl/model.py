@@ -60,26 +60,33 @@ class Policy:
 
     def bind(self, params: Params) -> Qwen25VL:
         """The module with the given parameters in it."""
-        model = nnx.eval_shape(lambda: Qwen25VL(self.config, rngs=nnx.Rngs(0)))
-        graph, state = nnx.split(model)
+        graph, shapes = _split(self.config)
+        state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
         nnx.replace_by_pure_dict(state, params)
         return nnx.merge(graph, state)
 
 
-def build(config: ModelConfig, seed: int) -> tuple[Policy, Params]:
-    """A policy with random float32 parameters."""
+@functools.cache
+def _split(config: ModelConfig) -> tuple[nnx.GraphDef[Qwen25VL], nnx.State]:
+    """The modules without their numbers, and the shapes of these. Building them takes a while."""
+    return nnx.split(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0))))
 
-    @jax.jit
+
+def build(config: ModelConfig, seed: int, shardings: Params | None = None) -> tuple[Policy, Params]:
+    """A policy with random float32 parameters. With a tree of shardings like the parameters' each
+    device makes its own share of them; the numbers are the same.
+    """
+
     def init() -> Params:
         return nnx.to_pure_dict(nnx.state(Qwen25VL(config, rngs=nnx.Rngs(seed))))
 
-    return Policy(config), init()
+    return Policy(config), jax.jit(init, out_shardings=shardings)()
 
 
 @functools.cache
 def abstract_params(config: ModelConfig) -> Params:
     """Shapes and types of the parameters, without any memory. Shared: not to be changed."""
-    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0)))))
+    return nnx.to_pure_dict(_split(config)[1])
 
 
 def encode_images(policy: Policy, params: Params, inputs: VisionInputs) -> jax.Array:
