@@ -42,6 +42,7 @@ class Rule:
 _COLUMNS, _ROWS = (None, FSDP, TENSOR), (None, TENSOR, FSDP)  # of stacked layers
 
 RULES = (  # the first that fits
+    Rule(r"(text|vision)\..*\.[ab]", ()),  # an adapter's factors are small
     Rule(r"norm\d?\.norm\.scale", ()),
     Rule(r"text\.embedding\.embedding", (TENSOR, FSDP)),
     Rule(r"text\.head\.kernel", (FSDP, TENSOR)),

@@ -10,6 +10,19 @@ from flax import nnx
 Module = TypeVar("Module", bound=nnx.Module)
 
 
+class Linear(nnx.Linear):
+    """A linear map that may have a low-rank change beside its kernel: x W + bias + (x a) b."""
+
+    a: nnx.Param | None = None  # (inputs, rank), see `model.Policy.bind`
+    b: nnx.Param | None = None  # (rank, outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = super().__call__(x)
+        if self.a is None or self.b is None:
+            return y
+        return y + (x.astype(y.dtype) @ self.a[...].astype(y.dtype)) @ self.b[...].astype(y.dtype)
+
+
 def linear(
     inputs: int,
     outputs: int,
@@ -18,9 +31,9 @@ def linear(
     rngs: nnx.Rngs,
     bias: bool = True,
     scale: float = 1.0,
-) -> nnx.Linear:
+) -> Linear:
     """A float32 kernel (inputs, outputs) of variance scale^2 / inputs, computing in `dtype`."""
-    return nnx.Linear(
+    return Linear(
         inputs,
         outputs,
         use_bias=bias,

@@ -59,11 +59,34 @@ class Policy:
     config: ModelConfig
 
     def bind(self, params: Params) -> Qwen25VL:
-        """The module with the given parameters in it."""
+        """The module with the given parameters in it; low-rank changes, which `lora.attach` puts
+        beside kernels, go to their linear maps.
+        """
         graph, shapes = _split(self.config)
         state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state)
+        nnx.replace_by_pure_dict(state, _without_changes(params))
+        model = nnx.merge(graph, state)
+        _add_changes(model, params)
+        return model
+
+
+def _is_changed(node: Any) -> bool:
+    return isinstance(node, dict) and node.keys() >= {"kernel", "a", "b"}
+
+
+def _without_changes(params: Params) -> Params:
+    if not isinstance(params, dict):
+        return params
+    left_out = {"a", "b"} if _is_changed(params) else set()
+    return {name: _without_changes(x) for name, x in params.items() if name not in left_out}
+
+
+def _add_changes(module: Any, params: Params) -> None:
+    if _is_changed(params):
+        module.a, module.b = nnx.Param(params["a"]), nnx.Param(params["b"])
+    elif isinstance(params, dict):
+        for name, below in params.items():
+            _add_changes(getattr(module, name), below)
 
 
 @functools.cache
@@ -104,7 +127,7 @@ def embed(
     """(...,) tokens -> (..., D); where `feature_index` is not -1, that row of `features` takes the
     token's place.
     """
-    x = policy.bind(params).text.embedding(tokens)
+    x = policy.bind(params).text.embed(tokens)
     if feature_index is None or features is None:
         return x
     visual = features[jnp.maximum(feature_index, 0)].astype(x.dtype)

@@ -131,6 +131,13 @@ class TextDecoder(nnx.Module):
         x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
         return self.norm(x), KVCache(keys, values, own_valid)
 
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """(...,) tokens -> (..., D). On a mesh the table is gathered along `fsdp` only."""
+        table = mesh.constrain(self.embedding.embedding[...].astype(self.dtype), mesh.TENSOR)
+        return mesh.constrain(
+            jnp.take(table, mesh.constrain(tokens, mesh.BATCH), axis=0), mesh.BATCH
+        )
+
     def logits(self, hidden: jax.Array) -> jax.Array:
         """(..., V) float32."""
         if self.config.tie_word_embeddings:
