@@ -3,6 +3,8 @@
     python -m launch.bench oracles
     python -m launch.bench oracles --batch_sizes=16384,262144 --out=oracles.json
     python -m launch.bench requests --scene_count=64
+    python -m launch.bench model --out=model.json
+    python -m launch.bench model --model=qwen2_5_vl_3b --dtypes=bfloat16 --prompt_tokens=3072
 
 `oracles`: verified answers per second of structured queries, task by task and for the equal mix of
 all tasks, from queries in NumPy to answers in NumPy, in questions of random rooms. Warm, the median
@@ -10,6 +12,9 @@ of several runs; compilation apart. Beside each rate: the bytes of scene, query 
 question moves, and the rate at which the cores can fetch so many from random rows of a table.
 
 `requests`: whole requests a second with question text, JSON lines in and out.
+
+`model`: tokens a second of Qwen2.5-VL forward, forward + backward and sampling; on CPU beside
+transformers on PyTorch, on an accelerator beside the chip's peak. See docs/model_speed.md.
 """
 
 import dataclasses
@@ -30,10 +35,10 @@ from tqdm import tqdm
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
-from launch import bench_requests
+from launch import bench_model, bench_requests
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests")
+SUBJECTS = ("oracles", "requests", "model")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -47,6 +52,12 @@ _BATCHES = flags.DEFINE_list("batch_sizes", ["1024", "16384", "262144"], "Questi
 _REQUESTS = flags.DEFINE_integer("request_count", 4096, "Requests of one run.", lower_bound=16)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Runs that a median is taken of.", lower_bound=1)
 _EVIDENCE = flags.DEFINE_bool("evidence", False, "Work out the evidence of every answer too.")
+_MODEL = flags.DEFINE_string("model", bench_model.MID, "A size, or mid: 117 M parameters.")
+_DTYPES = flags.DEFINE_list("dtypes", list(bench_model.DTYPES), "Types to compute in.")
+_PROMPTS = flags.DEFINE_integer("prompt_count", 4, "Prompts, an image each.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
+_NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
 _OUT = flags.DEFINE_string("out", None, "File for the numbers as JSON.", allow_override=True)
 
 
@@ -269,6 +280,33 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
+def time_model() -> None:
+    unknown = [name for name in _DTYPES.value if name not in bench_model.DTYPES]
+    if unknown or not _DTYPES.value:
+        known = ", ".join(bench_model.DTYPES)
+        raise UserError(f"--dtypes: expected some of {known}; got {unknown or 'none'}.")
+    shapes = bench_model.Shapes(_PROMPTS.value, _SAMPLES.value, _TOKENS.value, _NEW.value)
+    baseline = bench_model.baseline_is_here()
+    with user_errors(ValueError):
+        config = bench_model.known_config(_MODEL.value)
+        lines = bench_model.measure(
+            config, shapes, _DTYPES.value, _REPEATS.value, baseline=baseline
+        )
+    said = bench_model.describe(config, shapes, baseline=baseline)
+    print(f"{said} Median of {_REPEATS.value} turns.\n")
+    print(bench_model.table(lines))
+    if _OUT.value:
+        record = {
+            "device": jax.devices()[0].device_kind,
+            "model": _MODEL.value,
+            "shapes": dataclasses.asdict(shapes),
+            "baseline": "transformers on PyTorch" if baseline else None,
+            "lines": [dataclasses.asdict(line) for line in lines],
+        }
+        with user_errors(OSError):
+            Path(_OUT.value).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str]) -> None:
     subject = argv[1] if len(argv) == 2 else ""
     if subject not in SUBJECTS:
@@ -277,6 +315,9 @@ def main(argv: Sequence[str]) -> None:
         scenes = random_scenes(_SCENES.value, _OBJECTS.value, _FRAMES.value)
         rates = bench_requests.time_requests(scenes, _REQUESTS.value, _REPEATS.value)
         print(bench_requests.table(rates))
+        return
+    if subject == "model":
+        time_model()
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:

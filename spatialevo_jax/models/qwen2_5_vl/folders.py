@@ -96,7 +96,9 @@ class OrbaxFolder:
             ValueError, OSError: its bytes can't be read.
         """
         if path in self.adapted:
-            whole = lora.merged(self._stored(f"{self.branch}{path}", np.float32), *self._change(path))
+            whole = lora.merged(
+                self._stored(f"{self.branch}{path}", np.float32), *self._change(path)
+            )
             return whole.astype(self.dtype(path))
         return self._stored(f"{self.branch}{path}", self.dtype(path))
 
