@@ -58,6 +58,11 @@ _PROMPTS = flags.DEFINE_integer("prompt_count", 4, "Prompts, an image each.", lo
 _SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower_bound=1)
 _TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
 _NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
+_CPU_TIME = flags.DEFINE_bool(
+    "cpu_time",
+    False,
+    "model: count this process's CPU seconds; with one thread, on a busy machine.",
+)
 _OUT = flags.DEFINE_string("out", None, "File for the numbers as JSON.", allow_override=True)
 
 
@@ -287,13 +292,15 @@ def time_model() -> None:
         raise UserError(f"--dtypes: expected some of {known}; got {unknown or 'none'}.")
     shapes = bench_model.Shapes(_PROMPTS.value, _SAMPLES.value, _TOKENS.value, _NEW.value)
     baseline = bench_model.baseline_is_here()
+    clock = time.process_time if _CPU_TIME.value else time.perf_counter
     with user_errors(ValueError):
         config = bench_model.known_config(_MODEL.value)
         lines = bench_model.measure(
-            config, shapes, _DTYPES.value, _REPEATS.value, baseline=baseline
+            config, shapes, _DTYPES.value, _REPEATS.value, baseline=baseline, clock=clock
         )
     said = bench_model.describe(config, shapes, baseline=baseline)
-    print(f"{said} Median of {_REPEATS.value} turns.\n")
+    unit = "CPU seconds" if _CPU_TIME.value else "seconds"
+    print(f"{said} Tokens per {unit}, median of {_REPEATS.value} turns.\n")
     print(bench_model.table(lines))
     if _OUT.value:
         record = {

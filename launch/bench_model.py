@@ -91,12 +91,26 @@ def mid_config() -> ModelConfig:
         mrope_section=(8, 12, 12),
         tie_word_embeddings=True,
     )
-    return ModelConfig(vision, text)
+    return ModelConfig(vision, text, unroll=text.num_layers)
 
 
 def special_ids(config: ModelConfig) -> SpecialIds:
     """The last ids of the vocabulary."""
     return SpecialIds(*(config.text.vocab_size - 1 - n for n in range(6)))
+
+
+def random_params(config: ModelConfig) -> qwen.Params:
+    """Float32 parameters of the size of trained ones, drawn on the host: nothing to compile."""
+    rng = np.random.default_rng(0)
+
+    def drawn(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if "scale" in name or "bias" in name:
+            return jnp.full(shape.shape, 1.0 if "scale" in name else 0.0)
+        size = shape.shape[-1 if "embedding" in name else -2] ** -0.5
+        return jnp.asarray(size * rng.standard_normal(shape.shape, np.float32))
+
+    return jax.tree_util.tree_map_with_path(drawn, qwen.abstract_params(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,14 +277,11 @@ class Side(Protocol):
     def generate(self, length: int) -> None: ...
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+Clock = Callable[[], float]
 
 
 def turns(
-    calls: Sequence[Callable[[], Any]], repeats: int, progress: Callable[[], Any]
+    calls: Sequence[Callable[[], Any]], repeats: int, clock: Clock, progress: Callable[[], Any]
 ) -> list[list[float]]:
     """Seconds of each call, one after the other in every turn, after one turn to warm up: whatever
     else the machine does slows all alike.
@@ -278,9 +289,10 @@ def turns(
     found = [[] for _ in calls]
     for turn in range(repeats + 1):
         for call, taken in zip(calls, found, strict=True):
-            second = seconds(call)
+            start = clock()
+            call()
             if turn:
-                taken.append(second)
+                taken.append(clock() - start)
         progress()
     return found
 
@@ -291,7 +303,13 @@ def baseline_is_here() -> bool:
 
 
 def measure(
-    config: ModelConfig, shapes: Shapes, dtypes: Sequence[str], repeats: int, *, baseline: bool
+    config: ModelConfig,
+    shapes: Shapes,
+    dtypes: Sequence[str],
+    repeats: int,
+    *,
+    baseline: bool,
+    clock: Clock = time.perf_counter,
 ) -> list[Measure]:
     """All lines of the table, beside PyTorch if there is to be a `baseline`.
 
@@ -299,7 +317,7 @@ def measure(
         ValueError: the image does not fit the prompt.
     """
     inputs = make_inputs(config, shapes)
-    _, master = qwen.build(config, 0)
+    master = random_params(config)
     lines = []
     with tqdm(total=3 * len(dtypes) * (repeats + 1), desc="model", disable=None) as bar:
         for dtype in dtypes:
@@ -310,7 +328,7 @@ def measure(
                 from launch.bench_torch import Theirs  # takes seconds to import
 
                 sides.append(Theirs(params, own, inputs, dtype))
-            lines += _compare(own, inputs, sides, repeats, bar.update)
+            lines += _compare(own, inputs, sides, repeats, clock, bar.update)
     return lines
 
 
@@ -319,6 +337,7 @@ def _compare(
     inputs: Inputs,
     sides: Sequence[Side],
     repeats: int,
+    clock: Clock,
     progress: Callable[[], Any],
 ) -> list[Measure]:
     shapes, peaks = inputs.shapes, chip()
@@ -346,11 +365,11 @@ def _compare(
         )
 
     for subject, name, times in (("forward", "forward", 1), ("forward + backward", "gradient", 3)):
-        taken = turns([getattr(side, name) for side in sides], repeats, progress)
+        taken = turns([getattr(side, name) for side in sides], repeats, clock, progress)
         add(subject, tokens, taken, "FLOP/s", times * flops / peaks[0] if peaks else 0.0)
     lengths = (1, shapes.new_tokens)
     calls = [functools.partial(side.generate, length) for side in sides for length in lengths]
-    taken = turns(calls, repeats, progress)
+    taken = turns(calls, repeats, clock, progress)
     samples, steps = shapes.prompts * shapes.samples, shapes.new_tokens - 1
     # What a longer sampling takes more than one of a single token: decoding alone.
     alone = [
