@@ -29,8 +29,7 @@ Library = Literal["xla", "cudnn"]  # behind `jax.nn.dot_product_attention`
 
 MASKED = -1e30
 LONG = 512  # keys from which on a fused kernel pays for its launch and its padding
-LANES = 128  # what the lengths of splash attention are multiples of
-LARGEST_BLOCK = 512  # rows of a tile of splash attention
+LANES, TILE, LARGEST_TILE = 128, 256, 512  # tiles of splash attention: least, usual, largest
 CUDNN_HEAD_DIM = 128  # the widest head whose gradient cuDNN has on every GPU since Ampere
 
 
@@ -68,7 +67,7 @@ def whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Atten
     """
     how = chosen(how, q.shape[1], q.shape[-1], q.dtype)
     if how == "splash":
-        return _splash(q, k, v, valid, valid, _Everything((q.shape[1], q.shape[1])))
+        return _splash_whole(q, k, v, valid)
     if how == "cudnn":
         return _fused_whole(q, k, v, valid, implementation="cudnn")
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
@@ -234,25 +233,38 @@ class _SharedPrefix(splash_attention_mask.Mask):
         return (key < 0) | own
 
 
+def _tiled(x: jax.Array, axis: int) -> jax.Array:
+    """`axis` filled up to whole tiles, of a size that suits its length."""
+    return _pad(x, axis, TILE if x.shape[axis] >= TILE else LANES)
+
+
+def _splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+    count = q.shape[1]
+    q, k, v, valid = (_tiled(x, 1) for x in (q, k, v, valid))
+    tile = math.gcd(q.shape[1], LARGEST_TILE)
+    return _splash(q, k, v, valid, valid, _Everything((q.shape[1],) * 2), tile)[:, :count]
+
+
 def _splash_suffixes(q: jax.Array, own: KVCache, prefix: KVCache | None) -> jax.Array:
     """All suffixes of a prompt are one sequence behind it: its keys are read once for all, and the
     kernel skips the tiles of other suffixes and of later tokens.
     """
     p, g, t, heads, d = q.shape
 
-    def flat(x: jax.Array) -> jax.Array:  # (P, G, T, ...) -> (P, G * padded, ...)
-        padded = _pad(x, 2, LANES)
-        return padded.reshape(p, -1, *x.shape[3:])
+    def flat(x: jax.Array) -> jax.Array:  # (P, G, T, ...) -> (P, G * filled up, ...)
+        return _tiled(x, 2).reshape(p, -1, *x.shape[3:])
 
     queries, keys, values, valid = map(flat, (q, own.keys, own.values, own.valid))
     seen, before = valid, 0
     if prefix is not None:
-        shared = [_pad(x, 1, LANES) for x in (prefix.keys, prefix.values, prefix.valid)]
+        shared = [_tiled(x, 1) for x in (prefix.keys, prefix.values, prefix.valid)]
         joined = zip(shared, (keys, values, valid), strict=True)
         keys, values, seen = (jnp.concatenate(both, axis=1) for both in joined)
         before = shared[0].shape[1]
     mask = _SharedPrefix(g, queries.shape[1] // g, before)
-    out = _splash(queries, keys, values, valid, seen, mask)
+    # Tiles that end where a suffix ends: then those on the diagonal are all alike.
+    tile = math.gcd(mask.length, before, LARGEST_TILE)
+    out = _splash(queries, keys, values, valid, seen, mask, tile)
     return out.reshape(p, g, -1, heads, d)[:, :, :t]
 
 
@@ -263,30 +275,25 @@ def _splash(
     q_valid: jax.Array,
     k_valid: jax.Array,
     mask: splash_attention_mask.Mask,
+    tile: int,
 ) -> jax.Array:
-    """(B, N, H, D) queries, (B, S, K, D) keys. Real tokens see real ones and padding sees padding,
-    so that no row of scores is empty.
+    """(B, N, H, D) queries, (B, S, K, D) keys, both of whole tiles. Real tokens see real ones and
+    padding sees padding, so that no row of scores is empty.
     """
-    count, heads = q.shape[1], q.shape[2]
-    if isinstance(mask, _Everything):
-        q, k, v = (_pad(x, 1, LANES) for x in (q, k, v))
-        q_valid, k_valid = _pad(q_valid, 1, LANES), _pad(k_valid, 1, LANES)
-        mask = _Everything((q.shape[1], k.shape[1]))
     if k.shape[2] % mesh.axis_size(mesh.TENSOR):  # fewer key heads than devices: one a query head
-        k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
-    block_q, block_kv = (math.gcd(x.shape[1], LARGEST_BLOCK) for x in (q, k))
-    if isinstance(mask, _SharedPrefix):  # tiles that end where a suffix ends are all alike
-        block_q = block_kv = math.gcd(mask.length, mask.before, LARGEST_BLOCK)
+        k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     sizes = splash.BlockSizes(
-        block_q=block_q,
-        block_kv=block_kv,
-        block_q_dkv=block_q,
-        block_kv_dkv=block_kv,
-        block_q_dq=block_q,
-        block_kv_dq=block_kv,
+        block_q=tile,
+        block_kv=tile,
+        block_q_dkv=tile,
+        block_kv_dkv=tile,
+        block_q_dq=tile,
+        block_kv_dq=tile,
     )
 
-    def rows(q: jax.Array, k: jax.Array, v: jax.Array, q_valid: jax.Array, k_valid: jax.Array):
+    def rows(
+        q: jax.Array, k: jax.Array, v: jax.Array, q_valid: jax.Array, k_valid: jax.Array
+    ) -> jax.Array:
         kernel = splash.make_splash_mha_single_device(
             splash_attention_mask.MultiHeadMask([mask] * q.shape[2]),
             block_sizes=sizes,
@@ -296,11 +303,10 @@ def _splash(
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
         return jax.vmap(kernel)(q, k, v, segments).swapaxes(1, 2)
 
-    devices = jax.sharding.get_abstract_mesh()
-    if not devices.empty:  # a kernel is not split by the compiler
+    if not jax.sharding.get_abstract_mesh().empty:  # a kernel is not split by the compiler
         split = mesh.fitting(q.shape, mesh.BATCH, None, mesh.TENSOR)
         flags = jax.sharding.PartitionSpec(split[0])
         rows = jax.shard_map(
             rows, in_specs=(split, split, split, flags, flags), out_specs=split, check_vma=False
         )
-    return rows(q, k, v, q_valid, k_valid)[:, :count]
+    return rows(q, k, v, q_valid, k_valid)
