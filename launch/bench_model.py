@@ -105,8 +105,10 @@ def random_params(config: ModelConfig) -> qwen.Params:
 
     def drawn(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
         name = jax.tree_util.keystr(path)
-        if "scale" in name or "bias" in name:
-            return jnp.full(shape.shape, 1.0 if "scale" in name else 0.0)
+        if "scale" in name:
+            return jnp.ones(shape.shape)
+        if "bias" in name:
+            return jnp.asarray(0.02 * rng.standard_normal(shape.shape, np.float32))
         size = shape.shape[-1 if "embedding" in name else -2] ** -0.5
         return jnp.asarray(size * rng.standard_normal(shape.shape, np.float32))
 
