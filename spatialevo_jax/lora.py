@@ -35,18 +35,10 @@ def init(params: Any, config: LoraConfig, key: jax.Array) -> Adapter:
     1 / sqrt(inputs), as in PEFT.
 
     Raises:
-        ValueError: a pattern fits no linear map. The message lists what there is.
+        ValueError: see `adapted`.
     """
-    kernels = _kernels(params)
-    for pattern in config.targets:
-        if not fnmatch.filter(kernels, pattern):
-            raise ValueError(
-                f"lora.targets: expected patterns of {', '.join(kernels)}; {pattern!r} fits none."
-            )
     factors: dict = {}
-    for number, (path, kernel) in enumerate(kernels.items()):
-        if not any(fnmatch.fnmatch(path, pattern) for pattern in config.targets):
-            continue
+    for number, (path, kernel) in enumerate(adapted(params, config).items()):
         *stack, inputs, outputs = kernel.shape
         bound = inputs**-0.5
         own = jax.random.fold_in(key, number)
@@ -89,14 +81,24 @@ def merged(kernel: Any, factors: Factors, scale: Any) -> Any:
     return (kernel + change).astype(kernel.dtype)
 
 
-def _kernels(params: Any) -> dict[str, Any]:
-    """The kernels of all linear maps by the dotted paths of the maps."""
+def adapted(params: Any, config: LoraConfig) -> dict[str, Any]:
+    """The kernels of the linear maps that an adapter changes, by the dotted paths of the maps.
+
+    Raises:
+        ValueError: a pattern fits no linear map. The message lists what there is.
+    """
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if name.endswith(".kernel"):
             found[name.removesuffix(".kernel")] = leaf
-    return found
+    for pattern in config.targets:
+        if not fnmatch.filter(found, pattern):
+            raise ValueError(
+                f"lora.targets: expected patterns of {', '.join(found)}; {pattern!r} fits none."
+            )
+    chosen = {path for pattern in config.targets for path in fnmatch.filter(found, pattern)}
+    return {path: kernel for path, kernel in found.items() if path in chosen}
 
 
 def _put(tree: dict, path: str, value: Any) -> None:

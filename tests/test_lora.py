@@ -121,6 +121,9 @@ def test_the_warm_start_has_no_adapter_and_evolution_begins_with_one() -> None:
     config = TrainConfig(warm_start=warm, lora=LoraConfig(rank=2))
     scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
     params = random_params(UNTIED)
+    wrong = dataclasses.replace(config, lora=LoraConfig(rank=2, targets=("q_proj",)))
+    with pytest.raises(ValueError, match="'q_proj' fits none"):
+        init_state(wrong, params, scheduler, step=2)  # before hours of warm start
     before = init_state(config, params, scheduler, step=2)
     assert before.adapter is None
     assert before.trained is params and before.policy_params is params

@@ -105,9 +105,11 @@ def init_state(
     from self-evolution on, a fresh adapter if there is to be one.
 
     Raises:
-        ValueError: see `lora.init`.
+        ValueError: see `lora.adapted`.
     """
     key = jax.random.key(config.seed)
+    if config.lora.rank:
+        lora.adapted(params, config.lora)  # a wrong pattern is said now, not after the warm start
     adapter = _adapter(config, params, key) if step >= config.warm_start.steps else None
     trained = params if adapter is None else adapter.factors
     return TrainState(
