@@ -26,7 +26,11 @@ from tests.models.qwen2_5_vl.checkpoints import SMALL
 QUICK = ("object_counting", "room_size")
 
 
-def run_bench(subject: str = "oracles", **values: object) -> None:
+def run_bench(**values: Any) -> None:
+    run_subject("oracles", values)
+
+
+def run_subject(subject: str, values: dict[str, Any]) -> None:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["bench"])
     with flagsaver.flagsaver(**values):
@@ -179,7 +183,7 @@ def test_the_table_of_the_model_holds_every_subject_with_its_ratio(
     monkeypatch.setattr(bench_model, "mid_config", lambda: TWO_LAYERS)
     monkeypatch.setattr(bench_model, "Shapes", lambda *_: FEW)
     monkeypatch.setattr(bench_model, "baseline_is_here", lambda: False)
-    run_bench("model", dtypes=["float32"], repeats=1, out=str(out))
+    run_subject("model", {"dtypes": ["float32"], "repeats": 1, "out": str(out)})
     printed, record = capsys.readouterr().out, json.loads(out.read_text())
     subjects = ["forward", "forward + backward", "decode", "rollout, prompts included"]
     assert [line["subject"] for line in record["lines"]] == subjects
@@ -198,7 +202,8 @@ def test_turns_alternate_and_ratios_are_of_one_turn() -> None:
             done.append(name)
             now[0] += takes * length
 
-        return types.SimpleNamespace(forward=call, gradient=call, generate=call)
+        made: Any = types.SimpleNamespace(forward=call, gradient=call, generate=call)
+        return made
 
     inputs = bench_model.make_inputs(SMALL, FEW)
     sides = [side("ours", 1.0), side("theirs", 3.0)]
@@ -215,9 +220,8 @@ def test_a_forward_pass_costs_two_operations_a_weight_and_token() -> None:
     few = dataclasses.replace(FEW, prompt_tokens=32, image=(112, 112))  # one whole window
     inputs = bench_model.make_inputs(config, few)
     shapes = qwen.abstract_params(config)
-    lowered = bench_model.our_forward.lower(
-        qwen.Policy(config), shapes, inputs.vision, inputs.prompts
-    )
+    forward: Any = bench_model.our_forward
+    lowered = forward.lower(qwen.Policy(config), shapes, inputs.vision, inputs.prompts)
     counted = lowered.cost_analysis()
     assert counted is not None
     assert 0.8 < bench_model.forward_flops(config, inputs) / counted["flops"] < 1.0
@@ -239,4 +243,4 @@ def test_a_step_of_decoding_reads_the_decoder_and_the_keys() -> None:
 )
 def test_a_wrong_flag_of_the_model_is_one_sentence(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run_bench("model", **wrong)
+        run_subject("model", wrong)

@@ -108,7 +108,8 @@ def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
     factors = jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.1, x.dtype), state.adapter.factors
     )
-    state = dataclasses.replace(state, adapter=dataclasses.replace(state.adapter, factors=factors))
+    adapter = dataclasses.replace(state.adapter, factors=factors)
+    state = dataclasses.replace(state, adapter=adapter)
     with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
         checkpoint.save(checkpoints, state)
     command("to-hf", source=workdir, target=tmp_path / "merged")
@@ -117,7 +118,7 @@ def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
     loaded = folders.load(folders.open_hf(tmp_path / "merged"), np.float32)
     rounded = jax.tree.map(
         lambda x: np.asarray(x.astype(jnp.bfloat16), np.float32),
-        lora.merge(state.params, state.adapter),
+        lora.merge(state.params, adapter),
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-7), loaded, rounded)
     run = folders.open_orbax(workdir, checkpoint.latest_folder(workdir), "params")
@@ -130,7 +131,7 @@ def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
     with torch.no_grad():
         expected = theirs(input_ids=torch.from_numpy(tokens)[None]).logits[0].numpy()
     policy = qwen.Policy(UNTIED)
-    given = lora.attach(state.params, state.adapter)
+    given = lora.attach(state.params, adapter)
     x = qwen.embed(policy, given, jnp.asarray(tokens)[None, None])
     positions = jnp.broadcast_to(jnp.asarray(tokens), (3, 1, 1, 7))
     hidden, _ = qwen.extend(policy, given, x, positions, jnp.ones((1, 1, 7), bool))

@@ -54,9 +54,11 @@ def weighed(attend: Callable[..., jax.Array], given: Suffixes) -> tuple[jax.Arra
     weights = jax.random.normal(jax.random.key(0), given[0].shape)
 
     def value(q: jax.Array, arrays: Any) -> tuple[jax.Array, jax.Array]:
-        own, prefix = arrays
-        own = KVCache(*own, given[1].valid)
-        before = None if given[2] is None else KVCache(*prefix, given[2].valid)
+        (keys, values), prefix = arrays
+        own = KVCache(keys, values, given[1].valid)
+        before = None
+        if given[2] is not None:
+            before = KVCache(prefix[0], prefix[1], given[2].valid)
         out = jnp.where(mask, attend(q, own, before), 0.0)
         return (out * weights).sum(), out
 
@@ -118,8 +120,8 @@ def test_images_attend_as_plainly(attend: Callable[..., jax.Array]) -> None:
         out = jnp.where(there[..., None, None], attend(*qkv, there), 0.0)
         return (out * weights).sum(), out
 
-    def plain(*arrays: jax.Array) -> jax.Array:
-        return attention.whole(*arrays, "plain")
+    def plain(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax.Array:
+        return attention.whole(q, k, v, there, "plain")
 
     run = jax.jit(jax.grad(value, argnums=(1, 2, 3), has_aux=True), static_argnums=0)
     (grads, found), (expected_grads, expected) = run(attend, q, k, v), run(plain, q, k, v)
