@@ -62,7 +62,9 @@ class Theirs:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         kind = getattr(torch, dtype)
         self.torch, self.inputs = torch, inputs
-        self.model = Qwen2_5_VLForConditionalGeneration(transformers_config(config)).to(kind).eval()
+        self.model: Any = (
+            Qwen2_5_VLForConditionalGeneration(transformers_config(config)).to(kind).eval()
+        )
         released = weights.to_released(params, config)
         native = {theirs: ours for theirs, ours in folders.NATIVE}
         state = {}

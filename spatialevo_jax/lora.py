@@ -19,8 +19,8 @@ from spatialevo_jax.config import LoraConfig
 class Factors(NamedTuple):
     """Of one linear map, stacked over layers as its kernel (L, inputs, outputs) is."""
 
-    a: jax.Array  # (L, inputs, rank) f32
-    b: jax.Array  # (L, rank, outputs) f32, zero at first: a fresh adapter changes nothing
+    a: Any  # (L, inputs, rank) f32
+    b: Any  # (L, rank, outputs) f32, zero at first: a fresh adapter changes nothing
 
 
 @jax.tree_util.register_dataclass

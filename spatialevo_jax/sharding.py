@@ -62,7 +62,7 @@ RULES = (  # the first that fits
 
 
 def make_mesh(
-    *, data: int = 1, fsdp: int = 0, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+    *, data: int = 1, fsdp: int = 0, tensor: int = 1, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """A mesh of all devices, or of the given ones; `fsdp` 0 takes what the other axes leave.
 

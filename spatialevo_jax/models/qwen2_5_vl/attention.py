@@ -14,7 +14,7 @@ differ, which nothing reads.
 import dataclasses
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -242,7 +242,7 @@ def _splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) ->
     count = q.shape[1]
     q, k, v, valid = (_tiled(x, 1) for x in (q, k, v, valid))
     tile = math.gcd(q.shape[1], LARGEST_TILE)
-    return _splash(q, k, v, valid, valid, _Everything((q.shape[1],) * 2), tile)[:, :count]
+    return _splash(q, k, v, valid, valid, _Everything((q.shape[1], q.shape[1])), tile)[:, :count]
 
 
 def _splash_suffixes(q: jax.Array, own: KVCache, prefix: KVCache | None) -> jax.Array:
@@ -301,7 +301,8 @@ def _splash(
         )
         segments = splash.SegmentIds(q_valid.astype(jnp.int32), k_valid.astype(jnp.int32))
         q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-        return jax.vmap(kernel)(q, k, v, segments).swapaxes(1, 2)
+        out: Any = jax.vmap(kernel)(q, k, v, segments)
+        return out.swapaxes(1, 2)
 
     if not jax.sharding.get_abstract_mesh().empty:  # a kernel is not split by the compiler
         split = mesh.fitting(q.shape, mesh.BATCH, None, mesh.TENSOR)

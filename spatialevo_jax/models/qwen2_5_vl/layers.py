@@ -1,7 +1,7 @@
 """Pieces that the vision tower and the decoder share."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ class Linear(nnx.Linear):
     a: nnx.Param | None = None  # (inputs, rank), see `model.Policy.bind`
     b: nnx.Param | None = None  # (rank, outputs)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = super().__call__(x)
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        y = super().__call__(inputs, out_sharding)
         if self.a is None or self.b is None:
             return y
-        return y + (x.astype(y.dtype) @ self.a[...].astype(y.dtype)) @ self.b[...].astype(y.dtype)
+        a, b = (one[...].astype(y.dtype) for one in (self.a, self.b))
+        return y + (inputs.astype(y.dtype) @ a) @ b
 
 
 def linear(

@@ -39,6 +39,7 @@ __all__ = [
     "encode_images",
     "extend",
     "logits",
+    "unstacked",
 ]
 
 
@@ -62,12 +63,34 @@ class Policy:
         """The module with the given parameters in it; low-rank changes, which `lora.attach` puts
         beside kernels, go to their linear maps.
         """
-        graph, shapes = _split(self.config)
-        state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
-        nnx.replace_by_pure_dict(state, _without_changes(params))
-        model = nnx.merge(graph, state)
-        _add_changes(model, params)
+        blocks = params["text"]["blocks"]
+        if isinstance(blocks, dict):
+            return _filled(_split(self.config), params)
+        first = {**params, "text": {**params["text"], "blocks": blocks[0]}}
+        model = _filled(_split(self.config), first)
+        split = nnx.split(model.text.blocks)
+        model.text.layers = nnx.List([_filled(split, block) for block in blocks])
         return model
+
+
+def unstacked(params: Params) -> Params:
+    """The same parameters with the decoder's layers apart, for a loop that decodes: of stacked
+    layers it would copy each one out at every step.
+    """
+    blocks = params["text"]["blocks"]
+    count = len(jax.tree.leaves(blocks)[0])
+    layers = tuple(jax.tree.map(lambda x, at=at: x[at], blocks) for at in range(count))
+    return {**params, "text": {**params["text"], "blocks": layers}}
+
+
+def _filled(split: tuple[Any, Any], params: Params) -> Any:
+    """The module of this graph with these parameters."""
+    graph, shapes = split
+    state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
+    nnx.replace_by_pure_dict(state, _without_changes(params))
+    module = nnx.merge(graph, state)
+    _add_changes(module, params)
+    return module
 
 
 def _is_changed(node: Any) -> bool:

@@ -60,6 +60,8 @@ class TextBlock(nnx.Module):
 
 
 class TextDecoder(nnx.Module):
+    layers: nnx.List[TextBlock] | None = None  # of unstacked parameters, see `model.unstacked`
+
     def __init__(
         self,
         config: TextConfig,
@@ -105,6 +107,8 @@ class TextDecoder(nnx.Module):
             own_valid = valid
         else:
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
+        if self.layers is not None and cache is not None:
+            return self._decode(x, angles, own_valid, prefix, cache, start)
         graph, layers = nnx.split(self.blocks)
 
         def layer(x: jax.Array, scanned):
@@ -129,6 +133,29 @@ class TextDecoder(nnx.Module):
         )
         body = jax.checkpoint(layer) if self.remat else layer
         x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
+        return self.norm(x), KVCache(keys, values, own_valid)
+
+    def _decode(
+        self,
+        x: jax.Array,
+        angles: jax.Array,
+        own_valid: jax.Array,
+        prefix: KVCache | None,
+        cache: KVCache,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, KVCache]:
+        """The same, layer by layer, writing into the cache where it is."""
+        keys, values = cache.keys, cache.values
+        for number, block in enumerate(self.layers or ()):
+            q, k, v = block.project(x, angles)
+            at = (number, 0, 0, start, 0, 0)
+            keys = jax.lax.dynamic_update_slice(keys, k[None], at)
+            values = jax.lax.dynamic_update_slice(values, v[None], at)
+            own, before = KVCache(keys[number], values[number], own_valid), None
+            if prefix is not None:
+                before = KVCache(prefix.keys[number], prefix.values[number], prefix.valid)
+            attended = attention.causal(q, own, before, start, self.attention)
+            x = mesh.constrain(block.finish(x, attended), mesh.BATCH)
         return self.norm(x), KVCache(keys, values, own_valid)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
