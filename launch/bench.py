@@ -5,6 +5,8 @@
     python -m launch.bench requests --scene_count=64
     python -m launch.bench visibility
     python -m launch.bench sens
+    python -m launch.bench model --out=model.json
+    python -m launch.bench model --model=qwen2_5_vl_3b --dtypes=bfloat16 --prompt_tokens=3072
 
 `oracles`: verified answers per second of structured queries, task by task and for the equal mix of
 all tasks, from queries in NumPy to answers in NumPy, in questions of random rooms. Warm, the median
@@ -18,6 +20,9 @@ question moves, and the rate at which the cores can fetch so many from random ro
 `visibility`: what the frames of a scan show of its objects, by points and by surfaces.
 
 `sens`: frames of a ScanNet .sens file a second, found and decoded.
+
+`model`: tokens a second of Qwen2.5-VL forward, forward + backward and sampling; on CPU beside
+transformers on PyTorch, on an accelerator beside the chip's peak. See docs/model_speed.md.
 """
 
 import dataclasses
@@ -38,10 +43,10 @@ from tqdm import tqdm
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
-from launch import bench_data, bench_requests, bench_sens, bench_visibility
+from launch import bench_data, bench_model, bench_requests, bench_sens, bench_visibility
 from launch.errors import UserError, run, user_errors
 
-SUBJECTS = ("oracles", "requests", "data", "visibility", "sens")
+SUBJECTS = ("oracles", "requests", "data", "visibility", "sens", "model")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
 ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
@@ -58,6 +63,17 @@ _VIEWS = flags.DEFINE_integer("view_count", 300, "Frames that see them.", lower_
 _SENS_FRAMES = flags.DEFINE_integer("sens_frames", 64, "Frames of the .sens file.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Runs that a median is taken of.", lower_bound=1)
 _EVIDENCE = flags.DEFINE_bool("evidence", False, "Work out the evidence of every answer too.")
+_MODEL = flags.DEFINE_string("model", bench_model.MID, "A size, or mid: 117 M parameters.")
+_DTYPES = flags.DEFINE_list("dtypes", list(bench_model.DTYPES), "Types to compute in.")
+_PROMPTS = flags.DEFINE_integer("prompt_count", 4, "Prompts, an image each.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
+_NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
+_CPU_TIME = flags.DEFINE_bool(
+    "cpu_time",
+    False,
+    "model: count this process's CPU seconds; with one thread, on a busy machine.",
+)
 _OUT = flags.DEFINE_string("out", None, "File for the numbers as JSON.", allow_override=True)
 
 
@@ -280,6 +296,35 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
+def time_model() -> None:
+    unknown = [name for name in _DTYPES.value if name not in bench_model.DTYPES]
+    if unknown or not _DTYPES.value:
+        known = ", ".join(bench_model.DTYPES)
+        raise UserError(f"--dtypes: expected some of {known}; got {unknown or 'none'}.")
+    shapes = bench_model.Shapes(_PROMPTS.value, _SAMPLES.value, _TOKENS.value, _NEW.value)
+    baseline = bench_model.baseline_is_here()
+    clock = time.process_time if _CPU_TIME.value else time.perf_counter
+    with user_errors(ValueError):
+        config = bench_model.known_config(_MODEL.value)
+        lines = bench_model.measure(
+            config, shapes, _DTYPES.value, _REPEATS.value, baseline=baseline, clock=clock
+        )
+    said = bench_model.describe(config, shapes, baseline=baseline)
+    unit = "CPU seconds" if _CPU_TIME.value else "seconds"
+    print(f"{said} Tokens per {unit}, median of {_REPEATS.value} turns.\n")
+    print(bench_model.table(lines))
+    if _OUT.value:
+        record = {
+            "device": jax.devices()[0].device_kind,
+            "model": _MODEL.value,
+            "shapes": dataclasses.asdict(shapes),
+            "baseline": "transformers on PyTorch" if baseline else None,
+            "lines": [dataclasses.asdict(line) for line in lines],
+        }
+        with user_errors(OSError):
+            Path(_OUT.value).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str]) -> None:
     subject = argv[1] if len(argv) == 2 else ""
     if subject not in SUBJECTS:
@@ -297,6 +342,9 @@ def main(argv: Sequence[str]) -> None:
         return
     if subject == "sens":
         print(bench_sens.table(bench_sens.time_sens(_SENS_FRAMES.value, _REPEATS.value)))
+        return
+    if subject == "model":
+        time_model()
         return
     unknown = [name for name in _TASKS.value if name not in TASK_IDS]
     if unknown or not _TASKS.value:

@@ -7,7 +7,8 @@
 The checkpoint keeps each tensor's type, and under hf/ the configuration, tokenizer, processor and
 generation files byte by byte: there and back gives the same folder. The target must not exist yet;
 it appears when it is whole, or not at all. Of a training run that began from such a folder, to-hf
-takes the latest checkpoint, and rounds its parameters to the types that they came with.
+takes the latest checkpoint, merges its LoRA adapter if it has one, and rounds its parameters to the
+types that they came with.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,9 @@ def convert(direction: str, source: Path, target: Path) -> str:
     folder = _open_ours(source)
     folders.save_hf(folder, target, _bar(len(weights.table(folder.config))))
     written = len(list(target.glob("*.safetensors")))
-    return f"{target}: {written} safetensors files, {len(list(target.iterdir())) - written} others"
+    adapted = f"; merged an adapter of {len(folder.adapted)} kernels" if folder.adapted else ""
+    others = len(list(target.iterdir())) - written
+    return f"{target}: {written} safetensors files, {others} others{adapted}"
 
 
 def main(argv: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
+python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/lora --config.lora.rank=8
 """
 
 import json

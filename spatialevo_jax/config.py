@@ -160,6 +160,22 @@ class GrpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """An adapter that self-evolution trains in place of all parameters; see `spatialevo_jax.lora`.
+
+    The warm start stands for pretraining and moves all parameters in any case.
+    """
+
+    rank: int = 0  # 0: no adapter
+    alpha: float = 16.0  # the adapter's change counts alpha / rank times
+    targets: tuple[str, ...] = ("text.blocks.*",)  # patterns of the linear maps that it changes
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 0, f"lora.rank: expected 0 or more, got {self.rank}.")
+        _require(bool(self.targets), "lora.targets: expected at least one pattern, got none.")
+
+
+@dataclasses.dataclass(frozen=True)
 class SchedulerConfig:
     """The curriculum's prior and memory; see `spatialevo_jax.scheduler`."""
 
@@ -203,6 +219,7 @@ class TrainConfig:
     warm_start: WarmStartConfig = WarmStartConfig()
     rollout: RolloutConfig = RolloutConfig()
     grpo: GrpoConfig = GrpoConfig()
+    lora: LoraConfig = LoraConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_every: int = 20  # steps

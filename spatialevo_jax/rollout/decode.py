@@ -62,6 +62,8 @@ def generate(
     features = qwen.encode_images(policy, params, vision)
     prefix = prefill(policy, params, features, prompts)
     shape = (keys.shape[0], keys.shape[1], length)
+    if policy.config.unroll >= policy.config.text.num_layers:
+        params = qwen.unstacked(params)
 
     def cond(state: SamplingState) -> jax.Array:
         # Stop when the length is used up or every sample has ended.

@@ -472,7 +472,7 @@ class _Steps:
     ) -> decode.Responses:
         return decode.generate(
             self.setup.policy,
-            state.params,
+            state.policy_params,
             vision,
             shown,
             starts,

@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from spatialevo_jax import lora
 from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.scheduler import Scheduler, SchedulerState
+
+ADAPTER = 0x10AA  # folded into the run's key for the adapter; steps fold in small numbers
 
 
 @jax.tree_util.register_dataclass
@@ -20,6 +23,25 @@ class TrainState:
     scheduler: SchedulerState
     key: jax.Array  # () random key of the run; steps fold into it, it never changes
     step: jax.Array  # () i32, updates done, warm start included
+    adapter: lora.Adapter | None = None  # if there is one, its factors are trained, not params
+
+    @property
+    def trained(self) -> Any:
+        """What the optimizer moves."""
+        return self.params if self.adapter is None else self.adapter.factors
+
+    @property
+    def policy_params(self) -> Any:
+        """The parameters that the policy computes with."""
+        return self.params if self.adapter is None else lora.attach(self.params, self.adapter)
+
+    def moved(self, trained: Any, opt_state: Any) -> "TrainState":
+        """The state after an update of what is trained."""
+        step = self.step + 1
+        if self.adapter is None:
+            return dataclasses.replace(self, params=trained, opt_state=opt_state, step=step)
+        adapter = dataclasses.replace(self.adapter, factors=trained)
+        return dataclasses.replace(self, adapter=adapter, opt_state=opt_state, step=step)
 
 
 def warm_start_optimizer(config: WarmStartConfig) -> optax.GradientTransformation:
@@ -79,18 +101,37 @@ def optimizer(config: TrainConfig, step: int) -> optax.GradientTransformation:
 def init_state(
     config: TrainConfig, params: Any, scheduler: Scheduler, *, step: int = 0
 ) -> TrainState:
-    """A state that knows nothing yet, with the optimizer of the phase that `step` belongs to."""
+    """A state that knows nothing yet, with the optimizer of the phase that `step` belongs to and,
+    from self-evolution on, a fresh adapter if there is to be one.
+
+    Raises:
+        ValueError: see `lora.adapted`.
+    """
+    key = jax.random.key(config.seed)
+    if config.lora.rank:
+        lora.adapted(params, config.lora)  # a wrong pattern is said now, not after the warm start
+    adapter = _adapter(config, params, key) if step >= config.warm_start.steps else None
+    trained = params if adapter is None else adapter.factors
     return TrainState(
         params=params,
-        opt_state=optimizer(config, step).init(params),
+        opt_state=optimizer(config, step).init(trained),
         scheduler=scheduler.init(),
-        key=jax.random.key(config.seed),
+        key=key,
         step=jnp.int32(step),
+        adapter=adapter,
     )
 
 
+def _adapter(config: TrainConfig, params: Any, key: jax.Array) -> lora.Adapter | None:
+    if config.lora.rank == 0:
+        return None
+    return lora.init(params, config.lora, jax.random.fold_in(key, ADAPTER))
+
+
 def begin_evolution(config: TrainConfig, state: TrainState) -> TrainState:
-    """The warm-started policy with a fresh optimizer: moments of the supervised loss say nothing
-    about the reward.
+    """The warm-started policy with a fresh optimizer, as moments of the supervised loss say nothing
+    about the reward, and with a fresh adapter if there is to be one.
     """
-    return dataclasses.replace(state, opt_state=evolution_optimizer(config.grpo).init(state.params))
+    state = dataclasses.replace(state, adapter=_adapter(config, state.params, state.key))
+    opt_state = evolution_optimizer(config.grpo).init(state.trained)
+    return dataclasses.replace(state, opt_state=opt_state)

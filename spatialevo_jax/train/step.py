@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from spatialevo_jax import grpo
+from spatialevo_jax import grpo, lora
 from spatialevo_jax.config import GrpoConfig
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.rollout import decode, sampling
@@ -88,12 +88,23 @@ def target_logprobs(
     return chosen / temperature - jax.nn.logsumexp(logits / temperature, axis=-1)
 
 
+def _gradient(loss_fn: Callable[..., Any], state: TrainState, batch: Any) -> tuple[Any, Metrics]:
+    """With respect to what is trained: all parameters, or the adapter's factors alone."""
+    if state.adapter is None:
+        return jax.grad(loss_fn, has_aux=True)(state.params, batch)
+
+    def adapted(adapter: lora.Adapter) -> tuple[jax.Array, Metrics]:
+        return loss_fn(lora.attach(state.params, adapter), batch)
+
+    grads, metrics = jax.grad(adapted, has_aux=True)(state.adapter)
+    return grads.factors, metrics
+
+
 def _apply(
     state: TrainState, tx: optax.GradientTransformation, grads: Any, metrics: Metrics
 ) -> tuple[TrainState, Metrics]:
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    state = dataclasses.replace(state, params=params, opt_state=opt_state, step=state.step + 1)
+    updates, opt_state = tx.update(grads, state.opt_state, state.trained)
+    state = state.moved(optax.apply_updates(state.trained, updates), opt_state)
     return state, metrics | {"optimizer/grad_norm": optax.tree.norm(grads)}
 
 
@@ -127,7 +138,7 @@ def make_warm_start_step(
         return total, named | {"loss/naming": naming, "loss/total": total}
 
     def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
+        grads, metrics = _gradient(loss_fn, state, batch)
         return _apply(state, tx, grads, metrics)
 
     return jax.jit(step, donate_argnums=0)
@@ -182,7 +193,7 @@ def make_evolution_step(
         return total, asked_metrics | solved_metrics | {"loss/total": total}
 
     def step(state: TrainState, batch: EvolutionBatch) -> tuple[TrainState, Metrics]:
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
+        grads, metrics = _gradient(loss_fn, state, batch)
         return _apply(state, tx, grads, metrics)
 
     return jax.jit(step, donate_argnums=0)

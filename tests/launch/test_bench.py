@@ -1,9 +1,14 @@
 """The benchmark's numbers add up, on a scene set small enough to wait for."""
 
+import dataclasses
 import json
+import math
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,18 +18,24 @@ from absl.testing import flagsaver
 
 from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS
-from launch import bench, bench_data, bench_requests, bench_visibility
+from launch import bench, bench_data, bench_model, bench_requests, bench_visibility
 from launch.errors import UserError
 from spatialevo_jax.config import DataConfig
+from spatialevo_jax.models.qwen2_5_vl import model as qwen
+from tests.models.qwen2_5_vl.checkpoints import SMALL
 
 QUICK = ("object_counting", "room_size")
 
 
-def run_bench(**values: object) -> None:
+def run_bench(**values: Any) -> None:
+    run_subject("oracles", values)
+
+
+def run_subject(subject: str, values: dict[str, Any]) -> None:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["bench"])
     with flagsaver.flagsaver(**values):
-        bench.main(["bench", "oracles"])
+        bench.main(["bench", subject])
 
 
 def test_the_table_and_the_file_hold_every_task_and_the_mix(
@@ -160,3 +171,111 @@ def test_visibility_is_timed_against_its_twin_and_the_published_loop() -> None:
     assert sum(map(len, case.point_members)) == 2000
     rate = bench_visibility.Rate("points", 1.0, 0.5, 0.9, 58_000_000)
     assert "| points | 1.0 | 0.50 | 0.90 | 116.0 | 200 times |" in bench_visibility.table([rate])
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+FEW = bench_model.Shapes(prompts=2, samples=2, prompt_tokens=16, new_tokens=3, image=(56, 84))
+TWO_LAYERS = dataclasses.replace(
+    SMALL,
+    vision=dataclasses.replace(SMALL.vision, depth=2, fullatt_block_indexes=(1,)),
+    text=dataclasses.replace(SMALL.text, num_layers=2),
+)
+
+
+@pytest.fixture
+def compiled_fast() -> Iterator[None]:
+    """These programs run once or twice: their compilation is all the time they take."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("compiled_fast")
+def test_both_sides_compute_the_same_from_the_same_numbers() -> None:
+    """Otherwise their speeds could not be compared."""
+    pytest.importorskip("torch", reason="the comparison needs PyTorch")
+    from launch.bench_torch import Theirs
+
+    inputs = bench_model.make_inputs(TWO_LAYERS, FEW)
+    params = bench_model.random_params(TWO_LAYERS)
+    policy = qwen.Policy(TWO_LAYERS)
+    ours = bench_model.our_forward(policy, params, inputs.vision, inputs.prompts)
+    theirs = Theirs(params, TWO_LAYERS, inputs, "float32")
+    np.testing.assert_allclose(ours, theirs.forward().numpy(), atol=1e-4)
+    theirs.gradient()
+    grads = bench_model.our_gradient(policy, params, inputs.vision, inputs.prompts)
+    found = grads["text"]["blocks"]["mlp"]["up"]["kernel"][1]
+    expected = theirs.model.model.language_model.layers[1].mlp.up_proj.weight.grad.numpy().T
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("compiled_fast")
+def test_the_table_of_the_model_holds_every_subject_with_its_ratio(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model.json"
+    monkeypatch.setattr(bench_model, "mid_config", lambda: TWO_LAYERS)
+    monkeypatch.setattr(bench_model, "Shapes", lambda *_: FEW)
+    monkeypatch.setattr(bench_model, "baseline_is_here", lambda: False)
+    run_subject("model", {"dtypes": ["float32"], "repeats": 1, "out": str(out)})
+    printed, record = capsys.readouterr().out, json.loads(out.read_text())
+    subjects = ["forward", "forward + backward", "decode", "rollout, prompts included"]
+    assert [line["subject"] for line in record["lines"]] == subjects
+    assert record["shapes"]["new_tokens"] == 3 and record["baseline"] is None
+    for line in record["lines"]:
+        assert line["ratio"] is None and f"| {line['subject']} | float32 |" in printed
+    assert "2 prompts of 16 tokens, each with an image of 84 x 56 pixels" in printed
+    assert "ours alone: PyTorch is not installed" in printed
+
+
+def test_turns_alternate_and_ratios_are_of_one_turn() -> None:
+    now, done = [0.0], []
+
+    def side(name: str, takes: float) -> bench_model.Side:
+        def call(length: int = 1) -> None:
+            done.append(name)
+            now[0] += takes * length
+
+        made: Any = types.SimpleNamespace(forward=call, gradient=call, generate=call)
+        return made
+
+    inputs = bench_model.make_inputs(SMALL, FEW)
+    sides = [side("ours", 1.0), side("theirs", 3.0)]
+    lines = bench_model._compare(SMALL, inputs, sides, 2, lambda: now[0], lambda: None)
+    assert done[:6] == ["ours", "theirs"] * 3  # one turn to warm up, and two
+    assert lines[0].ours_per_s == 32.0 and lines[0].ratio == 3.0  # 2 prompts of 16 tokens a second
+    table = bench_model.table(lines)
+    assert "| forward | float32 | 32 | 11 | 3.00 | 1.0 |" in table
+
+
+def test_a_forward_pass_costs_two_operations_a_weight_and_token() -> None:
+    """Counted by XLA, which also counts norms and softmax: a little more than the products."""
+    config = dataclasses.replace(SMALL, unroll=4)
+    few = dataclasses.replace(FEW, prompt_tokens=32, image=(112, 112))  # one whole window
+    inputs = bench_model.make_inputs(config, few)
+    shapes = qwen.abstract_params(config)
+    forward: Any = bench_model.our_forward
+    lowered = forward.lower(qwen.Policy(config), shapes, inputs.vision, inputs.prompts)
+    counted = lowered.cost_analysis()
+    assert counted is not None
+    assert 0.8 < bench_model.forward_flops(config, inputs) / counted["flops"] < 1.0
+
+
+def test_a_step_of_decoding_reads_the_decoder_and_the_keys() -> None:
+    decoder = sum(math.prod(x.shape) for x in jax.tree.leaves(qwen.abstract_params(SMALL)["text"]))
+    keys = 2 * 3 * 2 * 16 * 2 * (16 + 2 * 3 / 2)  # layers, heads, width; prompts of 16, samples
+    assert bench_model.decode_bytes(SMALL, FEW) == 4 * (decoder + keys)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"dtypes": ["float64"]}, "--dtypes: expected some of float32, bfloat16"),
+        ({"model": "huge"}, "--model: expected one of mid, tiny"),
+        ({"prompt_tokens": 20}, "prompt_tokens: expected at least 169 for an image of 165 tokens"),
+    ],
+)
+def test_a_wrong_flag_of_the_model_is_one_sentence(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_subject("model", wrong)

@@ -1,10 +1,12 @@
 """The command that converts weights: both ways, and what a user can get wrong."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
@@ -12,11 +14,16 @@ from absl.testing import flagsaver
 
 from launch import convert
 from launch.errors import UserError
-from spatialevo_jax.config import DataConfig, TrainConfig
+from spatialevo_jax import lora
+from spatialevo_jax.config import DataConfig, LoraConfig, TrainConfig, WarmStartConfig
+from spatialevo_jax.models.qwen2_5_vl import folders
+from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import sized
+from spatialevo_jax.scheduler import accuracy_scheduler
 from spatialevo_jax.tokenizer import train_tokenizer
 from spatialevo_jax.train import checkpoint, loop
-from tests.models.qwen2_5_vl.released import TIED, contents, random_tensors, write_folder
+from spatialevo_jax.train.state import init_state
+from tests.models.qwen2_5_vl.released import TIED, UNTIED, contents, random_tensors, write_folder
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +86,59 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
     run.checkpoints.close()
     command("to-hf", source=tmp_path / "run", target=tmp_path / "back")
     assert contents(tmp_path / "back") == contents(source)
+
+
+def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch", reason="the comparison needs PyTorch")
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    source = write_folder(tmp_path / "hf", UNTIED, random_tensors(UNTIED))
+    workdir = tmp_path / "run"
+    folder = folders.open_hf(source)
+    workdir.mkdir()
+    folders.begin_run(folder, workdir)
+    warm = WarmStartConfig(steps=0, naming_steps=0, looking_steps=0)
+    config = TrainConfig(warm_start=warm, lora=LoraConfig(rank=3, targets=("text.*", "vision.*")))
+    scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+    state = init_state(config, jax.device_put(folders.load(folder, np.float32)), scheduler)
+    assert state.adapter is not None
+    rng = np.random.default_rng(0)
+    factors = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.1, x.dtype), state.adapter.factors
+    )
+    adapter = dataclasses.replace(state.adapter, factors=factors)
+    state = dataclasses.replace(state, adapter=adapter)
+    with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
+        checkpoint.save(checkpoints, state)
+    command("to-hf", source=workdir, target=tmp_path / "merged")
+    assert "merged an adapter of 16 kernels" in capsys.readouterr().out
+
+    loaded = folders.load(folders.open_hf(tmp_path / "merged"), np.float32)
+    rounded = jax.tree.map(
+        lambda x: np.asarray(x.astype(jnp.bfloat16), np.float32),
+        lora.merge(state.params, adapter),
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-7), loaded, rounded)
+    run = folders.open_orbax(workdir, checkpoint.latest_folder(workdir), "params")
+    jax.tree.map(np.testing.assert_array_equal, folders.load(run, np.float32), loaded)
+
+    tokens = np.arange(7)
+    theirs = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        tmp_path / "merged", dtype=torch.float32
+    ).eval()
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.from_numpy(tokens)[None]).logits[0].numpy()
+    policy = qwen.Policy(UNTIED)
+    given = lora.attach(state.params, adapter)
+    x = qwen.embed(policy, given, jnp.asarray(tokens)[None, None])
+    positions = jnp.broadcast_to(jnp.asarray(tokens), (3, 1, 1, 7))
+    hidden, _ = qwen.extend(policy, given, x, positions, jnp.ones((1, 1, 7), bool))
+    found = qwen.logits(policy, given, hidden)[0, 0]
+    # The export is in bfloat16, as the folder that the run began from.
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.corrcoef(np.ravel(found), np.ravel(expected))[0, 1] > 0.9999
 
 
 def test_a_run_from_random_weights_has_no_released_form(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import optax
 import pytest
 
 from geometry_jax.types import leaf
-from spatialevo_jax.config import GrpoConfig, TrainConfig
+from spatialevo_jax import lora
+from spatialevo_jax.config import GrpoConfig, LoraConfig, TrainConfig
 from spatialevo_jax.models.qwen2_5_vl import images, model, rope
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig, TextConfig, VisionConfig
 from spatialevo_jax.rollout import decode
@@ -23,6 +25,7 @@ from spatialevo_jax.rollout.batch import (
     response_suffixes,
 )
 from spatialevo_jax.scheduler import accuracy_scheduler
+from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train import step as steps
 from spatialevo_jax.train.state import (
     TrainState,
@@ -403,3 +406,43 @@ def test_a_warm_start_update_learns_replies_and_names(setup: Setup) -> None:
     fall = SGD_RATE * float(metrics["optimizer/grad_norm"]) ** 2  # of a plane
     assert fall > 0.01
     assert float(after["loss/total"]) == pytest.approx(total - fall, abs=0.1 * fall)
+
+
+# --- an adapter ------------------------------------------------------------------------------
+
+
+def test_with_an_adapter_only_it_learns_and_a_stopped_run_ends_with_the_same_numbers(
+    setup: Setup, evolve: Evolve, tmp_path: Path
+) -> None:
+    """Three updates, and the same with a checkpoint after the second."""
+    batch = setup.batch(solver=advantage_of((1, 0), 2.0))
+    scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+    config = TrainConfig(grpo=GRPO, lora=LoraConfig(rank=2))
+
+    def begun() -> TrainState:
+        return init_state(config, jax.tree.map(jnp.copy, setup.params), scheduler, step=START)
+
+    state = begun()
+    for update in range(3):
+        state, metrics = evolve(state, batch)
+        assert metrics["optimizer/grad_norm"] > 0
+        if update == 1:
+            with checkpoint.manager(tmp_path, kept=1) as checkpoints:
+                checkpoint.save(checkpoints, state)
+    jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
+    assert state.adapter is not None and begun().adapter is not None
+    changed = jax.tree.map(lambda x: bool(jnp.any(x)), state.adapter.factors)
+    assert all(jax.tree.leaves(changed))  # `b` left zero everywhere
+    mask = np.asarray(setup.responses["solver"].mask)[1, 0]
+    before, after = (
+        setup.logprobs(p, "solver")[1, 0]
+        for p in (setup.params, lora.merge(state.params, state.adapter))
+    )
+    assert ((after - before) * mask).sum() > 0
+
+    with checkpoint.manager(tmp_path, kept=1) as checkpoints:
+        resumed = checkpoint.restore(checkpoints, begun())
+    assert resumed is not None and int(resumed.step) == START + 2
+    resumed, _ = evolve(resumed, batch)
+    jax.tree.map(np.testing.assert_array_equal, resumed.adapter, state.adapter)
+    jax.tree.map(np.testing.assert_array_equal, resumed.opt_state, state.opt_state)

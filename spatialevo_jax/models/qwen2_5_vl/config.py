@@ -1,6 +1,9 @@
 """Sizes of Qwen2.5-VL. Numbers as in the released checkpoints' config.json."""
 
 import dataclasses
+from typing import Literal, get_args
+
+Attention = Literal["auto", "plain", "cudnn", "splash"]  # see `attention`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,18 @@ class ModelConfig:
     compute_dtype: str = "float32"  # "bfloat16" on accelerators; masters stay float32
     remat: bool = False  # recompute each layer in the backward pass
     unroll: int = 1  # layers unrolled in the scan
+    attention: Attention = "auto"  # how to compute it, "auto": as the platform and the length ask
+
+    def __post_init__(self) -> None:
+        known = get_args(Attention)
+        if self.attention not in known:
+            raise ValueError(
+                f"attention: expected one of {', '.join(known)}, got {self.attention!r}."
+            )
+        if self.attention == "cudnn" and self.compute_dtype not in ("bfloat16", "float16"):
+            raise ValueError(
+                f"attention: cudnn computes in bfloat16 or float16, got {self.compute_dtype}."
+            )
 
 
 def _released(

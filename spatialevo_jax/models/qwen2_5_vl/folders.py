@@ -28,6 +28,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from spatialevo_jax import lora
 from spatialevo_jax.models.qwen2_5_vl import safetensors_io, weights
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.hf_config import read_config, read_json
@@ -37,6 +38,7 @@ from spatialevo_jax.models.qwen2_5_vl.safetensors_io import StoredTensor
 CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARAMS, COMPANIONS, LAYOUT = "params", "hf", "layout.json"
+ADAPTER = "adapter"  # branch of a train state
 # Files that hold weights again, in this form or another: not carried along, they would go stale.
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5")
 WEIGHT_SUFFIXES += (".msgpack", ".safetensors.index.json", ".bin.index.json")
@@ -81,23 +83,37 @@ class OrbaxFolder:
     layout: Layout
     stored: Path  # the orbax checkpoint
     branch: str  # dotted path of the parameters in it, with a dot at its end unless empty
+    adapted: frozenset[str] = frozenset()  # parameters that the checkpoint's adapter changes
 
     def dtype(self, path: str) -> np.dtype:
         """The type that the parameter at a dotted path has in the released form."""
         return np.dtype(self.layout.dtypes[path])
 
     def parameter(self, path: str) -> np.ndarray:
-        """The parameter at a dotted path, in that type.
+        """The parameter at a dotted path, in that type, with its adapter's change.
 
         Raises:
             ValueError, OSError: its bytes can't be read.
         """
-        place = f"{self.branch}{path}"
-        one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=self.dtype(path))
+        if path in self.adapted:
+            whole = lora.merged(
+                self._stored(f"{self.branch}{path}", np.float32), *self._change(path)
+            )
+            return whole.astype(self.dtype(path))
+        return self._stored(f"{self.branch}{path}", self.dtype(path))
+
+    def _change(self, path: str) -> tuple[lora.Factors, np.ndarray]:
+        """The factors of an adapted kernel, and what they are scaled by."""
+        place = f"{ADAPTER}.factors.{path.removesuffix('.kernel')}"
+        a, b = (self._stored(f"{place}.{name}", np.float32) for name in lora.Factors._fields)
+        return lora.Factors(a, b), self._stored(f"{ADAPTER}.scale", np.float32)
+
+    def _stored(self, place: str, dtype: Any) -> np.ndarray:
+        one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
         try:
             return weights.at(_restore(self.stored, weights.nested({place: one})), place)
         except ValueError as error:
-            raise ValueError(f"{self.path}: {path}: {error}") from error
+            raise ValueError(f"{self.path}: {place}: {error}") from error
 
 
 def released_name(name: str) -> str:
@@ -376,7 +392,10 @@ def open_orbax(path: Path, stored: Path | None = None, branch: str = "") -> Orba
             raise ValueError(
                 f"{path}: {name}: expected the type {layout.dtypes[name]}, got {found[name].dtype}."
             )
-    return OrbaxFolder(path, config, layout, checkpoint, f"{branch}." if branch else "")
+    adapter = tree.get(ADAPTER) if branch else None
+    changes = _by_path(adapter["factors"]) if adapter else {}
+    adapted = frozenset(f"{name.rpartition('.')[0]}.kernel" for name in changes)
+    return OrbaxFolder(path, config, layout, checkpoint, f"{branch}." if branch else "", adapted)
 
 
 def _by_path(tree: Params) -> dict[str, Any]:
@@ -445,9 +464,14 @@ def load(source: HfFolder | OrbaxFolder, dtype: Any) -> Params:
     if isinstance(source, HfFolder):
         return weights.from_released(source.tensors, source.config, dtype=dtype)
     one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
-    like = {f"{source.branch}{entry.ours}": one for entry in weights.table(source.config)}
-    restored = _restore(source.stored, weights.nested(like))
-    return weights.at(restored, source.branch[:-1]) if source.branch else restored
+    entries = weights.table(source.config)
+    plain = [entry.ours for entry in entries if entry.ours not in source.adapted]
+    restored = _restore(
+        source.stored, weights.nested({f"{source.branch}{path}": one for path in plain})
+    )
+    leaves = {path: weights.at(restored, f"{source.branch}{path}") for path in plain}
+    changed = {path: source.parameter(path).astype(dtype) for path in source.adapted}
+    return weights.nested(leaves | changed)
 
 
 def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:

@@ -1,13 +1,27 @@
 """Pieces that the vision tower and the decoder share."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 Module = TypeVar("Module", bound=nnx.Module)
+
+
+class Linear(nnx.Linear):
+    """A linear map that may have a low-rank change beside its kernel: x W + bias + (x a) b."""
+
+    a: nnx.Param | None = None  # (inputs, rank), see `model.Policy.bind`
+    b: nnx.Param | None = None  # (rank, outputs)
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        y = super().__call__(inputs, out_sharding)
+        if self.a is None or self.b is None:
+            return y
+        a, b = (one[...].astype(y.dtype) for one in (self.a, self.b))
+        return y + (inputs.astype(y.dtype) @ a) @ b
 
 
 def linear(
@@ -18,9 +32,9 @@ def linear(
     rngs: nnx.Rngs,
     bias: bool = True,
     scale: float = 1.0,
-) -> nnx.Linear:
+) -> Linear:
     """A float32 kernel (inputs, outputs) of variance scale^2 / inputs, computing in `dtype`."""
-    return nnx.Linear(
+    return Linear(
         inputs,
         outputs,
         use_bias=bias,

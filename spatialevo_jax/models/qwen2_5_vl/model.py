@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
-from spatialevo_jax.models.qwen2_5_vl.text import KVCache, TextDecoder
+from spatialevo_jax.models.qwen2_5_vl.text import TextDecoder
 from spatialevo_jax.models.qwen2_5_vl.vision import VisionTower
 
 Params = Any  # nested dict of arrays
@@ -38,14 +39,16 @@ __all__ = [
     "encode_images",
     "extend",
     "logits",
+    "unstacked",
 ]
 
 
 class Qwen25VL(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.compute_dtype)
-        self.vision = VisionTower(config.vision, dtype, config.unroll, rngs=rngs)
-        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, rngs=rngs)
+        how = config.attention
+        self.vision = VisionTower(config.vision, dtype, config.unroll, how, rngs=rngs)
+        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, how, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,27 +60,79 @@ class Policy:
     config: ModelConfig
 
     def bind(self, params: Params) -> Qwen25VL:
-        """The module with the given parameters in it."""
-        model = nnx.eval_shape(lambda: Qwen25VL(self.config, rngs=nnx.Rngs(0)))
-        graph, state = nnx.split(model)
-        nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state)
+        """The module with the given parameters in it; low-rank changes, which `lora.attach` puts
+        beside kernels, go to their linear maps.
+        """
+        blocks = params["text"]["blocks"]
+        if isinstance(blocks, dict):
+            return _filled(_split(self.config), params)
+        first = {**params, "text": {**params["text"], "blocks": blocks[0]}}
+        model = _filled(_split(self.config), first)
+        split = nnx.split(model.text.blocks)
+        model.text.layers = nnx.List([_filled(split, block) for block in blocks])
+        return model
 
 
-def build(config: ModelConfig, seed: int) -> tuple[Policy, Params]:
-    """A policy with random float32 parameters."""
+def unstacked(params: Params) -> Params:
+    """The same parameters with the decoder's layers apart, for a loop that decodes: of stacked
+    layers it would copy each one out at every step.
+    """
+    blocks = params["text"]["blocks"]
+    count = len(jax.tree.leaves(blocks)[0])
+    layers = tuple(jax.tree.map(lambda x, at=at: x[at], blocks) for at in range(count))
+    return {**params, "text": {**params["text"], "blocks": layers}}
 
-    @jax.jit
+
+def _filled(split: tuple[Any, Any], params: Params) -> Any:
+    """The module of this graph with these parameters."""
+    graph, shapes = split
+    state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
+    nnx.replace_by_pure_dict(state, _without_changes(params))
+    module = nnx.merge(graph, state)
+    _add_changes(module, params)
+    return module
+
+
+def _is_changed(node: Any) -> bool:
+    return isinstance(node, dict) and node.keys() >= {"kernel", "a", "b"}
+
+
+def _without_changes(params: Params) -> Params:
+    if not isinstance(params, dict):
+        return params
+    left_out = {"a", "b"} if _is_changed(params) else set()
+    return {name: _without_changes(x) for name, x in params.items() if name not in left_out}
+
+
+def _add_changes(module: Any, params: Params) -> None:
+    if _is_changed(params):
+        module.a, module.b = nnx.Param(params["a"]), nnx.Param(params["b"])
+    elif isinstance(params, dict):
+        for name, below in params.items():
+            _add_changes(getattr(module, name), below)
+
+
+@functools.cache
+def _split(config: ModelConfig) -> tuple[nnx.GraphDef[Qwen25VL], nnx.State]:
+    """The modules without their numbers, and the shapes of these. Building them takes a while."""
+    return nnx.split(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0))))
+
+
+def build(config: ModelConfig, seed: int, shardings: Params | None = None) -> tuple[Policy, Params]:
+    """A policy with random float32 parameters. With a tree of shardings like the parameters' each
+    device makes its own share of them; the numbers are the same.
+    """
+
     def init() -> Params:
         return nnx.to_pure_dict(nnx.state(Qwen25VL(config, rngs=nnx.Rngs(seed))))
 
-    return Policy(config), init()
+    return Policy(config), jax.jit(init, out_shardings=shardings)()
 
 
 @functools.cache
 def abstract_params(config: ModelConfig) -> Params:
     """Shapes and types of the parameters, without any memory. Shared: not to be changed."""
-    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Qwen25VL(config, rngs=nnx.Rngs(0)))))
+    return nnx.to_pure_dict(_split(config)[1])
 
 
 def encode_images(policy: Policy, params: Params, inputs: VisionInputs) -> jax.Array:
@@ -95,7 +150,7 @@ def embed(
     """(...,) tokens -> (..., D); where `feature_index` is not -1, that row of `features` takes the
     token's place.
     """
-    x = policy.bind(params).text.embedding(tokens)
+    x = policy.bind(params).text.embed(tokens)
     if feature_index is None or features is None:
         return x
     visual = features[jnp.maximum(feature_index, 0)].astype(x.dtype)

@@ -5,67 +5,15 @@ cache), training (no cache, all suffixes of a prompt at once) and the plain forw
 prefix, no cache).
 """
 
-import dataclasses
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spatialevo_jax.models.qwen2_5_vl import rope
-from spatialevo_jax.models.qwen2_5_vl.config import TextConfig
+from spatialevo_jax import mesh
+from spatialevo_jax.models.qwen2_5_vl import attention, rope
+from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
+from spatialevo_jax.models.qwen2_5_vl.config import Attention, TextConfig
 from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
-
-MASKED = -1e30
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class KVCache:
-    """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its
-    prompt.
-    """
-
-    keys: jax.Array  # (L, P, G, C, K, D), prefix: (L, P, C, K, D)
-    values: jax.Array  # likewise
-    valid: jax.Array  # (P, G, C) bool, prefix: (P, C)
-
-
-def attend(q: jax.Array, own: KVCache, prefix: KVCache | None, causal: jax.Array) -> jax.Array:
-    """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared
-    prefix.
-
-    q (P, G, T, H, D); own and prefix without the layer axis; `causal` (T, C) says which own slots
-    query t may see. Both parts share one softmax, in float32. Returns (P, G, T, H, D).
-    """
-    p, g, t, heads, d = q.shape
-    kv = own.keys.shape[-2]
-    repeats = heads // kv
-    matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-    # Queries of one key head side by side, N = T * repeats rows: plain batched matrix products
-    # whose results need no transposing, and prefix keys that are read once for all G suffixes.
-    q = (q * d**-0.5).reshape(p, g, t, kv, repeats, d).transpose(0, 3, 1, 2, 4, 5)
-    q = q.reshape(p, kv, g, t * repeats, d)
-    keys, values = (x.transpose(0, 3, 1, 2, 4) for x in (own.keys, own.values))
-    scores = matmul(q, keys.swapaxes(-1, -2))  # (P, K, G, N, C)
-    mask = jnp.repeat(causal, repeats, axis=0) & own.valid[:, None, :, None]
-    scores = jnp.where(mask, scores, MASKED)
-    if prefix is None:
-        out = matmul(jax.nn.softmax(scores, axis=-1).astype(q.dtype), values)
-    else:
-        before_keys, before_values = prefix.keys.swapaxes(1, 2), prefix.values.swapaxes(1, 2)
-        before = matmul(q.reshape(p, kv, -1, d), before_keys.swapaxes(-1, -2))
-        before = before.reshape(*q.shape[:-1], -1)  # (P, K, G, N, S)
-        before = jnp.where(prefix.valid[:, None, None, None], before, MASKED)
-        # One softmax over two blocks of scores, without joining them in memory.
-        top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
-        top = jax.lax.stop_gradient(top)
-        weights, before = jnp.exp(scores - top), jnp.exp(before - top)
-        total = weights.sum(-1, keepdims=True) + before.sum(-1, keepdims=True)
-        seen = matmul(before.reshape(p, kv, g * t * repeats, -1).astype(q.dtype), before_values)
-        out = (matmul(weights.astype(q.dtype), values) + seen.reshape(q.shape)) / total
-    out = out.astype(q.dtype).reshape(p, kv, g, t, repeats, d)
-    return out.transpose(0, 2, 3, 1, 4, 5).reshape(p, g, t, heads, d)
 
 
 class TextBlock(nnx.Module):
@@ -100,7 +48,10 @@ class TextBlock(nnx.Module):
         """Rotated queries (..., H, D) and keys (..., K, D), and values, of (..., width)."""
         x = self.norm1(x)
         heads = (*x.shape[:-1], -1, self.config.head_dim)
-        q, k, v = (layer(x).reshape(heads) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            mesh.constrain(layer(x).reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
+            for layer in (self.q, self.k, self.v)
+        )
         return rope.rotate(q, angles), rope.rotate(k, angles), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
@@ -109,10 +60,20 @@ class TextBlock(nnx.Module):
 
 
 class TextDecoder(nnx.Module):
+    layers: nnx.List[TextBlock] | None = None  # of unstacked parameters, see `model.unstacked`
+
     def __init__(
-        self, config: TextConfig, dtype: jnp.dtype, unroll: int, remat: bool, *, rngs: nnx.Rngs
+        self,
+        config: TextConfig,
+        dtype: jnp.dtype,
+        unroll: int,
+        remat: bool,
+        how: Attention,
+        *,
+        rngs: nnx.Rngs,
     ):
         self.config, self.dtype, self.unroll, self.remat = config, dtype, unroll, remat
+        self.attention: Attention = how
         self.embedding = nnx.Embed(
             config.vocab_size,
             config.hidden_size,
@@ -139,16 +100,15 @@ class TextDecoder(nnx.Module):
     ) -> tuple[jax.Array, KVCache]:
         """See `model.extend`."""
         config = self.config
-        t = x.shape[2]
         angles = rope.mrope_angles(
             positions, config.head_dim, config.rope_theta, config.mrope_section
         )
         if cache is None:
-            own_valid, slots = valid, t
+            own_valid = valid
         else:
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
-            slots = cache.valid.shape[-1]
-        causal = jnp.arange(slots) <= start + jnp.arange(t)[:, None]
+        if self.layers is not None and cache is not None:
+            return self._decode(x, angles, own_valid, prefix, cache, start)
         graph, layers = nnx.split(self.blocks)
 
         def layer(x: jax.Array, scanned):
@@ -163,7 +123,8 @@ class TextDecoder(nnx.Module):
             before = None
             if prefix is not None:
                 before = KVCache(shared[0], shared[1], prefix.valid)
-            return block.finish(x, attend(q, own, before, causal)), (k, v)
+            attended = attention.causal(q, own, before, start, self.attention)
+            return mesh.constrain(block.finish(x, attended), mesh.BATCH), (k, v)
 
         scanned = (
             layers,
@@ -173,6 +134,36 @@ class TextDecoder(nnx.Module):
         body = jax.checkpoint(layer) if self.remat else layer
         x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
         return self.norm(x), KVCache(keys, values, own_valid)
+
+    def _decode(
+        self,
+        x: jax.Array,
+        angles: jax.Array,
+        own_valid: jax.Array,
+        prefix: KVCache | None,
+        cache: KVCache,
+        start: jax.Array | int,
+    ) -> tuple[jax.Array, KVCache]:
+        """The same, layer by layer, writing into the cache where it is."""
+        keys, values = cache.keys, cache.values
+        for number, block in enumerate(self.layers or ()):
+            q, k, v = block.project(x, angles)
+            at = (number, 0, 0, start, 0, 0)
+            keys = jax.lax.dynamic_update_slice(keys, k[None], at)
+            values = jax.lax.dynamic_update_slice(values, v[None], at)
+            own, before = KVCache(keys[number], values[number], own_valid), None
+            if prefix is not None:
+                before = KVCache(prefix.keys[number], prefix.values[number], prefix.valid)
+            attended = attention.causal(q, own, before, start, self.attention)
+            x = mesh.constrain(block.finish(x, attended), mesh.BATCH)
+        return self.norm(x), KVCache(keys, values, own_valid)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """(...,) tokens -> (..., D). On a mesh the table is gathered along `fsdp` only."""
+        table = mesh.constrain(self.embedding.embedding[...].astype(self.dtype), mesh.TENSOR)
+        return mesh.constrain(
+            jnp.take(table, mesh.constrain(tokens, mesh.BATCH), axis=0), mesh.BATCH
+        )
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """(..., V) float32."""

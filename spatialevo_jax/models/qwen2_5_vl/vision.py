@@ -5,29 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spatialevo_jax.models.qwen2_5_vl import rope
-from spatialevo_jax.models.qwen2_5_vl.config import VisionConfig
+from spatialevo_jax import mesh
+from spatialevo_jax.models.qwen2_5_vl import attention, rope
+from spatialevo_jax.models.qwen2_5_vl.config import Attention, VisionConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
 from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
 
 NORM_EPS = 1e-6
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
-    """Plain attention within each row: (B, N, H, D) with (B, N) validity of keys. Softmax in
-    float32.
-    """
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    scores = scores * q.shape[-1] ** -0.5
-    scores = jnp.where(valid[:, None, None], scores, -1e30)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-
-
 class VisionBlock(nnx.Module):
-    def __init__(self, config: VisionConfig, dtype: jnp.dtype, *, rngs: nnx.Rngs):
+    def __init__(self, config: VisionConfig, dtype: jnp.dtype, how: Attention, *, rngs: nnx.Rngs):
         width, out_scale = config.hidden_size, (2 * config.depth) ** -0.5
         self.config = config
+        self.attention: Attention = how
         self.norm1 = Norm(width, NORM_EPS, rngs=rngs)
         self.norm2 = Norm(width, NORM_EPS, rngs=rngs)
         self.qkv = linear(width, 3 * width, dtype, rngs=rngs)
@@ -45,13 +36,15 @@ class VisionBlock(nnx.Module):
         q, k = rope.rotate(q, angles), rope.rotate(k, angles)
 
         def by_window() -> jax.Array:
-            return attend(q, k, v, inputs.valid)
+            return attention.whole(q, k, v, inputs.valid, "plain")
 
         def by_image() -> jax.Array:
             def gather(y: jax.Array) -> jax.Array:
                 return y.reshape(-1, *y.shape[2:])[inputs.image_slots]
 
-            seen = attend(gather(q), gather(k), gather(v), inputs.image_valid)
+            seen = attention.whole(
+                gather(q), gather(k), gather(v), inputs.image_valid, self.attention
+            )
             return seen.reshape(-1, *seen.shape[2:])[inputs.return_slots].reshape(q.shape)
 
         attended = jax.lax.cond(full, by_image, by_window)
@@ -75,13 +68,21 @@ class Merger(nnx.Module):
 
 
 class VisionTower(nnx.Module):
-    def __init__(self, config: VisionConfig, dtype: jnp.dtype, unroll: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: VisionConfig,
+        dtype: jnp.dtype,
+        unroll: int,
+        how: Attention,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.config, self.unroll, self.dtype = config, unroll, dtype
         self.patch_embed = linear(
             config.patch_dim, config.hidden_size, dtype, rngs=rngs, bias=False
         )
         self.blocks = stacked(
-            config.depth, lambda rngs: VisionBlock(config, dtype, rngs=rngs), rngs
+            config.depth, lambda rngs: VisionBlock(config, dtype, how, rngs=rngs), rngs
         )
         self.merger = Merger(config, dtype, rngs=rngs)
 
@@ -94,7 +95,8 @@ class VisionTower(nnx.Module):
 
         def layer(x: jax.Array, scanned) -> tuple[jax.Array, None]:
             params, sees_image = scanned
-            return nnx.merge(graph, params)(x, angles, inputs, sees_image), None
+            x = nnx.merge(graph, params)(x, angles, inputs, sees_image)
+            return mesh.constrain(x, mesh.BATCH), None
 
         x, _ = jax.lax.scan(layer, x, (layers, jnp.asarray(full)), unroll=self.unroll)
         return self.merger(x.reshape(-1, x.shape[-1]), inputs.token_slots)

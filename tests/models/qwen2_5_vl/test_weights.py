@@ -27,7 +27,7 @@ Tensors = dict[str, np.ndarray]
 PUBLISHED = {"qwen2_5_vl_3b": (7_509_245_952, 824), "qwen2_5_vl_7b": (16_584_333_312, 729)}
 
 
-@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("size", [size for size in SIZES if size != "tiny"])
 def test_released_sizes_have_the_names_and_shapes_of_transformers_model(size: str) -> None:
     torch = pytest.importorskip("torch", reason="the comparison needs PyTorch")
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -42,7 +42,8 @@ def test_released_sizes_have_the_names_and_shapes_of_transformers_model(size: st
     }
     ours = weights.released_shapes(config)
     assert ours == {name: tuple(weight.shape) for name, weight in shapes.items()}
-    assert len(ours) == PUBLISHED[size][1]
+    if size in PUBLISHED:
+        assert len(ours) == PUBLISHED[size][1]
 
 
 @pytest.mark.parametrize("size", PUBLISHED)

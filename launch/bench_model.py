@@ -1,0 +1,433 @@
+"""The `model` subject of `launch.bench`: Qwen2.5-VL forward, forward + backward, and sampling.
+
+On CPU beside transformers' own PyTorch model, where PyTorch is installed: the same weights, inputs,
+types and number of threads, the two taking turns, and the median of each turn's ratio. On an
+accelerator alone, beside what the chip can do: the share of its peak in arithmetic for forward and
+backward (MFU), and of its memory bandwidth for decoding.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from geometry_jax.types import leaf
+from spatialevo_jax.models.qwen2_5_vl import images
+from spatialevo_jax.models.qwen2_5_vl import model as qwen
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, TextConfig, VisionConfig
+from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
+from spatialevo_jax.rollout import decode
+from spatialevo_jax.rollout.batch import Prompts, Starts
+from spatialevo_jax.tokenizer import SpecialIds
+
+MID = "mid"  # wide enough that matrices and not launches take the time, small enough for a laptop
+DTYPES = ("float32", "bfloat16")
+GOALS = {"forward": 1.0, "forward + backward": 1.2, "decode": 2.0}  # ours / PyTorch
+# Peak arithmetic in half precision, dense, FLOP/s, and memory bandwidth, B/s, by a part of the
+# device's name. Sources: the vendors' data sheets.
+CHIPS = {
+    "h200": (989e12, 4.8e12),
+    "h100": (989e12, 3.35e12),
+    "a100": (312e12, 2.04e12),
+    "v6 lite": (918e12, 1.64e12),
+    "v5 lite": (197e12, 0.82e12),
+    "v5p": (459e12, 2.77e12),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What is computed: prompts about one image each, and samples of each prompt."""
+
+    prompts: int = 4
+    samples: int = 4
+    prompt_tokens: int = 256
+    new_tokens: int = 32
+    image: tuple[int, int] = (308, 420)  # pixels, height and width
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """One line of the table."""
+
+    subject: str
+    dtype: str
+    ours_per_s: float  # tokens: of prompts, or sampled ones
+    torch_per_s: float | None  # None: not measured
+    ratio: float | None  # median over turns of ours / PyTorch
+    bound: str  # what a chip's share is a share of, "" on CPU
+    share: float | None
+    peak_bytes: int | None  # of the device's memory, so far
+
+
+def mid_config() -> ModelConfig:
+    """117 M parameters in the proportions of the released sizes."""
+    vision = VisionConfig(
+        depth=6,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_heads=8,
+        out_hidden_size=768,
+        fullatt_block_indexes=(2, 5),
+    )
+    text = TextConfig(
+        vocab_size=16_384,
+        hidden_size=768,
+        intermediate_size=2816,
+        num_layers=10,
+        num_heads=12,
+        num_kv_heads=2,
+        head_dim=64,
+        mrope_section=(8, 12, 12),
+        tie_word_embeddings=True,
+    )
+    return ModelConfig(vision, text, unroll=text.num_layers)
+
+
+def special_ids(config: ModelConfig) -> SpecialIds:
+    """The last ids of the vocabulary."""
+    return SpecialIds(*(config.text.vocab_size - 1 - n for n in range(6)))
+
+
+def random_params(config: ModelConfig) -> qwen.Params:
+    """Float32 parameters of the size of trained ones, drawn on the host: nothing to compile."""
+    rng = np.random.default_rng(0)
+
+    def drawn(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if "scale" in name:
+            return jnp.ones(shape.shape)
+        if "bias" in name:
+            return jnp.asarray(0.02 * rng.standard_normal(shape.shape, np.float32))
+        size = shape.shape[-1 if "embedding" in name else -2] ** -0.5
+        return jnp.asarray(size * rng.standard_normal(shape.shape, np.float32))
+
+    return jax.tree_util.tree_map_with_path(drawn, qwen.abstract_params(config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The same numbers for both implementations."""
+
+    shapes: Shapes
+    patches: list[images.Patches]
+    vision: qwen.VisionInputs
+    prompts: Prompts
+    starts: Starts
+
+    @property
+    def patch_count(self) -> int:
+        return sum(len(one.values) for one in self.patches)
+
+
+def make_inputs(config: ModelConfig, shapes: Shapes) -> Inputs:
+    """Random pictures and texts, without padding.
+
+    Raises:
+        ValueError: the image does not fit the prompt.
+    """
+    rng, ids = np.random.default_rng(0), special_ids(config)
+    pictures = rng.integers(0, 256, (shapes.prompts, *shapes.image, 3), dtype=np.uint8)
+    patches = [images.preprocess(picture, config.vision) for picture in pictures]
+    shown = len(patches[0].values) // config.vision.spatial_merge_size**2
+    if shown + 4 > shapes.prompt_tokens:
+        raise ValueError(
+            f"prompt_tokens: expected at least {shown + 4} for an image of {shown} tokens, "
+            f"got {shapes.prompt_tokens}."
+        )
+    shape = (shapes.prompts, shapes.prompt_tokens)
+    tokens = rng.integers(0, config.text.vocab_size - 6, shape).astype(np.int32)
+    tokens[:, 1], tokens[:, 2 + shown] = ids.vision_start, ids.vision_end
+    tokens[:, 2 : 2 + shown] = ids.image_pad
+    index = np.full(shape, -1, np.int32)
+    index[:, 2 : 2 + shown] = np.arange(shapes.prompts * shown).reshape(-1, shown)
+    grids = [one.grid for one in patches]
+    positions = np.stack(
+        [mrope_positions(row, [grid], ids) for row, grid in zip(tokens, grids, strict=True)], axis=1
+    )
+    prompts = Prompts(leaf(tokens), leaf(positions), leaf(np.ones(shape, bool)), leaf(index))
+    starts = Starts(leaf(tokens[:, -1]), leaf(positions[0, :, -1] + 1))
+    return Inputs(shapes, patches, images.pack_images(patches, config.vision), prompts, starts)
+
+
+# --- what it costs at least ----------------------------------------------------------------------
+
+
+def forward_flops(config: ModelConfig, inputs: Inputs) -> float:
+    """Multiplications and additions of the matrix products of a forward pass; causal attention
+    counts its half.
+    """
+    sizes = {
+        jax.tree_util.keystr(path, simple=True, separator="."): math.prod(x.shape)
+        for path, x in jax.tree_util.tree_leaves_with_path(qwen.abstract_params(config))
+    }
+
+    def kernels(start: str) -> int:
+        return sum(n for name, n in sizes.items() if name.startswith(start) and "kernel" in name)
+
+    shapes, vision, text = inputs.shapes, config.vision, config.text
+    tokens = shapes.prompts * shapes.prompt_tokens
+    merged = inputs.patch_count // vision.spatial_merge_size**2
+    linear = tokens * (kernels("text.blocks") + text.vocab_size * text.hidden_size)
+    linear += inputs.patch_count * (kernels("vision.blocks") + kernels("vision.patch"))
+    linear += merged * kernels("vision.merger")
+    squares = tokens * shapes.prompt_tokens / 2 * text.num_heads * text.head_dim * text.num_layers
+    whole = len(vision.fullatt_block_indexes)
+    seen = sum(len(one.values) ** 2 for one in inputs.patches) * whole
+    seen += inputs.patch_count * vision.window_patches * (vision.depth - whole)
+    return 2.0 * linear + 4.0 * (squares + seen * vision.hidden_size)
+
+
+def decode_bytes(config: ModelConfig, shapes: Shapes) -> float:
+    """Bytes that a step of decoding must read: the decoder, each prompt's keys and values once, and
+    those of all samples so far, in half their length on average.
+    """
+    text, size = config.text, jnp.dtype(config.compute_dtype).itemsize
+    params = jax.tree.leaves(qwen.abstract_params(config)["text"])
+    entry = 2 * text.num_layers * text.num_kv_heads * text.head_dim
+    kept = shapes.prompts * (shapes.prompt_tokens + shapes.samples * shapes.new_tokens / 2)
+    return size * (sum(math.prod(x.shape) for x in params) + entry * kept)
+
+
+def chip() -> tuple[float, float] | None:
+    """Peak FLOP/s and B/s of the device, None where it is not known."""
+    kind = jax.devices()[0].device_kind.lower()
+    return next((peaks for name, peaks in CHIPS.items() if name in kind), None)
+
+
+# --- ours ----------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def our_forward(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts) -> jax.Array:
+    """(P, S, V) logits of all tokens."""
+    features = qwen.encode_images(policy, params, vision)
+    x = qwen.embed(
+        policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features
+    )
+    positions, valid = prompts.positions[:, :, None], prompts.valid[:, None]
+    hidden, _ = qwen.extend(policy, params, x, positions, valid)
+    return qwen.logits(policy, params, hidden[:, 0])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def our_gradient(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts) -> Any:
+    """Of the mean cross-entropy of the next token, with respect to all parameters."""
+
+    def loss(params: Any) -> jax.Array:
+        logits = our_forward(policy, params, vision, prompts)[:, :-1]
+        chosen = jnp.take_along_axis(logits, prompts.tokens[:, 1:, None], axis=-1)[..., 0]
+        return (jax.nn.logsumexp(logits, axis=-1) - chosen).mean()
+
+    return jax.grad(loss)(params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    policy: qwen.Policy
+    params: Any
+    inputs: Inputs
+
+    def forward(self) -> None:
+        found = our_forward(self.policy, self.params, self.inputs.vision, self.inputs.prompts)
+        jax.block_until_ready(found)
+
+    def gradient(self) -> None:
+        found = our_gradient(self.policy, self.params, self.inputs.vision, self.inputs.prompts)
+        jax.block_until_ready(found)
+
+    def generate(self, length: int) -> None:
+        """All samples go on to the full length: their end is banned."""
+        given, end = self.inputs, special_ids(self.policy.config).im_end
+        banned = jnp.zeros(self.policy.config.text.vocab_size, bool).at[end].set(True)
+        keys = jax.random.split(jax.random.key(0), (given.shapes.prompts, given.shapes.samples))
+        found = decode.generate(
+            self.policy,
+            self.params,
+            given.vision,
+            given.prompts,
+            given.starts,
+            keys,
+            banned,
+            length=length,
+            temperature=1.0,
+            end_token=end,
+        )
+        jax.block_until_ready(found)
+
+
+# --- the clock -----------------------------------------------------------------------------------
+
+
+class Side(Protocol):
+    """An implementation: ours, or PyTorch's."""
+
+    def forward(self) -> None: ...
+
+    def gradient(self) -> None: ...
+
+    def generate(self, length: int) -> None: ...
+
+
+Clock = Callable[[], float]
+
+
+def turns(
+    calls: Sequence[Callable[[], Any]], repeats: int, clock: Clock, progress: Callable[[], Any]
+) -> list[list[float]]:
+    """Seconds of each call, one after the other in every turn, after one turn to warm up: whatever
+    else the machine does slows all alike.
+    """
+    found = [[] for _ in calls]
+    for turn in range(repeats + 1):
+        for call, taken in zip(calls, found, strict=True):
+            start = clock()
+            call()
+            if turn:
+                taken.append(clock() - start)
+        progress()
+    return found
+
+
+def baseline_is_here() -> bool:
+    """Whether PyTorch can run on the same device: on CPU, where it is installed."""
+    return jax.default_backend() == "cpu" and importlib.util.find_spec("torch") is not None
+
+
+def measure(
+    config: ModelConfig,
+    shapes: Shapes,
+    dtypes: Sequence[str],
+    repeats: int,
+    *,
+    baseline: bool,
+    clock: Clock = time.perf_counter,
+) -> list[Measure]:
+    """All lines of the table, beside PyTorch if there is to be a `baseline`.
+
+    Raises:
+        ValueError: the image does not fit the prompt.
+    """
+    inputs = make_inputs(config, shapes)
+    master = random_params(config)
+    lines = []
+    with tqdm(total=3 * len(dtypes) * (repeats + 1), desc="model", disable=None) as bar:
+        for dtype in dtypes:
+            own = dataclasses.replace(config, compute_dtype=dtype)
+            params = jax.tree.map(lambda x, kind=dtype: x.astype(kind), master)
+            sides: list[Side] = [Ours(qwen.Policy(own), params, inputs)]
+            if baseline:
+                from launch.bench_torch import Theirs  # takes seconds to import
+
+                sides.append(Theirs(params, own, inputs, dtype))
+            lines += _compare(own, inputs, sides, repeats, clock, bar.update)
+    return lines
+
+
+def _compare(
+    config: ModelConfig,
+    inputs: Inputs,
+    sides: Sequence[Side],
+    repeats: int,
+    clock: Clock,
+    progress: Callable[[], Any],
+) -> list[Measure]:
+    shapes, peaks = inputs.shapes, chip()
+    tokens = shapes.prompts * shapes.prompt_tokens
+    flops = forward_flops(config, inputs)
+    lines = []
+
+    def add(subject: str, count: int, taken: list[list[float]], bound: str, least: float) -> None:
+        """`least` are the seconds that the chip needs."""
+        mine = statistics.median(taken[0])
+        other = statistics.median(taken[1]) if len(taken) > 1 else None
+        ratios = [b / a for a, b in zip(*taken, strict=True)] if len(taken) > 1 else []
+        stats = jax.devices()[0].memory_stats() or {}
+        lines.append(
+            Measure(
+                subject=subject,
+                dtype=config.compute_dtype,
+                ours_per_s=count / mine,
+                torch_per_s=None if other is None else count / other,
+                ratio=statistics.median(ratios) if ratios else None,
+                bound=bound if peaks else "",
+                share=least / mine if peaks else None,
+                peak_bytes=stats.get("peak_bytes_in_use"),
+            )
+        )
+
+    for subject, name, times in (("forward", "forward", 1), ("forward + backward", "gradient", 3)):
+        taken = turns([getattr(side, name) for side in sides], repeats, clock, progress)
+        add(subject, tokens, taken, "FLOP/s", times * flops / peaks[0] if peaks else 0.0)
+    lengths = (1, shapes.new_tokens)
+    calls = [functools.partial(side.generate, length) for side in sides for length in lengths]
+    taken = turns(calls, repeats, clock, progress)
+    samples, steps = shapes.prompts * shapes.samples, shapes.new_tokens - 1
+    # What a longer sampling takes more than one of a single token: decoding alone.
+    alone = [
+        [b - a for a, b in zip(*taken[at : at + 2], strict=True)] for at in range(0, len(taken), 2)
+    ]
+    bytes_read = decode_bytes(config, shapes) * steps
+    add("decode", samples * steps, alone, "B/s", bytes_read / peaks[1] if peaks else 0.0)
+    whole = taken[1::2]
+    add("rollout, prompts included", samples * shapes.new_tokens, whole, "", 0.0)
+    return lines
+
+
+def table(lines: Sequence[Measure]) -> str:
+    """A Markdown table of tokens a second."""
+    rows = [
+        "| | type | ours, tokens/s | PyTorch, tokens/s | ours / PyTorch | goal | of the chip | "
+        "peak GB |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in lines:
+        other = "" if one.torch_per_s is None else f"{one.torch_per_s:,.0f}"
+        ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
+        goal = f"{GOALS[one.subject]:.1f}" if one.subject in GOALS and one.ratio else ""
+        share = f"{one.share:.1%} {one.bound}" if one.share and one.bound else ""
+        peak = f"{one.peak_bytes / 1e9:.1f}" if one.peak_bytes else ""
+        rows.append(
+            f"| {one.subject} | {one.dtype} | {one.ours_per_s:,.0f} | {other} | {ratio} | {goal} "
+            f"| {share} | {peak} |"
+        )
+    return "\n".join(rows)
+
+
+def describe(config: ModelConfig, shapes: Shapes, *, baseline: bool) -> str:
+    """The shapes, the device and what stands beside it, in one paragraph."""
+    params = jax.tree.leaves(qwen.abstract_params(config))
+    count = sum(math.prod(x.shape) for x in params) / 1e6
+    height, width = shapes.image
+    cores = len(os.sched_getaffinity(0))
+    if baseline:
+        beside = f"beside transformers on PyTorch with {cores} threads"
+    elif jax.default_backend() == "cpu":
+        beside = "ours alone: PyTorch is not installed"
+    else:
+        beside = "alone: PyTorch is compared with on CPU"
+    return (
+        f"{count:,.0f} M parameters; {shapes.prompts} prompts of {shapes.prompt_tokens} tokens, "
+        f"each with an image of {width} x {height} pixels; {shapes.samples} samples of "
+        f"{shapes.new_tokens} tokens of each. "
+        f"{jax.devices()[0].device_kind}, {cores} cores; {beside}."
+    )
+
+
+def known_config(name: str) -> ModelConfig:
+    """Raises: ValueError: unknown."""
+    if name == MID:
+        return mid_config()
+    if name not in SIZES:
+        raise ValueError(f"--model: expected one of {MID}, {', '.join(SIZES)}; got {name!r}.")
+    return SIZES[name]

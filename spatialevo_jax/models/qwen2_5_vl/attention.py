@@ -1,0 +1,313 @@
+"""Attention, and the one place where it is chosen how to compute it.
+
+    plain    matrix products and a softmax, on every platform. Reads a prompt's keys once for all
+             its suffixes, and holds all scores in memory
+    cudnn    flash attention of cuDNN, on NVIDIA GPUs: half precision only
+    splash   flash attention in Pallas, on TPUs: skips what the mask hides. Interpreted elsewhere,
+             which is slow and for tests
+
+`auto` takes the fused kernel of the platform for sequences that are long, and `plain` for short
+ones, for decoding and on CPU. All give the same numbers up to rounding; only the rows of padding
+differ, which nothing reads.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask
+
+from spatialevo_jax import mesh
+from spatialevo_jax.models.qwen2_5_vl.config import Attention
+
+Library = Literal["xla", "cudnn"]  # behind `jax.nn.dot_product_attention`
+
+MASKED = -1e30
+LONG = 512  # keys from which on a fused kernel pays for its launch and its padding
+LANES, TILE, LARGEST_TILE = 128, 256, 512  # tiles of splash attention: least, usual, largest
+CUDNN_HEAD_DIM = 128  # the widest head whose gradient cuDNN has on every GPU since Ampere
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its
+    prompt.
+    """
+
+    keys: jax.Array  # (L, P, G, C, K, D), prefix: (L, P, C, K, D)
+    values: jax.Array  # likewise
+    valid: jax.Array  # (P, G, C) bool, prefix: (P, C)
+
+
+def chosen(wanted: Attention, keys: int, head_dim: int, dtype: jnp.dtype) -> Attention:
+    """How to attend to so many keys: `wanted`, or what suits the platform if that is "auto"."""
+    if wanted != "auto":
+        return wanted
+    platform = mesh.platform()
+    if keys < LONG or platform == "cpu":
+        return "plain"
+    if platform == "tpu":
+        return "splash"
+    half = dtype in (jnp.bfloat16, jnp.float16)
+    return "cudnn" if half and head_dim <= CUDNN_HEAD_DIM and head_dim % 8 == 0 else "plain"
+
+
+# --- rows that see themselves: images and windows ------------------------------------------------
+
+
+def whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Attention) -> jax.Array:
+    """Each row of (B, N, H, D) sees all of itself that is `valid` (B, N): first what is real, then
+    padding. Returns (B, N, H, D).
+    """
+    how = chosen(how, q.shape[1], q.shape[-1], q.dtype)
+    if how == "splash":
+        return _splash_whole(q, k, v, valid)
+    if how == "cudnn":
+        return _fused_whole(q, k, v, valid, implementation="cudnn")
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    scores = jnp.where(valid[:, None, None], scores, MASKED)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+# --- suffixes behind a shared prefix -------------------------------------------------------------
+
+
+def causal(
+    q: jax.Array, own: KVCache, prefix: KVCache | None, start: jax.Array | int, how: Attention
+) -> jax.Array:
+    """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared
+    prefix.
+
+    q (P, G, T, H, D); own and prefix without the layer axis. Query t sees the valid own slots up to
+    `start + t` and all of the prefix that is valid. Returns (P, G, T, H, D).
+    """
+    slots = own.valid.shape[-1]
+    cached = slots != q.shape[2]
+    seen = slots + (0 if prefix is None else prefix.valid.shape[-1])
+    how = "plain" if cached else chosen(how, seen, q.shape[-1], q.dtype)
+    if how == "splash":
+        return _splash_suffixes(q, own, prefix)
+    if how == "cudnn":
+        return _fused_suffixes(q, own, prefix, implementation="cudnn")
+    return _plain_suffixes(q, own, prefix, start)
+
+
+def _plain_suffixes(
+    q: jax.Array, own: KVCache, prefix: KVCache | None, start: jax.Array | int
+) -> jax.Array:
+    """Own slots and prefix share one softmax, in float32."""
+    p, g, t, heads, d = q.shape
+    kv = own.keys.shape[-2]
+    repeats = heads // kv
+    matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    visible = jnp.arange(own.valid.shape[-1]) <= start + jnp.arange(t)[:, None]
+    # Queries of one key head side by side, N = T * repeats rows: plain batched matrix products
+    # whose results need no transposing, and prefix keys that are read once for all G suffixes.
+    q = (q * d**-0.5).reshape(p, g, t, kv, repeats, d).transpose(0, 3, 1, 2, 4, 5)
+    q = q.reshape(p, kv, g, t * repeats, d)
+    keys, values = (x.transpose(0, 3, 1, 2, 4) for x in (own.keys, own.values))
+    scores = matmul(q, keys.swapaxes(-1, -2))  # (P, K, G, N, C)
+    mask = jnp.repeat(visible, repeats, axis=0) & own.valid[:, None, :, None]
+    scores = jnp.where(mask, scores, MASKED)
+    if prefix is None:
+        out = matmul(jax.nn.softmax(scores, axis=-1).astype(q.dtype), values)
+    else:
+        before_keys, before_values = prefix.keys.swapaxes(1, 2), prefix.values.swapaxes(1, 2)
+        before = matmul(q.reshape(p, kv, -1, d), before_keys.swapaxes(-1, -2))
+        before = before.reshape(*q.shape[:-1], -1)  # (P, K, G, N, S)
+        before = jnp.where(prefix.valid[:, None, None, None], before, MASKED)
+        # One softmax over two blocks of scores, without joining them in memory.
+        top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
+        top = jax.lax.stop_gradient(top)
+        weights, before = jnp.exp(scores - top), jnp.exp(before - top)
+        total = weights.sum(-1, keepdims=True) + before.sum(-1, keepdims=True)
+        seen = matmul(before.reshape(p, kv, g * t * repeats, -1).astype(q.dtype), before_values)
+        out = (matmul(weights.astype(q.dtype), values) + seen.reshape(q.shape)) / total
+    out = out.astype(q.dtype).reshape(p, kv, g, t, repeats, d)
+    return out.transpose(0, 2, 3, 1, 4, 5).reshape(p, g, t, heads, d)
+
+
+# --- dot_product_attention -----------------------------------------------------------------------
+
+
+def _fused_whole(
+    q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, *, implementation: Library
+) -> jax.Array:
+    lengths = jnp.maximum(valid.sum(-1, dtype=jnp.int32), 1)  # a softmax over nothing is no number
+    return jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=lengths, implementation=implementation
+    )
+
+
+def _fused_suffixes(
+    q: jax.Array, own: KVCache, prefix: KVCache | None, *, implementation: Library
+) -> jax.Array:
+    """Each suffix is a row with a copy of its prefix's keys. The mask has no axis of heads and is
+    the same in every layer: it is the only thing in memory that grows with T * S.
+    """
+    p, g, t, heads, d = q.shape
+    visible = jnp.arange(t) <= jnp.arange(t)[:, None]
+    # A row of padding sees itself: a softmax over nothing is no number.
+    mask = (visible & own.valid[:, :, None]) | jnp.eye(t, dtype=bool)
+    keys, values = own.keys, own.values
+    if prefix is not None:
+
+        def behind(shared: jax.Array, each: jax.Array) -> jax.Array:
+            copies = jnp.broadcast_to(shared[:, None], (p, g, *shared.shape[1:]))
+            return jnp.concatenate([copies, each], axis=2)
+
+        keys, values = behind(prefix.keys, keys), behind(prefix.values, values)
+        before = jnp.broadcast_to(prefix.valid[:, None, None], (p, g, t, prefix.valid.shape[-1]))
+        mask = jnp.concatenate([before, mask], axis=-1)
+    q, keys, values, mask = (
+        x.reshape(p * g, *x.shape[2:]) for x in (q, keys, values, mask[:, :, None])
+    )
+    # The gradient of cuDNN's kernel needs even lengths.
+    mask = _even(_even(mask, 2), 3)
+    out = jax.nn.dot_product_attention(
+        *(_even(x, 1) for x in (q, keys, values)), mask=mask, implementation=implementation
+    )
+    return out[:, :t].reshape(p, g, t, heads, d)
+
+
+def _even(x: jax.Array, axis: int) -> jax.Array:
+    return _pad(x, axis, 2)
+
+
+def _pad(x: jax.Array, axis: int, multiple: int) -> jax.Array:
+    """`axis` filled up with zeros to a multiple."""
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, -x.shape[axis] % multiple)
+    return jnp.pad(x, widths)
+
+
+# --- splash attention ----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Everything(splash_attention_mask.Mask):
+    """All queries see all keys."""
+
+    size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.size
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (len(range(*x.indices(n))) for x, n in zip(index, self.size, strict=True))
+        return np.ones((rows, columns), bool)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SharedPrefix(splash_attention_mask.Mask):
+    """G suffixes of T tokens side by side behind one prefix of S: what each query may see.
+
+    keys      prefix | suffix 1 | suffix 2
+    suffix 1  1 1 1  | 1 0      | 0 0
+              1 1 1  | 1 1      | 0 0
+    suffix 2  1 1 1  | 0 0      | 1 0
+              1 1 1  | 0 0      | 1 1
+    """
+
+    groups: int  # G
+    length: int  # T
+    before: int  # S
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.groups * self.length, self.before + self.groups * self.length
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        query, key = (np.arange(n)[x] for x, n in zip(index, self.shape, strict=True))
+        query, key = query[:, None], key - self.before
+        own = (key // self.length == query // self.length) & (key <= query)
+        return (key < 0) | own
+
+
+def _tiled(x: jax.Array, axis: int) -> jax.Array:
+    """`axis` filled up to whole tiles, of a size that suits its length."""
+    return _pad(x, axis, TILE if x.shape[axis] >= TILE else LANES)
+
+
+def _splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+    count = q.shape[1]
+    q, k, v, valid = (_tiled(x, 1) for x in (q, k, v, valid))
+    tile = math.gcd(q.shape[1], LARGEST_TILE)
+    return _splash(q, k, v, valid, valid, _Everything((q.shape[1], q.shape[1])), tile)[:, :count]
+
+
+def _splash_suffixes(q: jax.Array, own: KVCache, prefix: KVCache | None) -> jax.Array:
+    """All suffixes of a prompt are one sequence behind it: its keys are read once for all, and the
+    kernel skips the tiles of other suffixes and of later tokens.
+    """
+    p, g, t, heads, d = q.shape
+
+    def flat(x: jax.Array) -> jax.Array:  # (P, G, T, ...) -> (P, G * filled up, ...)
+        return _tiled(x, 2).reshape(p, -1, *x.shape[3:])
+
+    queries, keys, values, valid = map(flat, (q, own.keys, own.values, own.valid))
+    seen, before = valid, 0
+    if prefix is not None:
+        shared = [_tiled(x, 1) for x in (prefix.keys, prefix.values, prefix.valid)]
+        joined = zip(shared, (keys, values, valid), strict=True)
+        keys, values, seen = (jnp.concatenate(both, axis=1) for both in joined)
+        before = shared[0].shape[1]
+    mask = _SharedPrefix(g, queries.shape[1] // g, before)
+    # Tiles that end where a suffix ends: then those on the diagonal are all alike.
+    tile = math.gcd(mask.length, before, LARGEST_TILE)
+    out = _splash(queries, keys, values, valid, seen, mask, tile)
+    return out.reshape(p, g, -1, heads, d)[:, :, :t]
+
+
+def _splash(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    q_valid: jax.Array,
+    k_valid: jax.Array,
+    mask: splash_attention_mask.Mask,
+    tile: int,
+) -> jax.Array:
+    """(B, N, H, D) queries, (B, S, K, D) keys, both of whole tiles. Real tokens see real ones and
+    padding sees padding, so that no row of scores is empty.
+    """
+    if k.shape[2] % mesh.axis_size(mesh.TENSOR):  # fewer key heads than devices: one a query head
+        k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    sizes = splash.BlockSizes(
+        block_q=tile,
+        block_kv=tile,
+        block_q_dkv=tile,
+        block_kv_dkv=tile,
+        block_q_dq=tile,
+        block_kv_dq=tile,
+    )
+
+    def rows(
+        q: jax.Array, k: jax.Array, v: jax.Array, q_valid: jax.Array, k_valid: jax.Array
+    ) -> jax.Array:
+        kernel = splash.make_splash_mha_single_device(
+            splash_attention_mask.MultiHeadMask([mask] * q.shape[2]),
+            block_sizes=sizes,
+            interpret=mesh.platform() != "tpu",
+        )
+        segments = splash.SegmentIds(q_valid.astype(jnp.int32), k_valid.astype(jnp.int32))
+        q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+        out: Any = jax.vmap(kernel)(q, k, v, segments)
+        return out.swapaxes(1, 2)
+
+    if not jax.sharding.get_abstract_mesh().empty:  # a kernel is not split by the compiler
+        split = mesh.fitting(q.shape, mesh.BATCH, None, mesh.TENSOR)
+        flags = jax.sharding.PartitionSpec(split[0])
+        rows = jax.shard_map(
+            rows, in_specs=(split, split, split, flags, flags), out_specs=split, check_vma=False
+        )
+    return rows(q, k, v, q_valid, k_valid)
