@@ -103,7 +103,7 @@ def answer_requests(
     (margin < 1); without `evidence` the replies have none and cost less.
     """
     rules = CONVENTIONS[convention]
-    readings = [_read(request, rules) for request in requests]
+    readings = [read_request(request, rules) for request in requests]
     read = [index for index, reading in enumerate(readings) if reading.reason is Reason.OK]
     slots = [readings[index].slots for index in read]
     verdicts = _judge_all([requests[index] for index in read], slots, convention, evidence)
@@ -116,7 +116,7 @@ def answer_requests(
     ]
 
 
-def _read(request: Request, rules: Convention) -> extract.Reading:
+def read_request(request: Request, rules: Convention) -> extract.Reading:
     """The slots of a request: those it gives, the others from its sentence."""
     if request.task not in TASK_IDS:
         raise ValueError(f"task: expected one of {', '.join(TASK_IDS)}, got {request.task!r}.")
