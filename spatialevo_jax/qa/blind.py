@@ -93,9 +93,7 @@ def _regressed(words: Words, chosen: np.ndarray, fold: np.ndarray) -> np.ndarray
     return guess
 
 
-def _tabled(
-    words: Words, chosen: np.ndarray, fold: np.ndarray, fallback: np.ndarray
-) -> np.ndarray:
+def _tabled(words: Words, chosen: np.ndarray, fold: np.ndarray, fallback: np.ndarray) -> np.ndarray:
     """As `_regressed`: mean answer of the same words in other folds; the fallback where nobody
     said them.
     """

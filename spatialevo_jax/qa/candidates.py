@@ -25,7 +25,6 @@ from spatialevo_jax.environment.respond import BATCH, batched_oracle, scene_set
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.views import View, view
 
-
 SPARE = 8  # candidates drawn for each row wanted of a scene and task
 FEWEST, MOST = 64, 2048  # candidates of a scene and task, whatever is wanted
 INVALID_FEWEST = 16  # candidates drawn without regard to what can be asked, likewise
@@ -353,9 +352,7 @@ def scene_rng(recipe: Recipe, scene_id: str, purpose: int) -> np.random.Generato
     return np.random.default_rng((recipe.seed, purpose, zlib.crc32(scene_id.encode())))
 
 
-def draw_candidates(
-    record: SceneRecord, place: int, recipe: Recipe, most: int
-) -> Candidates:
+def draw_candidates(record: SceneRecord, place: int, recipe: Recipe, most: int) -> Candidates:
     """Candidates of all tasks of the recipe about one scene, not judged yet."""
     rules = CONVENTIONS[recipe.convention]
     seen = view(record, recipe.scene_images, rules.published)
@@ -371,9 +368,7 @@ def draw_candidates(
     if recipe.invalid_share > 0:
         few = math.ceil(recipe.invalid_share * most)
         source = dataclasses.replace(source, most=max(few, INVALID_FEWEST))
-        parts += [
-            _filled(_at_random(task, source), task, place) for task in recipe.tasks
-        ]
+        parts += [_filled(_at_random(task, source), task, place) for task in recipe.tasks]
     return concatenated(parts)
 
 
@@ -396,9 +391,7 @@ def queries(candidates: Candidates) -> Query:
     )
 
 
-def judge(
-    records: Sequence[SceneRecord], candidates: Candidates, recipe: Recipe
-) -> Candidates:
+def judge(records: Sequence[SceneRecord], candidates: Candidates, recipe: Recipe) -> Candidates:
     """The candidates with what the oracle says of each; task by task, a fixed number at once."""
     if not len(candidates):
         return candidates

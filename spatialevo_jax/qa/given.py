@@ -25,9 +25,7 @@ class Given:
     texts: tuple[str, ...]
 
 
-def given_candidates(
-    requests: Sequence[Request], places: Sequence[int], recipe: Recipe
-) -> Given:
+def given_candidates(requests: Sequence[Request], places: Sequence[int], recipe: Recipe) -> Given:
     """Requests about the scenes of a block as candidates, not judged yet. Of several that ask the
     same, the first stays.
 

@@ -17,6 +17,7 @@ NUMBERS = ("metres", "centimetres", "square_metres")
 NUMBER_STEP = 1.25  # ratio of two numbers that are different kinds of answer
 SMALLEST = 0.05  # metres; below it all lengths are one kind
 SYMMETRIC = ("depth_order_obj_obj", "attribute_measurement")  # two labels, either may be first
+HARD, MEDIUM = 5.0, 15.0  # margins, in units of 2 degrees and 2 %: less is hard, less is medium
 INVALID = "no answer"  # name of the group of questions without one
 
 
@@ -62,7 +63,7 @@ def make_invalid_group(
     candidates: Candidates, room: np.ndarray, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[Group, np.ndarray]:
     """Questions without an answer: every reason of every task equally often."""
-    rows = np.flatnonzero((candidates.reason != Reason.OK))
+    rows = np.flatnonzero(candidates.reason != Reason.OK)
     kind = (candidates.task * len(Reason) + candidates.reason)[rows]
     words = Words(np.zeros((len(rows), 1), np.int32), room[rows], np.zeros(len(rows), np.int32), 1)
     return Group(INVALID, INVALID, 1.0, words, kind, rng.permutation(len(rows))), rows
@@ -117,7 +118,8 @@ def _named(
     return Words(said, room, answer, options.shape[1] + 1), kind.astype(np.int32)
 
 
-def clearness(margin: np.ndarray) -> np.ndarray:
-    """How hard each decision is: "hard", "medium", "easy"; "measured" where nothing is decided."""
-    edges = ((margin < 5.0, "hard"), (margin < 15.0, "medium"), (margin < ALWAYS_CLEAR, "easy"))
-    return np.select([test for test, _ in edges], [word for _, word in edges], "measured")
+def clearness(margin: float) -> str:
+    """How hard a decision is, by its margin; "measured" where nothing is decided."""
+    if margin >= ALWAYS_CLEAR:
+        return "measured"
+    return "hard" if margin < HARD else "medium" if margin < MEDIUM else "easy"

@@ -47,9 +47,7 @@ def options(
     return _shuffled([reply.answer, *(others[i] for i in chosen)], reply.answer, rng)
 
 
-def _shuffled(
-    found: Sequence[str], truth: str, rng: np.random.Generator
-) -> tuple[list[str], int]:
+def _shuffled(found: Sequence[str], truth: str, rng: np.random.Generator) -> tuple[list[str], int]:
     mixed = [found[i] for i in rng.permutation(len(found))]
     return mixed, mixed.index(truth)
 
@@ -60,8 +58,6 @@ def _numbers(
     if value < SMALLEST:
         return [], -1
     place, ratio = int(rng.integers(OPTIONS)), rng.uniform(LEAST_RATIO, MOST_RATIO)
-    found = [
-        f"{two_decimals(scale * value * ratio ** (i - place))} {unit}" for i in range(OPTIONS)
-    ]
+    found = [f"{two_decimals(scale * value * ratio ** (i - place))} {unit}" for i in range(OPTIONS)]
     found[place] = truth
     return found, place

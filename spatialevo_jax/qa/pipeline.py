@@ -274,8 +274,7 @@ def read_reports(out: Path) -> list[Report]:
 def is_written(out: Path, block: Block, recipe: Recipe) -> bool:
     """Whether the shard of a block is there in all formats; a block may have no rows at all."""
     return all(
-        shards.shard_path(out, form, block.split, block.number).is_file()
-        for form in recipe.formats
+        shards.shard_path(out, form, block.split, block.number).is_file() for form in recipe.formats
     )
 
 

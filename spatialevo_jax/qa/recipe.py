@@ -68,8 +68,10 @@ class Recipe:
             )
         for name in ("invalid_share", "choice_share", "validation_share"):
             value = getattr(self, name)
-            require(0.0 <= value < 1.0 or (name == "choice_share" and value == 1.0),
-                    f"{name}: expected a share in [0, 1), got {value}.")
+            require(
+                0.0 <= value < 1.0 or (name == "choice_share" and value == 1.0),
+                f"{name}: expected a share in [0, 1), got {value}.",
+            )
         require(
             self.least_margin >= 1.0 or self.convention == "reference",
             f"least_margin: expected 1 or more, got {self.least_margin}.",

@@ -192,7 +192,7 @@ def row_of(request: Request, reply: Reply, root: Path, recipe: Recipe, split: st
         "reason": reply.reason.name,
         # None where nothing has to be decided, as for a length.
         "margin": None if reply.margin >= ALWAYS_CLEAR else round(reply.margin, 4),
-        "difficulty": str(clearness(np.float64(reply.margin))) if reply.valid else "",
+        "difficulty": clearness(reply.margin) if reply.valid else "",
         "labels": list(reply.slots.labels),
         "roles": list(reply.slots.images),
         "level": reply.slots.difficulty,

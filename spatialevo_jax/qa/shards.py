@@ -1,6 +1,6 @@
 """Rows on disk: one shard for each block of scenes, in JSON lines and parquet, complete or not there.
 
-    jsonl/train-00003.jsonl     parquet/train-00003.parquet
+jsonl/train-00003.jsonl     parquet/train-00003.parquet
 """
 
 import contextlib
@@ -40,7 +40,11 @@ def list_shards(folder: Path, form: str) -> list[Path]:
 
 
 def write_shard(
-    folder: Path, split: str, block: int, rows: Sequence[Row], forms: Sequence[str],
+    folder: Path,
+    split: str,
+    block: int,
+    rows: Sequence[Row],
+    forms: Sequence[str],
     images_root: Path | None = None,
 ) -> None:
     """Writes a block in every format; JSON lines last, which say that the block is done.

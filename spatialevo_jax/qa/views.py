@@ -82,9 +82,9 @@ def covering_frames(visible: np.ndarray, kept: np.ndarray, most: int) -> tuple[i
     return tuple(sorted(chosen))
 
 
-def _phrases(record: SceneRecord, named: np.ndarray, published: bool) -> tuple[
-    tuple[str, ...], np.ndarray
-]:
+def _phrases(
+    record: SceneRecord, named: np.ndarray, published: bool
+) -> tuple[tuple[str, ...], np.ndarray]:
     names = vocabulary(record.labels, published)
     labels = [spoken(label) for label, good in zip(record.labels, named, strict=True) if good]
     wanted = [*labels, *(f"{label} area" for label in labels), *regions.REGION_OF]

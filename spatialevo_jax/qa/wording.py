@@ -114,10 +114,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     "elevation_cam_cam": (
         "Compared [with|to] the camera [in|of] Image {n}, is the camera [in|of] Image {m} "
         "higher or lower?",
-        "Compared [with|to] Image {n}, [is|was] Image {m} [taken from|shot from] "
-        "higher or lower?",
-        "[Is|Was] the camera [in|of] Image {m} higher or lower than the camera "
-        "[in|of] Image {n}?",
+        "Compared [with|to] Image {n}, [is|was] Image {m} [taken from|shot from] higher or lower?",
+        "[Is|Was] the camera [in|of] Image {m} higher or lower than the camera [in|of] Image {n}?",
         "When taking Image {n}, where was the camera of Image {m}, higher or lower?",
         "Relative to Image {n}, was Image {m} [shot|taken] from higher or lower?",
     ),
@@ -141,7 +139,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     ),
     "object_size": (
         "What is the [length of the |][longest|largest] [dimension|side] of the {a}" + _CM + "?",
-        "What is the length of the longest dimension (length, width, or height) of the {a}" + _CM
+        "What is the length of the longest dimension (length, width, or height) of the {a}"
+        + _CM
         + "?",
         "How long is the [longest|largest] [dimension|side] of the {a}" + _CM + "?",
         "How long is the {a} at its longest [side|dimension]" + _CM + "?",
@@ -152,7 +151,9 @@ FORMS: dict[str, tuple[str, ...]] = {
         "What is the size of this room (in square meters)? If multiple rooms are shown, estimate "
         "the size of the combined space.",
         "Estimate the [total |][floor area|size|area] of " + _ROOM + _M2 + ".",
-        "How [large|big] is the [floor|floor of this room|floor area of this room|room]" + _M2 + "?",
+        "How [large|big] is the [floor|floor of this room|floor area of this room|room]"
+        + _M2
+        + "?",
         "How many square meters does [this room|the room|this scene] [have|cover|measure]?",
     ),
     "position_cam_obj": _FROM_CAMERA,
