@@ -66,9 +66,10 @@ def _measured(
             )
         case "single_image_relative_direction":
             ahead, right, rise = numbers[:3]
+            height = _rise(rise, "higher", "lower")
             return (
-                f"With the camera level, {names[1]} is {_along(ahead, right)} and "
-                f"{_rise(rise, 'higher', 'lower')} than {names[0]}: {_steepness(ahead, right, rise)}"
+                f"With the camera level, {names[1]} is {_along(ahead, right)} of {names[0]}, and "
+                f"{height}: {_steepness(ahead, right, rise)}"
             )
         case "depth_order_obj_obj":
             return (

@@ -1,4 +1,4 @@
-"""Rows on disk: one shard for each block of scenes, in JSON lines and parquet, complete or not there.
+"""Rows on disk: one shard for each block of scenes, in JSON lines and parquet, whole or not there.
 
 jsonl/train-00003.jsonl     parquet/train-00003.parquet
 """
