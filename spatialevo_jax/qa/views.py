@@ -5,6 +5,7 @@ The same definitions as `environment.pools`, for all frames at once. F frames, L
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,9 +14,13 @@ from geometry_jax.scene_io import SceneRecord
 from geometry_jax.types import MAX_LABELS, MIN_VISIBILITY
 from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.identity import Same
-from spatialevo_jax.environment.labels import NOT_OBJECTS, askable, spoken, vocabulary
+from spatialevo_jax.environment.labels import NOT_OBJECTS, askable, look_up, spoken, vocabulary
 
 SAME_PLACE, SAME_VIEW = 0.15, np.deg2rad(10.0)  # metres and radians: nearer frames are one
+# What regions are named after, beside the labels that stand for them.
+THINGS = {label for own in regions.ANCHORS.values() for label in own} | {
+    *("desk", "television", "shower", "washing machine", "stove", "closet"),
+}
 MOST_FRAMES = 48  # of a scene that are asked about
 
 
@@ -92,12 +97,21 @@ def _phrases(
     phrases, anchors = [], []
     for phrase in dict.fromkeys(wanted):
         found = regions.anchors(phrase, names)
-        if isinstance(found, Reason) or len(found) > MAX_LABELS:
+        if isinstance(found, Reason) or len(found) > MAX_LABELS or _names_absent(phrase, names):
             continue
         row = [index[label] for label in found]
         phrases.append(phrase)
         anchors.append(row + [-1] * (MAX_LABELS - len(row)))
     return tuple(phrases), np.array(anchors, np.int32).reshape(-1, MAX_LABELS)
+
+
+def _names_absent(phrase: str, names: Mapping[str, str | Reason]) -> bool:
+    """Whether a region is named after a thing that the scene does not have: its "sofa area" would
+    be where something else stands.
+    """
+    around = regions.LABEL_REGION.fullmatch(phrase)
+    thing = around[1] if around else phrase
+    return thing in THINGS and not isinstance(look_up(thing, names), str)
 
 
 def view(record: SceneRecord, scene_images: int, published: bool) -> View:

@@ -17,9 +17,17 @@ _M = "[ in meters| measured in meters| (in meters)|]"
 _CM = "[ in centimeters| measured in centimeters| (in centimeters)|]"
 _M2 = "[ in square meters| measured in square meters| (in square meters)|]"
 _CLOSEST = "[Measuring from the closest points of each, |From the closest point of each object, ]"
-_I_STAND, _YOU_STAND = "[I am standing|I stand]", "[you are standing|you stand]"
-_STAND = "[I am standing|you are standing|I stand|you stand]"
 _BY = "[by|at|next to|near|beside]"
+# Where somebody stands, and whose left it then is.
+_STANDS = tuple(
+    (clause.replace("BY", _BY), who)
+    for clause, who in (
+        ("I am standing BY the {a} and [facing|looking at] the {b}", "me"),
+        ("I stand BY the {a} and [face|look at] the {b}", "me"),
+        ("you are standing BY the {a} and [facing|looking at] the {b}", "you"),
+        ("you stand BY the {a} and [face|look at] the {b}", "you"),
+    )
+)
 _ROOM = "[this room|the room|the whole scene|this scene|the space]"
 
 _FROM_CAMERA = (
@@ -69,16 +77,14 @@ FORMS: dict[str, tuple[str, ...]] = {
         "Is the {b}, the {c} or the {d} [closest|the closest|nearest] to the {a}?",
     ),
     "relative_direction_hard": (
-        "If " + _STAND + " " + _BY + " the {a} and [facing|face] the {b}, where is the {c}?",
-        "If " + _I_STAND + " " + _BY + " the {a} and [facing|looking at] the {b}, where is the "
-        "{c} [located |]relative to me?",
-        "If " + _YOU_STAND + " " + _BY + " the {a} and [facing|looking at] the {b}, where is the "
-        "{c} [located |]relative to you?",
+        *(f"[If|Say|Suppose] {clause}, where is the {{c}}?" for clause, _ in _STANDS),
+        *(
+            f"If {clause}, where is the {{c}} [located |]relative to {who}?"
+            for clause, who in _STANDS
+        ),
+        *(f"Where is the {{c}} [if|when] {clause}?" for clause, _ in _STANDS),
         "Standing " + _BY + " the {a} and [facing|looking at] the {b}, [where|in which direction] "
         "is the {c}?",
-        "[Say|Suppose] " + _STAND + " " + _BY + " the {a} and [facing|face] the {b}, where is the "
-        "{c}?",
-        "Where is the {c} [if|when] " + _STAND + " " + _BY + " the {a} and [facing|face] the {b}?",
     ),
     "single_image_relative_direction": (
         "[In this image, w|W]here is the {b} [relative to|with respect to|compared with] the {a}?",
@@ -170,30 +176,25 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 
 # relative_direction_hard, where the sentence offers its answers.
-_WHO = ((_I_STAND, "my", "I am"), (_YOU_STAND, "your", "you are"))
-
-
-def _standing(stand: str, rest: str) -> str:
-    return f"If {stand} {_BY} the {{a}} and [facing|looking at] the {{b}}, is the {{c}} to {rest}"
-
-
+_WHOSE, _WHO = {"me": "my", "you": "your"}, {"me": "I am", "you": "you are"}
+_TURN = " An object is to my back if I would have to turn at least 135 degrees in order to face it."
+_AXES = (
+    " The directions refer to the quadrants of a Cartesian plane (if WHO standing at the origin "
+    "and facing along the positive y-axis)."
+)
+_QUADRANTS = "front-left, front-right, back-left, or back-right?"
 LEVEL_FORMS: dict[str, tuple[str, ...]] = {
-    "easy": (_standing(_STAND, "the left or the right of the {b}?"),),
+    "easy": tuple(
+        f"If {clause}, is the {{c}} to the left or the right of the {{b}}?" for clause, _ in _STANDS
+    ),
     "medium": tuple(
-        _standing(stand, f"{whose} left, right, or back?")
-        + (
-            "[ An object is to my back if I would have to turn at least 135 degrees in order to "
-            "face it.|]"
-            if whose == "my"
-            else ""
-        )
-        for stand, whose, _ in _WHO
+        f"If {clause}, is the {{c}} to {_WHOSE[who]} left, right, or back?"
+        + (f"[{_TURN}|]" if who == "me" else "")
+        for clause, who in _STANDS
     ),
     "hard": tuple(
-        _standing(stand, f"{whose} front-left, front-right, back-left, or back-right?")
-        + f" The directions refer to the quadrants of a Cartesian plane (if {who} standing at the "
-        "origin and facing along the positive y-axis)."
-        for stand, whose, who in _WHO
+        f"If {clause}, is the {{c}} to {_WHOSE[who]} {_QUADRANTS}" + _AXES.replace("WHO", _WHO[who])
+        for clause, who in _STANDS
     ),
 }
 CHOICE = re.compile(r"\[([^\]]*)\]")
