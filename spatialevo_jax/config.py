@@ -13,6 +13,7 @@ from geometry_jax.tasks import TASK_IDS
 from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
+SftReply = Literal["answer", "pointings", "rationale"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -148,6 +149,17 @@ class GrpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SftConfig:
+    """Supervised steps on a question-answer set in place of self-evolution, as many and with the
+    same optimizer (`grpo.steps`, `grpo.lr`): what the same policy learns offline.
+    """
+
+    data: Path | None = None  # folder that launch.generate made; none: the policy evolves itself
+    rows: tuple[int, int, int] = (8, 4, 4)  # of one step: single images, pairs, scenes
+    reply: SftReply = "pointings"  # what comes before the answer in the replies to learn
+
+
+@dataclasses.dataclass(frozen=True)
 class SchedulerConfig:
     """The curriculum's prior and memory; see `spatialevo_jax.scheduler`."""
 
@@ -177,6 +189,7 @@ class TrainConfig:
     warm_start: WarmStartConfig = WarmStartConfig()
     rollout: RolloutConfig = RolloutConfig()
     grpo: GrpoConfig = GrpoConfig()
+    sft: SftConfig = SftConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_every: int = 20  # steps

@@ -134,10 +134,15 @@ def to_prompt(row: Row) -> Row:
         announced = f"{IMAGE_TAG}\n"
     prompt, answer = f"{announced}{row['question']}", row["answer"]
     if row["options"]:
-        lines = [f"{LETTERS[i]}. {option}" for i, option in enumerate(row["options"])]
-        prompt = "\n".join([prompt, OPTIONS_HEAD, *lines])
+        prompt = "\n".join([prompt, *option_lines(row["options"])])
         answer = LETTERS[row["correct"]]
     return {"prompt": prompt, "images": list(row["images"]), "answer": answer}
+
+
+def option_lines(options: Sequence[str]) -> list[str]:
+    """Options by letters, under a head; nothing where there are none."""
+    lettered = [f"{LETTERS[i]}. {option}" for i, option in enumerate(options)]
+    return [OPTIONS_HEAD, *lettered] if lettered else []
 
 
 def read_prompt(row: Row) -> tuple[str, list[str], str]:
