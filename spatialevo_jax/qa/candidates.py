@@ -140,9 +140,10 @@ def _unique(size: int) -> Callable[[_Source], Drawn]:
 
 def _relative_distance(source: _Source) -> Drawn:
     """A target, then three candidates in ascending order: their order asks nothing."""
-    drawn = _tuples(np.flatnonzero(source.view.unique), 4, True, source)
-    drawn[:, 1:] = np.sort(drawn[:, 1:], axis=1)
-    return {"labels": drawn}
+    four = _tuples(np.flatnonzero(source.view.unique), 4, False, source)
+    # Each of the four is the target once.
+    turned = [four[:, [target, *(i for i in range(4) if i != target)]] for target in range(4)]
+    return {"labels": _limited(np.concatenate(turned), source)}
 
 
 def _relative_direction(source: _Source) -> Drawn:

@@ -182,7 +182,6 @@ def _blind(summary: Summary) -> str:
     for one in summary.reports:
         if one.group == INVALID or not one.rows:
             continue
-        best = max(one.majority, one.regression, one.table)
         rows.append(
             [
                 f"`{one.group}`",
@@ -191,7 +190,7 @@ def _blind(summary: Summary) -> str:
                 f"{one.most_share:.1%}",
                 f"{one.share_bound:.1%}",
                 *(f"{score:.1%}" for score in (one.majority, one.regression, one.table)),
-                f"{one.blind_bound:.1%}" + ("" if best <= one.blind_bound else " (few rows)"),
+                f"{one.blind_bound:.1%}",
             ]
         )
     table = _table(
@@ -208,7 +207,7 @@ def _blind(summary: Summary) -> str:
         "Choices by accuracy, numbers by mean relative accuracy. Rows that they guess were "
         "replaced until each was below the bound: for choices 10 points above chance among the "
         "answers that are common, for numbers a stated one, because things of a kind are of a "
-        "size.\n\n" + table
+        "size; and two standard errors of a score on so many rows.\n\n" + table
     )
 
 

@@ -7,6 +7,7 @@ play), so that no guesser does well on what is left.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ NUMBER_BOUNDS = {
     "object_size": 0.75,
     "room_size": 0.90,
 }
-FEW = 40  # rows; fewer say little about a guesser, and are not thinned for its sake
+ERRORS = 2.0  # standard errors that a score may lie above its bound: few rows say little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,11 @@ def bounds(group: Group) -> tuple[float, float]:
     return share, min(1.0, 1.0 / max(common(group.words.answer), 1) + BLIND_SLACK)
 
 
+def with_error(bound: float, rows: int) -> float:
+    """A bound on a score that is measured on so many rows."""
+    return min(1.0, bound + ERRORS * math.sqrt(bound * (1.0 - bound) / max(rows, 1)))
+
+
 def level_off(often: np.ndarray, share: float) -> np.ndarray:
     """How many of each kind may be taken at most, so that none is more than its share of all."""
     low, high = 0, int(often.max(initial=0))
@@ -138,8 +144,9 @@ def choose(group: Group, target: int) -> Chosen:
         for number in range(1, ROUNDS + 1):
             rows, share = _by_kind(group, target, ease, share_bound)
             scores, easy = blind.guess(group.words, rows)
-            if scores.best <= blind_bound or len(rows) <= FEW:
-                return Chosen(rows, scores, blind_bound, share, share_bound)
+            allowed = with_error(blind_bound, len(rows))
+            if scores.best <= allowed:
+                return Chosen(rows, scores, allowed, share, share_bound)
             if number > 2 and scores.best > before - LEAST_GAIN:
                 break  # another round will hardly help
             before = min(before, scores.best)
