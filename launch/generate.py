@@ -13,7 +13,7 @@
 
 A set that was stopped goes on where it was; the same recipe gives the same bytes with any number of
 processes and hosts. --questions asks what a file says (requests as launch.ask reads them), and
---questioner what a policy says, through the same oracle.
+--questioner=MODEL --config=FILE what a policy says, through the same oracle.
 """
 
 import concurrent.futures
@@ -39,6 +39,8 @@ from tqdm import tqdm
 from geometry_jax import scene_io
 from geometry_jax.tasks import TASK_IDS
 from launch.errors import UserError, run, user_errors
+from launch.flags import define_config
+from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.qa import card, formats, pipeline, recipe, shards, verify
 from spatialevo_jax.qa.blocks import Block, make_blocks
@@ -47,26 +49,42 @@ from spatialevo_jax.qa.summary import summarise
 
 ROOMS_FILE = "rooms.json"  # what launch.prepare leaves beside the rooms that it makes
 PATIENCE = 12 * 3600.0  # seconds that a host waits for the others
+SPARE_QUESTIONS = 8  # that a policy asks for each row: some are invalid, some say the same
 POLL = 2.0  # seconds between two looks
 
-_SCENES = flags.DEFINE_string("scenes", None, "Folder of scenes: train/, val/, metadata/.")
+# `allow_override`: a process that imports several commands, as tests do, has flags of each.
+_SCENES = flags.DEFINE_string(
+    "scenes", None, "Folder of scenes: train/, val/, metadata/.", allow_override=True
+)
 _OUT = flags.DEFINE_string("out", None, "Folder for the set.", allow_override=True)
-_COUNT = flags.DEFINE_integer("count", 10_000, "Rows.", lower_bound=1)
+_COUNT = flags.DEFINE_integer("count", 10_000, "Rows.", lower_bound=1, allow_override=True)
 _SOURCE = flags.DEFINE_enum(
-    "source", None, recipe.SOURCES, "Whose scenes these are; known by itself for generated rooms."
+    "source",
+    None,
+    recipe.SOURCES,
+    "Whose scenes these are; known by itself for generated rooms.",
+    allow_override=True,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of all that is drawn.", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of all that is drawn.", lower_bound=0, allow_override=True
+)
 _CONVENTION = flags.DEFINE_enum(
-    "convention", "corrected", tuple(CONVENTIONS), "Whose meaning of the words."
+    "convention",
+    "corrected",
+    tuple(CONVENTIONS),
+    "Whose meaning of the words.",
+    allow_override=True,
 )
-_TASKS = flags.DEFINE_list("tasks", list(TASK_IDS), "What is asked.")
+_TASKS = flags.DEFINE_list("tasks", list(TASK_IDS), "What is asked.", allow_override=True)
 _WEIGHTS = flags.DEFINE_list(
     "weights", [], "NAME=NUMBER of tasks or modalities that should have more or fewer rows."
 )
 _MARGIN = flags.DEFINE_float("least_margin", 1.0, "Smallest margin: 1 is just clear of an edge.")
 _INVALID = flags.DEFINE_float("invalid_share", 0.0, "Share of questions without an answer.")
 _CHOICES = flags.DEFINE_float("choice_share", 0.0, "Share of rows with options.")
-_WORDINGS = flags.DEFINE_integer("wordings", 0, "Sentence forms of a task, 0: all.", 0)
+_WORDINGS = flags.DEFINE_integer(
+    "wordings", 0, "Sentence forms of a task, 0: all.", 0, allow_override=True
+)
 _RATIONALES = flags.DEFINE_bool("rationales", False, "Add the measurements that lead to answers.")
 _IMAGES = flags.DEFINE_integer("scene_images", 8, "Most images of a question about a room.", 3)
 _HELD_OUT = flags.DEFINE_float(
@@ -75,16 +93,21 @@ _HELD_OUT = flags.DEFINE_float(
 _FORMATS = flags.DEFINE_list("formats", list(recipe.FORMATS), "jsonl, parquet or both.")
 _EMBED = flags.DEFINE_bool("embed_images", False, "Put pictures into parquet: own scenes only.")
 _PICTURES = flags.DEFINE_bool("pictures", False, "Draw one row of each task: own scenes only.")
-_QUESTIONS = flags.DEFINE_string("questions", None, "File of requests to ask instead of our own.")
-_QUESTIONER = flags.DEFINE_string(
-    "questioner", None, "Model folder or run whose Questioner asks instead."
+_QUESTIONS = flags.DEFINE_string(
+    "questions", None, "File of requests to ask instead of our own.", allow_override=True
 )
-_WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+_QUESTIONER = flags.DEFINE_string(
+    "questioner", None, "Model folder or run whose Questioner asks instead; needs its --config."
+)
+_CONFIG = define_config(TrainConfig)
+_WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1, allow_override=True)
 _HOST = flags.DEFINE_integer("host_index", 0, "Which of the hosts this is.", lower_bound=0)
 _HOSTS = flags.DEFINE_integer("host_count", 1, "Hosts that share --out.", lower_bound=1)
 _VERIFY = flags.DEFINE_string("verify", None, "Answer every row of this set again.")
 _CONVERT = flags.DEFINE_string("convert", None, "A set or a file of rows to convert.")
-_TO = flags.DEFINE_enum("to", None, formats.TARGETS, "What --convert makes of it.")
+_TO = flags.DEFINE_enum(
+    "to", None, formats.TARGETS, "What --convert makes of it.", allow_override=True
+)
 _FILE = flags.DEFINE_string("file", None, "File that --convert writes.", allow_override=True)
 
 
@@ -96,7 +119,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"expected one of --out, --verify and --convert, got {got}.")
     if not _SCENES.value or not Path(_SCENES.value).is_dir():
         raise UserError(f"--scenes: expected a folder of scenes, got {_SCENES.value}.")
-    _use_cpu()
+    if not _QUESTIONER.value:  # a policy may use what there is
+        _use_cpu()
     root = Path(_SCENES.value)
     if _VERIFY.value:
         _verify(root, Path(_VERIFY.value))
@@ -115,6 +139,8 @@ def _generate(root: Path, out: Path) -> None:
         raise UserError(f"--host_index: expected less than {_HOSTS.value}, got {_HOST.value}.")
     with user_errors(OSError):
         questions = _questions(root, out)
+    if _QUESTIONER.value:  # from here on as without one
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
     with user_errors(ValueError):
         wanted = _recipe(root, questions)
     if _PICTURES.value and wanted.source not in recipe.OWN_PIXELS:
@@ -250,11 +276,30 @@ def _questions(root: Path, out: Path) -> list[dict[str, Any]]:
         raise UserError("expected one of --questions and --questioner, got both.")
     path = Path(_QUESTIONS.value) if _QUESTIONS.value else None
     if _QUESTIONER.value:
-        raise UserError("--questioner")
+        path = out.with_name(f"{out.name}.questions.jsonl")
+        if not path.is_file():
+            _let_ask(root, path)
     if path is None:
         return []
     with user_errors(ValueError):
         return list(shards.read_lines(path))
+
+
+def _let_ask(root: Path, path: Path) -> None:
+    """Writes what a policy asks about the rooms in train/, some more than there shall be rows."""
+    from spatialevo_jax.qa import questioner  # brings the model and its tokenizer
+
+    if _HOSTS.value > 1:
+        raise UserError("--questioner: let one host ask first; then give --questions to all.")
+    config = _CONFIG.load()
+    data = dataclasses.replace(config.data, scenes=root, tasks=tuple(_TASKS.value or ()))
+    config = dataclasses.replace(config, model=_QUESTIONER.value, data=data, seed=_SEED.value)
+    wanted = SPARE_QUESTIONS * _COUNT.value
+    with user_errors(FileNotFoundError, ValueError), shards.whole_file(path) as part:
+        asked = questioner.ask(config, path.with_suffix(".tokenizer"), wanted)
+        bar = tqdm(asked, total=wanted, desc="questions", unit="question", unit_scale=True)
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in bar)
 
 
 def _check_recipe(out: Path, wanted: Recipe) -> None:
