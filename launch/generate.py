@@ -13,7 +13,8 @@
 
 A set that was stopped goes on where it was; the same recipe gives the same bytes with any number of
 processes and hosts. --questions asks what a file says (requests as launch.ask reads them), and
---questioner=MODEL --config=FILE what a policy says, through the same oracle.
+--questioner=MODEL --config=FILE what a policy says, through the same oracle. --lists asks about the
+images of a file alone, such as the published spatialevo_train.jsonl.
 """
 
 import concurrent.futures
@@ -96,6 +97,9 @@ _PICTURES = flags.DEFINE_bool("pictures", False, "Draw one row of each task: own
 _QUESTIONS = flags.DEFINE_string(
     "questions", None, "File of requests to ask instead of our own.", allow_override=True
 )
+_LISTS = flags.DEFINE_string(
+    "lists", None, 'File of {"images": [...]} lines: ask about these images alone.'
+)
 _QUESTIONER = flags.DEFINE_string(
     "questioner", None, "Model folder or run whose Questioner asks instead; needs its --config."
 )
@@ -141,8 +145,9 @@ def _generate(root: Path, out: Path) -> None:
         questions = _questions(root, out)
     if _QUESTIONER.value:  # from here on as without one
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
-    with user_errors(ValueError):
-        wanted = _recipe(root, questions)
+    with user_errors(OSError, ValueError):
+        listed = formats.read_lists(Path(_LISTS.value)) if _LISTS.value else None
+        wanted = _recipe(root, questions, listed)
     if _PICTURES.value and wanted.source not in recipe.OWN_PIXELS:
         raise UserError(f"--pictures: the pictures of {wanted.source} may not be passed on.")
     if "parquet" in wanted.formats:
@@ -158,6 +163,11 @@ def _generate(root: Path, out: Path) -> None:
     mine = [block for block in blocks if block.number % _HOSTS.value == _HOST.value]
     scenes = sum(len(block.scenes) for block in blocks)
     asked = [[q for q in questions if q.get("scene_id") in b.scenes] for b in blocks]
+
+    def own(block: Block) -> pipeline.Listed | None:
+        """The lists of a block's scenes."""
+        return None if listed is None else {s: listed[s] for s in block.scenes if s in listed}
+
     try:
         with (
             user_errors(OSError, ValueError, ModuleNotFoundError),
@@ -166,7 +176,7 @@ def _generate(root: Path, out: Path) -> None:
             todo = [b for b in mine if not pipeline.block_path(out, b).is_file()]
             jobs = [
                 functools.partial(
-                    pipeline.judge_block, root, out, b, wanted, scenes, asked[b.number]
+                    pipeline.judge_block, root, out, b, wanted, scenes, asked[b.number], own(b)
                 )
                 for b in todo
             ]
@@ -179,7 +189,9 @@ def _generate(root: Path, out: Path) -> None:
                     pipeline.make_plan(out, blocks, wanted)
             _wait([plan], "the plan of host 0")
             todo = [b for b in mine if not pipeline.is_written(out, b, wanted)]
-            jobs = [functools.partial(pipeline.write_block, root, out, b, wanted) for b in todo]
+            jobs = [
+                functools.partial(pipeline.write_block, root, out, b, wanted, own(b)) for b in todo
+            ]
             _run(submit, jobs, "rows", None, "row", total=wanted.count)
             if _HOST.value == 0:
                 names = [
@@ -235,7 +247,12 @@ def _draw(root: Path, out: Path, wanted: Recipe, samples: dict[str, Any]) -> lis
     return names
 
 
-def _recipe(root: Path, questions: Sequence[Any]) -> Recipe:
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest() if value else ""
+
+
+def _recipe(root: Path, questions: Sequence[Any], listed: Any) -> Recipe:
     source = _SOURCE.value or ("rooms" if (root / ROOMS_FILE).is_file() else None)
     if source is None:
         raise UserError(
@@ -249,7 +266,6 @@ def _recipe(root: Path, questions: Sequence[Any]) -> Recipe:
             weights.append((name, float(value)))
         except ValueError as error:
             raise UserError(f"--weights: expected NAME=NUMBER, got {pair!r}.") from error
-    digest = hashlib.blake2b(json.dumps(questions, sort_keys=True).encode(), digest_size=8)
     return Recipe(
         count=_COUNT.value,
         source=source,
@@ -266,7 +282,8 @@ def _recipe(root: Path, questions: Sequence[Any]) -> Recipe:
         validation_share=_HELD_OUT.value,
         formats=tuple(_FORMATS.value or ()),
         embed_images=_EMBED.value,
-        questions=digest.hexdigest() if questions else "",
+        questions=_digest(questions),
+        lists=_digest(listed),
     )
 
 

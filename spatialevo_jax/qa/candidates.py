@@ -23,7 +23,7 @@ from spatialevo_jax.environment.identity import Same
 from spatialevo_jax.environment.labels import resolve
 from spatialevo_jax.environment.respond import BATCH, batched_oracle, scene_set
 from spatialevo_jax.qa.recipe import Recipe
-from spatialevo_jax.qa.views import View, view
+from spatialevo_jax.qa.views import Lists, View, view
 
 SPARE = 8  # candidates drawn for each row wanted of a scene and task
 FEWEST, MOST = 64, 2048  # candidates of a scene and task, whatever is wanted
@@ -114,11 +114,8 @@ def _limited(rows: np.ndarray, source: _Source) -> np.ndarray:
 
 
 def _pairs(source: _Source) -> np.ndarray:
-    """(n, 2) kept frames that show something in common, the earlier one first."""
-    kept = source.view.kept
-    first, second = np.triu_indices(len(kept), 1)
-    pairs = np.stack([kept[first], kept[second]], 1)
-    return pairs[source.view.overlap[pairs[:, 0], pairs[:, 1]]]
+    """(n, 2) frames that may be shown together, the earlier one first."""
+    return np.argwhere(np.triu(source.view.paired, 1))
 
 
 def _either_order(pairs: np.ndarray, source: _Source) -> np.ndarray:
@@ -153,7 +150,7 @@ def _relative_direction(source: _Source) -> Drawn:
 
 
 def _room_size(source: _Source) -> Drawn:
-    return {"labels": np.zeros((1, 0), np.int32)}
+    return {"labels": np.zeros((1 if source.view.shown else 0, 0), np.int32)}
 
 
 def _in_frame(size: int) -> Callable[[_Source], Drawn]:
@@ -232,36 +229,38 @@ def _attribute(source: _Source) -> Drawn:
     }
 
 
-def _with_other(frames: np.ndarray, source: _Source) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reference frames with another that shows something in common: which have one, the pair in
-    the order shown, and the roles.
+def _with_other(frames: np.ndarray, source: _Source) -> tuple[np.ndarray, np.ndarray]:
+    """Reference frames with another that may be shown beside them: the pair in the order shown,
+    and the roles.
     """
-    kept, overlap = source.view.kept, source.view.overlap
-    near = overlap[frames][:, kept] & (kept != frames[:, None])
-    good = near.any(1)
-    keys = np.where(near, source.rng.random(near.shape), -1.0)
-    others = kept[np.argmax(keys, axis=1)] if len(kept) else frames
+    near = source.view.paired[frames]
+    others = np.argmax(np.where(near, source.rng.random(near.shape), -1.0), axis=1)
     pairs = np.stack([frames, others], 1)
     turned = source.rng.random(len(pairs)) < 0.5
     shown = np.where(turned[:, None], pairs[:, ::-1], pairs)
     roles = np.stack([np.where(turned, 2, 1), np.zeros(len(pairs), np.int64)], 1)
-    return good, shown[good], roles[good]
+    return shown, roles
+
+
+def _in_pairs(source: _Source) -> np.ndarray:
+    """Frames that have another to be shown beside."""
+    return np.flatnonzero(source.view.paired.any(1))
 
 
 def _from_camera(source: _Source) -> Drawn:
     """A label that the reference image shows once; the other image is there to be passed over."""
-    kept = source.view.kept
+    kept = _in_pairs(source)
     places = _limited(np.argwhere(source.view.unique_in_frame[kept]), source)
-    good, frames, roles = _with_other(kept[places[:, 0]], source)
-    return {"labels": places[good, 1:], "frames": frames, "roles": roles}
+    frames, roles = _with_other(kept[places[:, 0]], source)
+    return {"labels": places[:, 1:], "frames": frames, "roles": roles}
 
 
 def _regions(source: _Source) -> Drawn:
     """A region of which the reference image shows an anchor. Of several names that have the same
     anchors one is drawn for each image.
     """
-    kept, anchors = source.view.kept, source.view.anchors
-    if not len(anchors):
+    kept, anchors = _in_pairs(source), source.view.anchors
+    if not len(anchors) or not len(kept):
         return {"labels": np.zeros((0, MAX_LABELS), np.int32), "frames": np.zeros((0, 2), np.int64)}
     order = source.rng.permutation(len(anchors))
     shown = np.where(anchors >= 0, source.view.count[kept][:, anchors] > 0, False).any(2)
@@ -270,13 +269,8 @@ def _regions(source: _Source) -> Drawn:
     _, first = np.unique(rows, axis=0, return_index=True)
     places = _limited(places[first], source)
     phrase = order[places[:, 1]]
-    good, frames, roles = _with_other(kept[places[:, 0]], source)
-    return {
-        "labels": anchors[phrase][good],
-        "frames": frames,
-        "roles": roles,
-        "phrase": phrase[good],
-    }
+    frames, roles = _with_other(kept[places[:, 0]], source)
+    return {"labels": anchors[phrase], "frames": frames, "roles": roles, "phrase": phrase}
 
 
 DRAWING: dict[str, Callable[[_Source], Drawn]] = {
@@ -313,12 +307,15 @@ def _at_random(task: str, source: _Source) -> Drawn:
     if drawn["labels"].shape[1] < len(spec.slots):
         drawn["labels"] = np.zeros((0, len(spec.slots)), np.int32)
     count = len(drawn["labels"])
-    kept = source.view.kept
+    kept = source.view.kept if spec.modality == "single_image" else _in_pairs(source)
     images = {"scene": 0, "single_image": 1, "image_pair": 2}[spec.modality]
     if images > len(kept):
         return {"labels": drawn["labels"][:0]}
-    if images:
-        drawn["frames"] = kept[np.argsort(source.rng.random((count, len(kept))), 1)[:, :images]]
+    if images == 1:
+        drawn["frames"] = kept[source.rng.integers(len(kept), size=(count, 1))]
+    elif images:
+        pairs = _pairs(source)
+        drawn["frames"] = _either_order(pairs[source.rng.integers(len(pairs), size=count)], source)
     roles = np.argsort(source.rng.random((count, 2)), axis=1) + 1
     drawn["roles"] = roles[:, : len(spec.roles)]
     return drawn
@@ -353,10 +350,12 @@ def scene_rng(recipe: Recipe, scene_id: str, purpose: int) -> np.random.Generato
     return np.random.default_rng((recipe.seed, purpose, zlib.crc32(scene_id.encode())))
 
 
-def draw_candidates(record: SceneRecord, place: int, recipe: Recipe, most: int) -> Candidates:
-    """Candidates of all tasks of the recipe about one scene, not judged yet."""
+def draw_candidates(
+    record: SceneRecord, place: int, recipe: Recipe, most: int, lists: Lists | None = None
+) -> Candidates:
+    """Candidates of all tasks of the recipe about one scene, not judged; `lists` as in `view`."""
     rules = CONVENTIONS[recipe.convention]
-    seen = view(record, recipe.scene_images, rules.published)
+    seen = view(record, recipe.scene_images, rules.published, lists)
     source = _Source(
         view=seen,
         rng=scene_rng(recipe, record.scene_id, 1),

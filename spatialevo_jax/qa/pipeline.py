@@ -9,7 +9,7 @@ stopped goes on where it was, and no number of processes or hosts changes a byte
 import dataclasses
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
-from spatialevo_jax.environment.fields import BadRequest, parse_request
+from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.qa import blind, shards
 from spatialevo_jax.qa.blocks import Block, room_of
 from spatialevo_jax.qa.candidates import (
@@ -32,6 +32,7 @@ from spatialevo_jax.qa.groups import make_groups, make_invalid_group
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Placed, make_rows, scene_hash
 from spatialevo_jax.qa.selection import Chosen, choose, choose_all
+from spatialevo_jax.qa.views import Lists
 
 WORK = ".work"
 PLAN = "plan.npz"
@@ -72,6 +73,27 @@ class Report:
     blind_bound: float
 
 
+Listed = Mapping[str, Sequence[tuple[str, ...]]]  # scene id -> lists of image names
+
+
+def lists_of(placed: Sequence[Placed], listed: Listed | None) -> list[Lists]:
+    """The lists of each scene as frames; those of images that it does not have are left out.
+    Nothing where all is asked about.
+    """
+    if listed is None:
+        return []
+    found = []
+    for one in placed:
+        lists = []
+        for images in listed.get(one.record.scene_id, ()):
+            frames = [frame_index(one.record, image) for image in images]
+            known = tuple(frame for frame in frames if not isinstance(frame, BadRequest))
+            if len(known) == len(images) == len(set(known)):
+                lists.append(known)
+        found.append(tuple(lists))
+    return found
+
+
 # --- first: candidates -----------------------------------------------------------------------
 
 
@@ -96,7 +118,13 @@ def load_block(root: Path, block: Block) -> tuple[list[Placed], list[tuple[str, 
 
 
 def judge_block(
-    root: Path, out: Path, block: Block, recipe: Recipe, scenes: int, questions: Sequence[Any] = ()
+    root: Path,
+    out: Path,
+    block: Block,
+    recipe: Recipe,
+    scenes: int,
+    questions: Sequence[Any] = (),
+    listed: Listed | None = None,
 ) -> int:
     """Draws and judges the candidates of a block, and writes them down; returns how many.
 
@@ -104,6 +132,7 @@ def judge_block(
         scenes: of the whole set: the more there are, the fewer candidates of each are needed.
         questions: requests as JSON has them, about scenes of this block; ours are drawn where the
             recipe names none.
+        listed: the image lists of the block's scenes, where these alone are asked about.
     """
     placed, skipped = load_block(root, block)
     records = [one.record for one in placed]
@@ -124,7 +153,11 @@ def judge_block(
         reason = np.where(unread, drawn.reason, judged.reason)
         judged = dataclasses.replace(judged, reason=reason)
     else:
-        drawn = [draw_candidates(r, place, recipe, most) for place, r in enumerate(records)]
+        lists = lists_of(placed, listed)
+        drawn = [
+            draw_candidates(r, place, recipe, most, lists[place] if lists else None)
+            for place, r in enumerate(records)
+        ]
         judged = judge(records, concatenated(drawn), recipe) if drawn else None
     names = {
         "scenes": [record.scene_id for record in records],
@@ -278,7 +311,9 @@ def is_written(out: Path, block: Block, recipe: Recipe) -> bool:
     )
 
 
-def write_block(root: Path, out: Path, block: Block, recipe: Recipe) -> int:
+def write_block(
+    root: Path, out: Path, block: Block, recipe: Recipe, listed: Listed | None = None
+) -> int:
     """Words, answers and writes the rows of a block; returns how many.
 
     Raises:
@@ -300,7 +335,8 @@ def write_block(root: Path, out: Path, block: Block, recipe: Recipe) -> int:
     rng = np.random.default_rng((recipe.seed, 4, block.number))
     order = np.lexsort((rng.permutation(len(chosen)), chosen.scene))
     texts = [judged.texts[i] for i in rows[order]] if judged.texts else []
-    made = make_rows(placed, chosen.take(order), recipe, block.split, block.number, texts)
+    lists = lists_of(placed, listed)
+    made = make_rows(placed, chosen.take(order), recipe, block.split, block.number, texts, lists)
     root_of_images = root if recipe.embed_images else None
     shards.write_shard(out, block.split, block.number, made, recipe.formats, root_of_images)
     return len(made)

@@ -39,6 +39,7 @@ class Recipe:
     formats: tuple[str, ...] = FORMATS
     embed_images: bool = False
     questions: str = ""  # digest of the file of questions that are asked instead of our own
+    lists: str = ""  # digest of the file of image lists that alone are asked about
     version: int = VERSION
 
     def __post_init__(self) -> None:

@@ -33,7 +33,7 @@ from spatialevo_jax.qa.groups import SYMMETRIC, clearness
 from spatialevo_jax.qa.options import options
 from spatialevo_jax.qa.rationale import rationale
 from spatialevo_jax.qa.recipe import Recipe
-from spatialevo_jax.qa.views import view
+from spatialevo_jax.qa.views import Lists, view
 
 Row = dict[str, Any]  # the fields of `FIELDS`, as JSON has them
 FIELDS = (
@@ -78,11 +78,13 @@ def make_rows(
     split: str,
     block: int,
     texts: Sequence[str] = (),
+    lists: Sequence[Lists | None] = (),
 ) -> list[Row]:
     """The rows of a block, scene by scene.
 
     Args:
         texts: the sentences of the candidates, where they came with some; else ours are used.
+        lists: of each scene, as in `view`.
 
     Raises:
         RuntimeError: a question is not read back as it was meant: a fault of ours.
@@ -90,18 +92,24 @@ def make_rows(
     rng = np.random.default_rng((recipe.seed, 2, block, split == "train"))
     draws = rng.random((len(chosen), 3))
     turns = rng.permuted(np.tile(np.arange(4), (len(chosen), 1)), axis=1)
-    asked = [_asked(placed, chosen, i, recipe, draws[i], turns[i]) for i in range(len(chosen))]
+    asked = [
+        _worded(placed, chosen, i, recipe, draws[i], turns[i])
+        if not texts
+        else (_request(placed, chosen, i, texts[i]), None)
+        for i in range(len(chosen))
+    ]
     requests = [request for request, _ in asked]
-    if texts:
-        requests = [one._replace(question=text) for one, text in zip(requests, texts, strict=True)]
     replies = answer_requests(
         requests, convention=recipe.convention, strict_margin=recipe.strict, evidence=True
     )
-    rows = []
-    meant = [reply.slots for reply in replies] if texts else [slots for _, slots in asked]
-    for i, (request, slots, reply) in enumerate(zip(requests, meant, replies, strict=True)):
-        _check(request, slots, reply, float(chosen.value[i]), int(chosen.reason[i]), recipe)
-        row = row_of(request, reply, placed[int(chosen.scene[i])].root, recipe, split)
+    rows, published = [], CONVENTIONS[recipe.convention].published
+    for i, ((request, slots), reply) in enumerate(zip(asked, replies, strict=True)):
+        meant = reply.slots if slots is None else slots
+        _check(request, meant, reply, float(chosen.value[i]), int(chosen.reason[i]), recipe)
+        scene = int(chosen.scene[i])
+        own = lists[scene] if lists else None
+        shown = view(request.record, recipe.scene_images, published, own).shown
+        row = row_of(request, reply, placed[scene].root, recipe, split, shown)
         if reply.valid and draws[i, 2] < recipe.choice_share:
             rules = CONVENTIONS[recipe.convention]
             row["options"], row["correct"] = options(reply, float(chosen.value[i]), rules, rng)
@@ -109,7 +117,14 @@ def make_rows(
     return rows
 
 
-def _asked(
+def _request(placed: Sequence[Placed], chosen: Candidates, i: int, question: str) -> Request:
+    """A candidate as the request that a sentence makes of it."""
+    task = TASKS[int(chosen.task[i])].name
+    frames = tuple(int(frame) for frame in chosen.frames[i] if frame >= 0)
+    return Request(placed[int(chosen.scene[i])].record, task, question, frames)
+
+
+def _worded(
     placed: Sequence[Placed],
     chosen: Candidates,
     i: int,
@@ -117,7 +132,7 @@ def _asked(
     draw: np.ndarray,
     turn: np.ndarray,
 ) -> tuple[Request, Slots]:
-    """The request of a candidate, and the slots that its sentence must be read back to."""
+    """A candidate in our words, and the slots that they must be read back to."""
     record = placed[int(chosen.scene[i])].record
     task = TASKS[int(chosen.task[i])].name
     indices = [int(label) for label in chosen.labels[i] if label >= 0]
@@ -139,8 +154,7 @@ def _asked(
     images = tuple(int(image) for image in chosen.roles[i] if image)
     slots = Slots(labels, images, DIFFICULTIES[int(chosen.difficulty[i])])
     question = wording.word(task, slots, region, recipe.wordings, (draw[0], draw[1]))
-    frames = tuple(int(frame) for frame in chosen.frames[i] if frame >= 0)
-    return Request(record, task, question, frames), slots
+    return _request(placed, chosen, i, question), slots
 
 
 def _check(
@@ -165,14 +179,20 @@ def _check(
 TASKS_BY_NAME = {task.name: task for task in TASKS}
 
 
-def row_of(request: Request, reply: Reply, root: Path, recipe: Recipe, split: str) -> Row:
-    """The row of a request and its reply, an open one without a choice of answers."""
+def row_of(
+    request: Request,
+    reply: Reply,
+    root: Path,
+    recipe: Recipe,
+    split: str,
+    shown: tuple[int, ...],
+) -> Row:
+    """The row of a request and its reply, an open one without a choice of answers; `shown` are the
+    frames that a question about the whole room comes with.
+    """
     record, task = request.record, reply.task
     spec = TASKS_BY_NAME[task]
-    frames = request.frames
-    if spec.modality == "scene":
-        published = CONVENTIONS[recipe.convention].published
-        frames = view(record, recipe.scene_images, published).shown
+    frames = shown if spec.modality == "scene" else request.frames
     key = (recipe.convention, request.frames, reply.signature, request.question)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
     reason = recipe.rationales and reply.valid

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from geometry_jax.scene_io import SceneRecord
-from spatialevo_jax.environment.fields import BadRequest, parse_request
-from spatialevo_jax.environment.respond import Reply, Request, answer_requests
+from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
+from spatialevo_jax.environment.respond import Request, answer_requests
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import FIELDS, Row, row_of, scene_hash
@@ -44,7 +44,7 @@ def verify_rows(
     rows: Sequence[Row], load: Loader, root: Path, recipe: Recipe, file: str
 ) -> Iterator[Disagreement]:
     """Disagreements of the rows of one shard."""
-    asked: list[tuple[int, Request]] = []
+    asked: list[tuple[int, Request, tuple[int, ...]]] = []
     for line, row in enumerate(rows, start=1):
         missing = [name for name in FIELDS if name not in row]
         if missing:
@@ -58,21 +58,22 @@ def verify_rows(
         if found != row["scene_hash"]:
             yield Disagreement(file, line, row["id"], "scene_hash", row["scene_hash"], found)
             continue
-        asked.append((line, request))
+        frames = [frame_index(request.record, image) for image in row["images"]]
+        shown = tuple(frame for frame in frames if not isinstance(frame, BadRequest))
+        asked.append((line, request, shown))
     replies = answer_requests(
-        [request for _, request in asked],
+        [request for _, request, _ in asked],
         convention=recipe.convention,
         strict_margin=recipe.strict,
         evidence=True,
     )
-    for (line, request), reply in zip(asked, replies, strict=True):
-        yield from _compared(rows[line - 1], request, reply, root, recipe, file, line)
+    for (line, request, shown), reply in zip(asked, replies, strict=True):
+        row = rows[line - 1]
+        fresh = row_of(request, reply, root, recipe, row["split"], shown)
+        yield from _compared(row, fresh, file, line)
 
 
-def _compared(
-    row: Row, request: Request, reply: Reply, root: Path, recipe: Recipe, file: str, line: int
-) -> Iterator[Disagreement]:
-    fresh = row_of(request, reply, root, recipe, row["split"])
+def _compared(row: Row, fresh: Row, file: str, line: int) -> Iterator[Disagreement]:
     for name in FIELDS:
         if name not in UNCOMPARED and row[name] != fresh[name]:
             yield Disagreement(file, line, row["id"], name, row[name], fresh[name])

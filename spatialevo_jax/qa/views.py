@@ -28,13 +28,14 @@ MOST_FRAMES = 48  # of a scene that are asked about
 class View:
     """One scene. Masks over labels are False for those that no sentence may name."""
 
-    kept: np.ndarray  # (K,) frames that differ from each other, in order
+    kept: np.ndarray  # (K,) frames that differ from each other, in order: each may be shown alone
+    # (F, F) bool, frames that may be shown together: both kept, and one object at least in common
+    paired: np.ndarray
     shown: tuple[int, ...]  # frames that a question about the whole room comes with
     named: np.ndarray  # (L,) bool, labels that a sentence can name
     unique: np.ndarray  # (L,) bool, once in the room, and seen in one of `shown`
     repeated: np.ndarray  # (L,) bool, several times in the room, all seen in `shown`
     count: np.ndarray  # (F, L) i32, objects that each frame shows well enough
-    overlap: np.ndarray  # (F, F) bool, the two frames show one object at least
     phrases: tuple[str, ...]  # names of regions: labels, "LABEL area", listed regions
     anchors: np.ndarray  # (phrases, 6) i32, the labels that may stand for each, -1 unused
 
@@ -114,13 +115,33 @@ def _names_absent(phrase: str, names: Mapping[str, str | Reason]) -> bool:
     return thing in THINGS and not isinstance(look_up(thing, names), str)
 
 
-def view(record: SceneRecord, scene_images: int, published: bool) -> View:
-    """What can be asked about a scene with its first images; cached by the record."""
-    return _view(Same(record), scene_images, published)
+Lists = tuple[tuple[int, ...], ...]  # frames of a scene that are shown together
+
+
+def view(
+    record: SceneRecord, scene_images: int, published: bool, lists: Lists | None = None
+) -> View:
+    """What can be asked about a scene; cached by the record.
+
+    Args:
+        scene_images: most images of a question about the whole room.
+        lists: the frames that may be shown together, none others; None leaves it to us.
+    """
+    return _view(Same(record), scene_images, published, lists)
+
+
+def _as_listed(lists: Lists, frames: int) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """`kept`, `paired` and `shown` of lists: singles, pairs, and the first longer one."""
+    kept = sorted({one[0] for one in lists if len(one) == 1})
+    paired = np.zeros((frames, frames), bool)
+    for first, second in (one for one in lists if len(one) == 2):
+        paired[first, second] = paired[second, first] = True
+    shown = next((one for one in lists if len(one) > 2), ())
+    return np.array(kept, np.int64), paired, shown
 
 
 @functools.lru_cache(maxsize=256)
-def _view(key: Same, scene_images: int, published: bool) -> View:
+def _view(key: Same, scene_images: int, published: bool, lists: Lists | None) -> View:
     (record,) = key.records
     scene = record.scene
     valid = np.asarray(scene.object_valid)
@@ -131,22 +152,27 @@ def _view(key: Same, scene_images: int, published: bool) -> View:
     named = np.array(
         [one in known and spoken(one) not in NOT_OBJECTS for one in record.labels], bool
     )
-    kept = distinct_frames(
-        np.asarray(scene.world_from_camera, np.float64), np.asarray(scene.pose_valid), MOST_FRAMES
-    )
-    shown = covering_frames(visible, kept, scene_images)
+    if lists is None:
+        poses = np.asarray(scene.world_from_camera, np.float64)
+        kept = distinct_frames(poses, np.asarray(scene.pose_valid), MOST_FRAMES)
+        among = np.isin(np.arange(len(poses)), kept)
+        paired = (visible.astype(np.int32) @ visible.T.astype(np.int32)) > 0
+        paired &= among & among[:, None] & ~np.eye(len(poses), dtype=bool)
+        shown = covering_frames(visible, kept, scene_images)
+    else:
+        kept, paired, shown = _as_listed(lists, len(visible))
     total = (is_label & valid[:, None]).sum(0)
     found = (is_label & visible[list(shown)].any(0)[:, None]).sum(0)  # objects of a label seen
     seen = found == total
     phrases, anchors = _phrases(record, named, published)
     return View(
         kept=kept,
+        paired=paired,
         shown=shown,
         named=named,
         unique=named & (total == 1) & seen,
         repeated=named & (total > 1) & seen,
         count=count,
-        overlap=(visible.astype(np.int32) @ visible.T.astype(np.int32)) > 0,
         phrases=phrases,
         anchors=anchors,
     )

@@ -6,10 +6,11 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -19,19 +20,41 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from geometry_jax import scene_io
+from geometry_jax.reasons import Reason
+from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS, TASKS
+from geometry_jax.types import Scene
 from launch import generate
 from launch.errors import EXIT_CODE, run
 from spatialevo_jax.environment.fields import parse_request
 from spatialevo_jax.environment.respond import Request, answer_requests
-from spatialevo_jax.qa import pipeline, recipe, shards, verify
+from spatialevo_jax.qa import candidates, pipeline, recipe, shards, verify
+from spatialevo_jax.qa.groups import usable
+from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Row
-from tests.named_rooms import BROKEN, TRAIN, VAL, write_scenes
+from tests import random_rooms
+from tests.geometry_jax.test_random_rooms import agrees
+from tests.named_rooms import BROKEN, TRAIN, VAL, random_records, write_scenes
+from tests.reference import oracles
 
 COUNT = 1200
 EVERYTHING = (f"--count={COUNT}", "--invalid_share=0.1", "--choice_share=0.4", "--rationales")
 CHEAP = ("--count=60", "--tasks=elevation_cam_cam,object_size")  # quick to compile
+TWIN_ROOMS, TWIN_QUESTIONS = 64, 10_000
 Command = Callable[..., object]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_fast() -> Iterator[None]:
+    """These programs run a few times: their compilation is all the time they take. Processes that
+    are started here compile as this one does.
+    """
+    name = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(name, "1")
+        jax.config.update(name.lower(), True)
+        yield
+        jax.config.update(name.lower(), False)
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +244,43 @@ def test_no_blind_guesser_is_above_its_bound(made: Path) -> None:
         assert most <= share or float(line[2]) * most / 100 < 2
 
 
+# --- a second opinion ------------------------------------------------------------------------
+
+
+def padded(records: list[SceneRecord]) -> Scene:
+    sizes = (random_rooms.NUM_OBJECTS, random_rooms.NUM_FRAMES)
+    return scene_io.stack_scenes([scene_io.pad_scene(one.scene, *sizes) for one in records])
+
+
+def test_the_twins_agree_on_ten_thousand_random_questions() -> None:
+    """Those that a set may hold: each clear of every edge, so that no rounding excuses anything."""
+    records = random_records(TWIN_ROOMS, seed=5)
+    scenes = padded(records)
+    recipe = Recipe(count=100_000, source="own", tasks=tuple(task.name for task in TASKS))
+    blocks = [records[start : start + 16] for start in range(0, TWIN_ROOMS, 16)]
+    judged = []
+    for number, block in enumerate(blocks):
+        drawn = [candidates.draw_candidates(r, place, recipe, 400) for place, r in enumerate(block)]
+        one = candidates.judge(block, candidates.concatenated(drawn), recipe)
+        one = one.take(usable(one, recipe))
+        judged.append((number, one))
+    seen: Counter[str] = Counter()
+    total = sum(len(one) for _, one in judged)
+    share = min(1.0, 1.02 * TWIN_QUESTIONS / total)
+    rng = np.random.default_rng(0)
+    for number, one in judged:
+        kept = one.take(rng.random(len(one)) < share)
+        rows = zip(oracles.questions(candidates.queries(kept)), kept.scene, kept.value, strict=True)
+        rooms = {place: oracles.Room(scenes, 16 * number + place) for place in range(16)}
+        for (task, asked), scene, value in rows:
+            expected = oracles.TWINS[TASKS[task].name](rooms[int(scene)], asked)
+            assert expected.reason is Reason.OK, (TASKS[task].name, asked, expected)
+            assert agrees(task, float(value), expected.value), (TASKS[task].name, asked, expected)
+            seen[TASKS[task].name] += 1
+    assert set(seen) == {task.name for task in TASKS}
+    assert sum(seen.values()) >= min(TWIN_QUESTIONS, 0.97 * total), (seen, total)
+
+
 # --- verification ----------------------------------------------------------------------------
 
 
@@ -398,6 +458,26 @@ def test_given_questions_go_through_the_same_oracle(
         answers[row["scene_id"], row["question"], *row["images"]] == row["answer"] for row in made
     )
     assert Counter(row["modality"] for row in made)["scene"] > 10
+    assert command(f"--scenes={scenes_root}", f"--verify={out}") == 0
+
+
+def test_published_lists_of_images_are_asked_about_alone(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path
+) -> None:
+    lists = tmp_path / "lists.jsonl"
+    code = command(f"--scenes={scenes_root}", f"--convert={cheap}", "--to=lists", f"--file={lists}")
+    every = [json.loads(line)["images"] for line in lists.read_text().splitlines()]
+    assert code == 0 and len(every) > 30
+    some = every[::2]
+    lines = [{"problem": None, "answer": None, "images": [f"/x/{n}" for n in one]} for one in some]
+    lists.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "set"
+    wanted = (*arguments(scenes_root, out), "--count=15", f"--lists={lists}", "--workers=1")
+    assert command(*wanted) == 0
+    made = [r for path in shards.list_shards(out, "jsonl") for r in shards.read_shard(path)]
+    shown = {frozenset(row["images"]) for row in made}
+    assert len(made) == 15 and shown <= {frozenset(one) for one in some}
+    assert {row["task"] for row in made} == {"elevation_cam_cam", "object_size"}
     assert command(f"--scenes={scenes_root}", f"--verify={out}") == 0
 
 

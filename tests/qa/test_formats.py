@@ -45,7 +45,7 @@ def rows(root: Path, load: Any) -> list[Row]:
     replies = answer_requests(requests)
     assert all(reply.valid for reply in replies), replies
     return [
-        row_of(one, reply, root, RECIPE, "train")
+        row_of(one, reply, root, RECIPE, "train", (SOUTH, AHEAD, 2))
         for one, reply in zip(requests, replies, strict=True)
     ]
 
