@@ -29,6 +29,8 @@ SPARE = 8  # candidates drawn for each row wanted of a scene and task
 FEWEST, MOST = 64, 2048  # candidates of a scene and task, whatever is wanted
 INVALID_FEWEST = 16  # candidates drawn without regard to what can be asked, likewise
 NONE = -1
+# Tasks whose two labels may be swapped.
+UNORDERED = frozenset({"absolute_distance", "depth_order_obj_obj", "attribute_measurement"})
 # Things that a question may wrongly take for granted.
 COMMON = (
     *("bathtub", "bed", "bookshelf", "chair", "dishwasher", "fireplace", "guitar", "lamp"),
@@ -369,7 +371,20 @@ def draw_candidates(
         few = math.ceil(recipe.invalid_share * most)
         source = dataclasses.replace(source, most=max(few, INVALID_FEWEST))
         parts += [_filled(_at_random(task, source), task, place) for task in recipe.tasks]
-    return concatenated(parts)
+    return _distinct(concatenated(parts))
+
+
+def _distinct(candidates: Candidates) -> Candidates:
+    """Without those that ask what one before them asks: what is drawn at random may."""
+    asks = queries(candidates)
+    labels = np.asarray(asks.labels).copy()
+    swapped = np.isin(candidates.task, [TASK_IDS[task] for task in UNORDERED])
+    labels[swapped, :2] = np.sort(labels[swapped, :2], axis=1)
+    compares = candidates.task == TASK_IDS["relative_distance"]
+    labels[compares, 1:4] = np.sort(labels[compares, 1:4], axis=1)
+    keys = np.column_stack([candidates.task, labels, candidates.difficulty, asks.frames])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    return candidates.take(np.sort(first))
 
 
 # --- judging ---------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.environment.labels import vocabulary
 from spatialevo_jax.environment.respond import DIFFICULTIES, Request, read_request
-from spatialevo_jax.qa.candidates import NONE, Candidates
-from spatialevo_jax.qa.groups import SYMMETRIC
+from spatialevo_jax.qa.candidates import NONE, UNORDERED, Candidates
 from spatialevo_jax.qa.recipe import Recipe
 
 
@@ -98,7 +97,7 @@ def _meaning(
     task: str, labels: Sequence[int], frames: Sequence[int], images: Sequence[int], level: int
 ) -> tuple[object, ...]:
     """Equal for questions that ask the same of a scene, whatever their words and their order."""
-    if task in SYMMETRIC or task == "absolute_distance":
+    if task in UNORDERED:
         labels = sorted(labels)
     if task == "relative_distance":
         labels = [*labels[:1], *sorted(labels[1:])]

@@ -28,7 +28,7 @@ from spatialevo_jax.qa.candidates import (
     most_candidates,
 )
 from spatialevo_jax.qa.given import given_candidates
-from spatialevo_jax.qa.groups import make_groups, make_invalid_group
+from spatialevo_jax.qa.groups import make_groups, make_invalid_group, usable
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Placed, make_rows, scene_hash
 from spatialevo_jax.qa.selection import Chosen, choose, choose_all
@@ -217,10 +217,11 @@ def make_plan(out: Path, blocks: Sequence[Block], recipe: Recipe) -> list[Report
     found = [read_block(out, block) for block in blocks]
     chosen = [np.zeros(len(one.candidates), bool) for one in found]
     reports: list[Report] = []
-    scenes = {
-        split: sum(len(f.scenes) for f, b in zip(found, blocks, strict=True) if b.split == split)
-        for split in ("train", "validation")
-    }
+    # Rows go to the splits as scenes do that can be asked about.
+    scenes = dict.fromkeys(("train", "validation"), 0)
+    for one, block in zip(found, blocks, strict=True):
+        asked = usable(one.candidates, recipe)
+        scenes[block.split] += len(np.unique(one.candidates.scene[asked]))
     total, left = sum(scenes.values()), recipe.count
     for split in ("train", "validation"):
         if not scenes[split]:

@@ -28,8 +28,8 @@ from spatialevo_jax.environment.respond import (
 )
 from spatialevo_jax.environment.wordings import Slots
 from spatialevo_jax.qa import wording
-from spatialevo_jax.qa.candidates import Candidates, absent_labels
-from spatialevo_jax.qa.groups import SYMMETRIC, clearness
+from spatialevo_jax.qa.candidates import UNORDERED, Candidates, absent_labels
+from spatialevo_jax.qa.groups import clearness
 from spatialevo_jax.qa.options import options
 from spatialevo_jax.qa.rationale import rationale
 from spatialevo_jax.qa.recipe import Recipe
@@ -41,7 +41,6 @@ FIELDS = (
     *("options", "correct", "valid", "reason", "margin", "difficulty", "labels", "roles", "level"),
     *("rationale", "evidence", "scene_hash"),
 )
-UNORDERED = frozenset({"absolute_distance", *SYMMETRIC})  # tasks whose labels may be swapped
 FRAME_DECIMALS = 4
 
 

@@ -11,9 +11,6 @@ from spatialevo_jax.qa.pipeline import Report, read_block, read_reports
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Row
 
-# Answers of these tasks are names of things or numbers: too many to show one by one.
-SAMPLES = 1  # rows of each task that the card shows
-
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
