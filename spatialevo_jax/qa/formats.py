@@ -162,11 +162,11 @@ def to_requests(rows: Sequence[Row], load: Loader) -> tuple[list[Row], list[str]
     left out and said.
     """
     good: list[tuple[int, Row, Request, str]] = []
-    left: list[str] = []
+    left: list[tuple[int, str]] = []
     for number, row in enumerate(rows, start=1):
         found = _request(row, load)
         if isinstance(found, str):
-            left.append(f"line {number}: {found}")
+            left.append((number, found))
         else:
             good.append((number, *found))
     replies = answer_requests([request for _, _, request, _ in good], evidence=False)
@@ -176,8 +176,8 @@ def to_requests(rows: Sequence[Row], load: Loader) -> tuple[list[Row], list[str]
             kept.append(fields)
         else:
             said = reply.answer if reply.valid else reply.reason.phrase
-            left.append(f"line {number}: it says {answer!r}, the oracle {said!r}")
-    return kept, left
+            left.append((number, f"it says {answer!r}, the oracle {said!r}"))
+    return kept, [f"line {number}: {why}" for number, why in sorted(left)]
 
 
 def agrees(request: Request, reply: Reply, answer: str) -> bool:
