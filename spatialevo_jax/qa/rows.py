@@ -98,10 +98,26 @@ def make_rows(
         for i in range(len(chosen))
     ]
     requests = [request for request, _ in asked]
-    replies = answer_requests(
-        requests, convention=recipe.convention, strict_margin=recipe.strict, evidence=True
-    )
-    rows, published = [], CONVENTIONS[recipe.convention].published
+    published = CONVENTIONS[recipe.convention].published
+
+    def answered(some: list[Request]) -> list[Reply]:
+        return answer_requests(
+            some, convention=recipe.convention, strict_margin=recipe.strict, evidence=True
+        )
+
+    replies = answered(requests)
+    again = [
+        i
+        for i, ((request, slots), reply) in enumerate(zip(asked, replies, strict=True))
+        if slots is not None
+        and chosen.reason[i] == Reason.OK
+        and not _is_meant(request, slots, reply)
+    ]
+    for i, reply in zip(
+        again, answered([_plainly(asked[i], published) for i in again]), strict=True
+    ):
+        replies[i], asked[i] = reply, (_plainly(asked[i], published), asked[i][1])
+    rows = []
     for i, ((request, slots), reply) in enumerate(zip(asked, replies, strict=True)):
         meant = reply.slots if slots is None else slots
         _check(request, meant, reply, float(chosen.value[i]), int(chosen.reason[i]), recipe)
@@ -165,14 +181,29 @@ def _check(
         return
     spec, rules = TASKS_BY_NAME[request.task], CONVENTIONS[recipe.convention]
     planned = answer_text(spec, value, request.record.labels, rules)
-    read = reply.slots
-    if request.task == "motion_camera" and not read.images:
-        slots = slots._replace(images=())  # as shown: the sentence need not say so
-    if read != slots or reply.answer != planned:
+    if not _is_meant(request, slots, reply) or reply.answer != planned:
         raise RuntimeError(
             f"{request.record.scene_id}, {request.question!r}: meant {slots} with {planned!r}, "
             f"read as {reply.slots} with {reply.answer!r} ({reply.reason.name})."
         )
+
+
+def _is_meant(request: Request, slots: Slots, reply: Reply) -> bool:
+    """Whether a sentence was read back to the slots that it was written from."""
+    if request.task == "motion_camera" and not reply.slots.images:
+        slots = slots._replace(images=())  # as shown: the sentence need not say so
+    return reply.slots == slots
+
+
+def _plainly(asked: tuple[Request, Slots | None], published: bool) -> Request:
+    """The request in words that its labels leave readable."""
+    request, slots = asked
+    if slots is None:
+        return request
+    labels = request.record.labels
+    region = request.task == "position_cam_reg" and slots.labels[0] not in labels
+    question = wording.plainest(request.task, slots, region, labels, published)
+    return request._replace(question=question)
 
 
 TASKS_BY_NAME = {task.name: task for task in TASKS}

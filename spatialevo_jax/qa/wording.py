@@ -9,7 +9,9 @@ wordings come first; the families of the published generator are among the other
 import functools
 import itertools
 import re
+from collections.abc import Sequence
 
+from spatialevo_jax.environment.extract import read_question
 from spatialevo_jax.environment.labels import plural, spoken
 from spatialevo_jax.environment.wordings import WORDINGS, Slots
 
@@ -234,7 +236,27 @@ def word(task: str, slots: Slots, region: bool, most: int, draw: tuple[float, fl
     """A question: a form, then one of its sentences, by two random numbers in [0, 1)."""
     own = forms(task, slots.difficulty, region, most)
     form = own[int(draw[0] * len(own))]
+    return filled(form[int(draw[1] * len(form))], slots)
+
+
+def plainest(task: str, slots: Slots, region: bool, labels: Sequence[str], published: bool) -> str:
+    """The first sentence that is read back to the slots: for labels such as "facing", which not
+    every sentence can hold.
+
+    Raises:
+        ValueError: none is.
+    """
+    for sentence in sentences(task, slots.difficulty, region):
+        question = filled(sentence, slots)
+        read = read_question(task, question, labels, published)
+        if read == slots or (task == "motion_camera" and read == slots._replace(images=())):
+            return question
+    raise ValueError(f"{task}: expected a sentence that can hold {slots.labels}, found none.")
+
+
+def filled(sentence: str, slots: Slots) -> str:
+    """A sentence with its blanks filled."""
     blanks = dict(zip("abcd", map(spoken, slots.labels), strict=False))
     blanks |= {f"{key}_plural": plural(label) for key, label in blanks.items()}
     blanks |= dict(zip("nm", map(str, slots.images), strict=False))
-    return form[int(draw[1] * len(form))].format(**blanks)
+    return sentence.format(**blanks)
