@@ -17,18 +17,14 @@ processes and hosts. --questions asks what a file says (requests as launch.ask r
 images of a file alone, such as the published spatialevo_train.jsonl.
 """
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -39,6 +35,7 @@ from tqdm import tqdm
 
 from geometry_jax import scene_io
 from geometry_jax.tasks import TASK_IDS
+from launch import workers
 from launch.errors import UserError, run, user_errors
 from launch.flags import define_config
 from spatialevo_jax.config import TrainConfig
@@ -124,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
     if not _SCENES.value or not Path(_SCENES.value).is_dir():
         raise UserError(f"--scenes: expected a folder of scenes, got {_SCENES.value}.")
     if not _QUESTIONER.value:  # a policy may use what there is
-        _use_cpu()
+        workers.use_cpu()
     root = Path(_SCENES.value)
     if _VERIFY.value:
         _verify(root, Path(_VERIFY.value))
@@ -171,7 +168,7 @@ def _generate(root: Path, out: Path) -> None:
     try:
         with (
             user_errors(OSError, ValueError, ModuleNotFoundError),
-            _workers(len(mine)) as submit,
+            workers.started(min(_WORKERS.value, len(mine))) as submit,
         ):
             todo = [b for b in mine if not pipeline.block_path(out, b).is_file()]
             jobs = [
@@ -180,7 +177,9 @@ def _generate(root: Path, out: Path) -> None:
                 )
                 for b in todo
             ]
-            _run(submit, jobs, "candidates", [len(block.scenes) for block in todo], "scene")
+            workers.run_all(
+                submit, jobs, "candidates", [len(block.scenes) for block in todo], "scene"
+            )
             plan = out / pipeline.WORK / pipeline.PLAN
             if _HOST.value == 0:
                 _wait([pipeline.block_path(out, block) for block in blocks], "candidates")
@@ -192,7 +191,7 @@ def _generate(root: Path, out: Path) -> None:
             jobs = [
                 functools.partial(pipeline.write_block, root, out, b, wanted, own(b)) for b in todo
             ]
-            _run(submit, jobs, "rows", None, "row", total=wanted.count)
+            workers.run_all(submit, jobs, "rows", None, "row", total=wanted.count)
             if _HOST.value == 0:
                 names = [
                     shards.shard_path(out, form, block.split, block.number)
@@ -342,64 +341,7 @@ def _check_recipe(out: Path, wanted: Recipe) -> None:
             part.write_text(json.dumps(wanted.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-# --- processes and hosts ---------------------------------------------------------------------
-
-Job = Callable[[], int]
-Submit = Callable[[Job], "concurrent.futures.Future[int]"]
-
-
-def _use_cpu() -> None:
-    # The same bytes on every machine, and no accelerator shared by several processes.
-    jax.config.update("jax_platforms", "cpu")
-
-
-def _start_worker() -> None:
-    _use_cpu()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-
-
-def _here(job: Job) -> "concurrent.futures.Future[int]":
-    """Runs a job in this process."""
-    done: concurrent.futures.Future[int] = concurrent.futures.Future()
-    done.set_result(job())
-    return done
-
-
-@contextlib.contextmanager
-def _workers(blocks: int) -> Iterator[Submit]:
-    count = min(_WORKERS.value, blocks)
-    if count < 2:
-        yield _here
-        return
-    # Spawned, because JAX must not be forked once it runs.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(count, context, initializer=_start_worker)
-    try:
-        yield pool.submit
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _run(
-    submit: Submit,
-    jobs: Sequence[Job],
-    title: str,
-    sizes: Sequence[int] | None,
-    unit: str,
-    total: int | None = None,
-) -> None:
-    """Runs jobs with a progress bar that counts their sizes, or the numbers that they return."""
-    whole = sum(sizes) if sizes is not None else total
-    with tqdm(total=whole, desc=title, unit=unit, disable=not jobs, unit_scale=True) as bar:
-        if submit is _here:
-            for place, job in enumerate(jobs):
-                done = job()
-                bar.update(sizes[place] if sizes is not None else done)
-            return
-        futures = {submit(job): place for place, job in enumerate(jobs)}
-        for future in concurrent.futures.as_completed(futures):
-            done = future.result()
-            bar.update(sizes[futures[future]] if sizes is not None else done)
+# --- hosts ------------------------------------------------------------------------------------
 
 
 def _wait(paths: Sequence[Path], what: str) -> None:

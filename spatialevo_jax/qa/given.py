@@ -12,7 +12,8 @@ from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.environment.labels import vocabulary
 from spatialevo_jax.environment.respond import DIFFICULTIES, Request, read_request
-from spatialevo_jax.qa.candidates import NONE, UNORDERED, Candidates
+from spatialevo_jax.qa.candidates import UNORDERED, Candidates
+from spatialevo_jax.qa.drawing import NONE
 from spatialevo_jax.qa.recipe import Recipe
 
 
