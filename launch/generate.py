@@ -252,7 +252,8 @@ def _digest(value: Any) -> str:
 
 
 def _recipe(root: Path, questions: Sequence[Any], listed: Any) -> Recipe:
-    source = _SOURCE.value or ("rooms" if (root / ROOMS_FILE).is_file() else None)
+    said = _SOURCE.value or ("rooms" if (root / ROOMS_FILE).is_file() else None)
+    source = next((one for one in recipe.SOURCES if one == said), None)
     if source is None:
         raise UserError(
             f"--source: {root} does not say whose scenes these are; give one of "
@@ -269,7 +270,7 @@ def _recipe(root: Path, questions: Sequence[Any], listed: Any) -> Recipe:
         count=_COUNT.value,
         source=source,
         seed=_SEED.value,
-        convention=_CONVENTION.value,
+        convention="reference" if _CONVENTION.value == "reference" else "corrected",
         tasks=tuple(_TASKS.value or ()),
         weights=tuple(weights),
         least_margin=_MARGIN.value if _CONVENTION.value == "corrected" else 0.0,

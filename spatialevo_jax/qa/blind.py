@@ -120,7 +120,7 @@ def _points(words: Words, guess: np.ndarray) -> np.ndarray:
 def best_constant(answer: np.ndarray) -> float:
     """The score of the number that is right most often."""
     tried = np.unique(np.quantile(answer, np.linspace(0, 1, CONSTANTS)))
-    return max(float(relative_accuracy(np.float64(one), answer).mean()) for one in tried)
+    return max(float(relative_accuracy(np.full(1, one), answer).mean()) for one in tried)
 
 
 def guess(words: Words, chosen: np.ndarray) -> tuple[Scores, np.ndarray]:

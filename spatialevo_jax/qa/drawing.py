@@ -202,7 +202,7 @@ def _regions(source: Source) -> Drawn:
     if not len(anchors) or not len(kept):
         return {"labels": np.zeros((0, MAX_LABELS), np.int32), "frames": np.zeros((0, 2), np.int64)}
     order = source.rng.permutation(len(anchors))
-    shown = np.where(anchors >= 0, source.view.count[kept][:, anchors] > 0, False).any(2)
+    shown = np.any((source.view.count[kept][:, anchors] > 0) & (anchors >= 0), axis=2)
     places = np.argwhere(shown[:, order])
     rows = np.column_stack([places[:, :1], anchors[order[places[:, 1]]]])
     _, first = np.unique(rows, axis=0, return_index=True)

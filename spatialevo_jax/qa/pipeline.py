@@ -218,7 +218,7 @@ def make_plan(out: Path, blocks: Sequence[Block], recipe: Recipe) -> list[Report
     chosen = [np.zeros(len(one.candidates), bool) for one in found]
     reports: list[Report] = []
     # Rows go to the splits as scenes do that can be asked about.
-    scenes = dict.fromkeys(("train", "validation"), 0)
+    scenes: dict[str, int] = {"train": 0, "validation": 0}
     for one, block in zip(found, blocks, strict=True):
         asked = usable(one.candidates, recipe)
         scenes[block.split] += len(np.unique(one.candidates.scene[asked]))
@@ -240,12 +240,12 @@ def make_plan(out: Path, blocks: Sequence[Block], recipe: Recipe) -> list[Report
             "bounds of balance and blind guessing. Ask for fewer, or give more scenes, more frames "
             "of each, or more tasks."
         )
+    arrays: dict[str, Any] = {
+        f"block{block.number}": mask for block, mask in zip(blocks, chosen, strict=True)
+    }
+    arrays["reports"] = np.array(json.dumps([dataclasses.asdict(one) for one in reports]))
     with shards.whole_file(out / WORK / PLAN) as part_path, part_path.open("wb") as file:
-        np.savez(
-            file,
-            reports=np.array(json.dumps([dataclasses.asdict(one) for one in reports])),
-            **{f"block{block.number}": mask for block, mask in zip(blocks, chosen, strict=True)},
-        )
+        np.savez(file, **arrays)
     return reports
 
 

@@ -13,9 +13,9 @@ FILE = "recipe.json"
 MODALITIES = ("scene", "single_image", "image_pair")
 FORMATS = ("jsonl", "parquet")
 # Whose pixels the scenes are made of. Those of others are never copied into a set.
-SOURCES = ("rooms", "own", "scannet", "scannetpp", "arkitscenes")
-OWN_PIXELS = frozenset({"rooms", "own"})
 Source = Literal["rooms", "own", "scannet", "scannetpp", "arkitscenes"]
+SOURCES: tuple[Source, ...] = ("rooms", "own", "scannet", "scannetpp", "arkitscenes")
+OWN_PIXELS = frozenset({"rooms", "own"})
 
 
 @dataclasses.dataclass(frozen=True)

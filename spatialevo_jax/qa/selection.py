@@ -140,7 +140,7 @@ def choose(group: Group, target: int) -> Chosen:
     share_bound, blind_bound = bounds(group)
     ease = np.zeros(len(group.order))
     while target > 0 and len(group.order):
-        total, before = np.zeros(len(group.order)), np.inf
+        total, before, rows = np.zeros(len(group.order)), np.inf, np.zeros(0, np.int64)
         for number in range(1, ROUNDS + 1):
             rows, share = _by_kind(group, target, ease, share_bound)
             scores, easy = blind.guess(group.words, rows)

@@ -162,7 +162,8 @@ def _view(key: Same, scene_images: int, published: bool, lists: Lists | None) ->
     else:
         kept, paired, shown = _as_listed(lists, len(visible))
     total = (is_label & valid[:, None]).sum(0)
-    found = (is_label & visible[list(shown)].any(0)[:, None]).sum(0)  # objects of a label seen
+    in_shown = np.any(visible[list(shown)], axis=0)
+    found = (is_label & np.expand_dims(in_shown, 1)).sum(0)  # objects of a label seen
     seen = found == total
     phrases, anchors = _phrases(record, named, published)
     return View(
