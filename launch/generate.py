@@ -252,8 +252,9 @@ def _digest(value: Any) -> str:
 
 
 def _recipe(root: Path, questions: Sequence[Any], listed: Any) -> Recipe:
-    said = _SOURCE.value or ("rooms" if (root / ROOMS_FILE).is_file() else None)
-    source = next((one for one in recipe.SOURCES if one == said), None)
+    said = _SOURCE.value or ("rooms" if (root / ROOMS_FILE).is_file() else "")
+    known: dict[str, recipe.Source] = {one: one for one in recipe.SOURCES}
+    source = known.get(said)
     if source is None:
         raise UserError(
             f"--source: {root} does not say whose scenes these are; give one of "

@@ -48,7 +48,7 @@ def options(
 
 
 def _shuffled(found: Sequence[str], truth: str, rng: np.random.Generator) -> tuple[list[str], int]:
-    mixed = [found[i] for i in rng.permutation(len(found)).tolist()]
+    mixed = [found[int(i)] for i in rng.permutation(len(found))]
     return mixed, mixed.index(truth)
 
 
