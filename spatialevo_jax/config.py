@@ -15,6 +15,7 @@ from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
 Scoring = Literal["corrected", "published"]
+SftReply = Literal["answer", "pointings", "rationale"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -176,6 +177,17 @@ class LoraConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SftConfig:
+    """Supervised steps on a question-answer set in place of self-evolution, as many and with the
+    same optimizer (`grpo.steps`, `grpo.lr`): what the same policy learns offline.
+    """
+
+    data: Path | None = None  # folder that launch.generate made; none: the policy evolves itself
+    rows: tuple[int, int, int] = (8, 4, 4)  # of one step: single images, pairs, scenes
+    reply: SftReply = "pointings"  # what comes before the answer in the replies to learn
+
+
+@dataclasses.dataclass(frozen=True)
 class SchedulerConfig:
     """The curriculum's prior and memory; see `spatialevo_jax.scheduler`."""
 
@@ -220,6 +232,7 @@ class TrainConfig:
     rollout: RolloutConfig = RolloutConfig()
     grpo: GrpoConfig = GrpoConfig()
     lora: LoraConfig = LoraConfig()
+    sft: SftConfig = SftConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_every: int = 20  # steps

@@ -103,7 +103,7 @@ def answer_requests(
     (margin < 1); without `evidence` the replies have none and cost less.
     """
     rules = CONVENTIONS[convention]
-    readings = [_read(request, rules) for request in requests]
+    readings = [read_request(request, rules) for request in requests]
     read = [index for index, reading in enumerate(readings) if reading.reason is Reason.OK]
     slots = [readings[index].slots for index in read]
     verdicts = _judge_all([requests[index] for index in read], slots, convention, evidence)
@@ -116,7 +116,7 @@ def answer_requests(
     ]
 
 
-def _read(request: Request, rules: Convention) -> extract.Reading:
+def read_request(request: Request, rules: Convention) -> extract.Reading:
     """The slots of a request: those it gives, the others from its sentence."""
     if request.task not in TASK_IDS:
         raise ValueError(f"task: expected one of {', '.join(TASK_IDS)}, got {request.task!r}.")
@@ -257,7 +257,7 @@ def _anchor_labels(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _SceneSet:
+class SceneSet:
     """Scenes of one padding, stacked on the device; a record is known by its identity."""
 
     records: tuple[SceneRecord, ...]
@@ -266,7 +266,7 @@ class _SceneSet:
 
 
 @functools.lru_cache(maxsize=SCENE_SETS)
-def _scene_set(key: Same, points: bool, hidden: frozenset[str]) -> _SceneSet:
+def scene_set(key: Same, points: bool, hidden: frozenset[str]) -> SceneSet:
     """Pads and stacks; the number of scenes is padded too, with copies of the first one. Objects
     with `hidden` labels are left out.
     """
@@ -277,7 +277,7 @@ def _scene_set(key: Same, points: bool, hidden: frozenset[str]) -> _SceneSet:
     padded = [scene_io.pad_scene(_without(r, hidden), objects, frames, most) for r in records]
     padded += [padded[0]] * (_bucket(len(padded), LEAST_SCENES) - len(padded))
     scenes = batches.with_gaps(jax.device_put(scene_io.stack_scenes(padded)))
-    return _SceneSet(records, scenes, {id(r): place for place, r in enumerate(records)})
+    return SceneSet(records, scenes, {id(r): place for place, r in enumerate(records)})
 
 
 def _without(record: SceneRecord, hidden: frozenset[str]) -> Scene:
@@ -293,7 +293,7 @@ def _bucket(size: int, least: int) -> int:
 
 
 @functools.cache
-def _batched(
+def batched_oracle(
     convention: ConventionName, task: str, evidence: bool
 ) -> Callable[[Scene, np.ndarray, Query], Verdict]:
     """A task's oracle over (BATCH,) queries, each about one of the (S,) scenes of a set. Without
@@ -374,13 +374,13 @@ def _judge_all(
     records = [one for _, one in sorted({id(r.record): r.record for r in requests}.items())]
     rules = CONVENTIONS[convention]
     points = any(request.use_points for request in requests)
-    held = _scene_set(Same(*records), points, rules.hidden)
+    held = scene_set(Same(*records), points, rules.hidden)
     by_task: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         by_task.setdefault(request.task, []).append(index)
     running = []
     for task, members in by_task.items():
-        judge = _batched(convention, task, evidence)
+        judge = batched_oracle(convention, task, evidence)
         for start in range(0, len(members), BATCH):
             part = members[start : start + BATCH]
             asked = [requests[index] for index in part]

@@ -3,7 +3,7 @@ bar.
 
     warm start   supervised steps on generated conversations, in place of a pretrained base model
     evolution    Questioner -> oracle -> Solver -> rewards -> joint GRPO update, with held-out
-    scores on the way
+    scores on the way; or, with `sft.data`, supervised steps on a question-answer set in its place
 
 Everything that changes is in the train state, and everything drawn is a function of (seed, step): a
 run that is killed goes on from its last checkpoint and ends with the same numbers.
@@ -39,15 +39,17 @@ from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
-from spatialevo_jax.train import checkpoint, episode, warm_start
+from spatialevo_jax.train import checkpoint, episode, sft, warm_start
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.state import TrainState, begin_evolution, init_state, optimizer
 from spatialevo_jax.train.step import (
     EvolutionBatch,
     RoleBatch,
+    SftBatch,
     Supervised,
     WarmStartBatch,
     make_evolution_step,
+    make_sft_step,
     make_warm_start_step,
 )
 
@@ -69,6 +71,7 @@ class Setup:
     encoder: packing.ChatEncoder
     banned: jax.Array  # (V,) bool, tokens that no response may contain
     scheduler: Scheduler
+    lessons: sft.LessonSource | None  # of a set, where it takes the place of self-evolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +121,18 @@ def train(run: Run) -> dict[str, Any]:
         smoothing=0.05,
     )
     accuracy = records.last_accuracy()
+    second, second_phase = ("evolve", steps.evolve)
+    if setup.lessons is not None:
+        second, second_phase = ("sft", steps.imitate)
     for number in range(first, config.total_steps):
         evolving = number >= config.warm_start.steps
         if number == config.warm_start.steps and not records.has_moment("before"):
             accuracy = steps.evaluate(state, "before", records)
-        phase = steps.evolve if evolving else steps.supervise
+        phase = second_phase if evolving else steps.supervise
         state, metrics = phase(state, number, records)
         if not math.isfinite(metrics["loss/total"]):
             raise FloatingPointError(f"step {number}: the loss is {metrics['loss/total']}.")
-        records.metrics(number, "evolve" if evolving else "warm_start", metrics)
+        records.metrics(number, second if evolving else "warm_start", metrics)
         done = number + 1
         if done == config.warm_start.steps:
             state = begin_evolution(config, state)
@@ -189,6 +195,9 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         encoder=encoder,
         banned=jnp.asarray(banned),
         scheduler=_scheduler(config.scheduler),
+        lessons=sft.lesson_source(config.sft, config.data, train, config.seed)
+        if config.sft.data is not None
+        else None,
     )
     return setup, params
 
@@ -270,6 +279,7 @@ class _Steps:
             setup.banned,
             temperature=config.rollout.temperature,
         )
+        self.update_sft = make_sft_step(setup.policy, optimizer(config, config.warm_start.steps))
 
     def _vision(self, rooms: RoomSet, rows: Sequence[Row]) -> tuple[qwen.VisionInputs, list[int]]:
         """The rows' images packed, and the first feature row of each."""
@@ -307,6 +317,19 @@ class _Steps:
             tuple(self._supervised(rows, first, examples) for examples in kinds),
         )
         state, metrics = self.update_warm(state, batch)
+        return state, _floats(metrics)
+
+    def imitate(
+        self, state: TrainState, step: int, records: Records
+    ) -> tuple[TrainState, dict[str, float]]:
+        setup, config = self.setup, self.setup.config
+        if setup.lessons is None:
+            raise ValueError("sft.data: expected a set to learn from, got none.")
+        lessons = setup.lessons.step_lessons(step, config.sft.rows)
+        rows = [lesson.row for lesson in lessons]
+        vision, first = self._vision(setup.train, rows)
+        taught = self._supervised(rows, first, [(lesson.example,) for lesson in lessons])
+        state, metrics = self.update_sft(state, SftBatch(vision, taught))
         return state, _floats(metrics)
 
     def _supervised(

@@ -50,6 +50,13 @@ class Supervised:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class SftBatch:
+    vision: qwen.VisionInputs
+    lessons: Supervised
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Names:
     """What each of the V visual tokens should say of itself: K tokens with their weights."""
 
@@ -108,6 +115,15 @@ def _apply(
     return state, metrics | {"optimizer/grad_norm": optax.tree.norm(grads)}
 
 
+def reply_loss(
+    policy: qwen.Policy, params: Any, features: jax.Array, taught: Supervised
+) -> jax.Array:
+    """Cross-entropy of replies, mean over their tokens."""
+    prefix = decode.prefill(policy, params, features, taught.prompts)
+    logprobs = target_logprobs(policy, params, prefix, taught.replies)
+    return -grpo.masked_mean(logprobs, taught.replies.mask)
+
+
 def naming_loss(policy: qwen.Policy, params: Any, features: jax.Array, names: Names) -> jax.Array:
     """Cross-entropy of visual features (V, D) read through the decoder's own vocabulary, as if each
     were the last hidden state of a text. Mean over the visual tokens.
@@ -128,17 +144,30 @@ def make_warm_start_step(
     def loss_fn(params: Any, batch: WarmStartBatch) -> tuple[jax.Array, Metrics]:
         features = qwen.encode_images(policy, params, batch.vision)
         naming = naming_loss(policy, params, features, batch.names)
-        losses = []
-        for kind in batch.kinds:
-            prefix = decode.prefill(policy, params, features, kind.prompts)
-            logprobs = target_logprobs(policy, params, prefix, kind.replies)
-            losses.append(-grpo.masked_mean(logprobs, kind.replies.mask))
+        losses = [reply_loss(policy, params, features, kind) for kind in batch.kinds]
         named = {f"loss/{kind}": loss for kind, loss in zip(KINDS, losses, strict=False)}
         total = jnp.stack(losses).mean() + naming_weight * naming if losses else naming
         return total, named | {"loss/naming": naming, "loss/total": total}
 
     def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
         grads, metrics = _gradient(loss_fn, state, batch)
+        return _apply(state, tx, grads, metrics)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_sft_step(
+    policy: qwen.Policy, tx: optax.GradientTransformation
+) -> Callable[[TrainState, SftBatch], tuple[TrainState, Metrics]]:
+    """Cross-entropy of the replies of a set."""
+
+    def loss_fn(params: Any, batch: SftBatch) -> tuple[jax.Array, Metrics]:
+        features = qwen.encode_images(policy, params, batch.vision)
+        loss = reply_loss(policy, params, features, batch.lessons)
+        return loss, {"loss/total": loss}
+
+    def step(state: TrainState, batch: SftBatch) -> tuple[TrainState, Metrics]:
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch)
         return _apply(state, tx, grads, metrics)
 
     return jax.jit(step, donate_argnums=0)

@@ -446,3 +446,23 @@ def test_with_an_adapter_only_it_learns_and_a_stopped_run_ends_with_the_same_num
     resumed, _ = evolve(resumed, batch)
     jax.tree.map(np.testing.assert_array_equal, resumed.adapter, state.adapter)
     jax.tree.map(np.testing.assert_array_equal, resumed.opt_state, state.opt_state)
+
+
+def test_an_update_on_a_set_learns_its_replies(setup: Setup) -> None:
+    """The same loss of replies as in the warm start, with nothing beside it."""
+    replies = jax.tree.map(lambda array: array[..., :1, :], setup.responses["questioner"])
+    batch = steps.SftBatch(setup.vision, steps.Supervised(setup.prompts, replies))
+    tx = optax.sgd(SGD_RATE)
+    update = steps.make_sft_step(setup.policy, tx)
+    state = dataclasses.replace(setup.state(), opt_state=tx.init(setup.params))
+    state, metrics = update(state, batch)
+
+    logprobs = setup.logprobs(setup.params, "questioner", as_sampled=False)[:, 0]
+    mask = np.asarray(replies.mask)[:, 0]
+    said = -(logprobs * mask).sum() / mask.sum()
+    assert float(metrics["loss/total"]) == pytest.approx(said, rel=1e-4)
+    assert int(state.step) == START + 1
+    _, after = update(state, batch)
+    fall = SGD_RATE * float(metrics["optimizer/grad_norm"]) ** 2  # of a plane
+    assert fall > 0.01
+    assert float(after["loss/total"]) == pytest.approx(said - fall, abs=0.1 * fall)

@@ -1,0 +1,217 @@
+"""Rows in the forms of others, both ways.
+
+    lists      {"problem": null, "answer": null, "images": [...]}: what the published training reads
+    prompts    {"prompt": "<image>...", "images": [...], "answer": "..."}: EasyR1, TRL
+    requests   {"task_type": ..., "scene_id": ..., "question": ..., "image_paths": [...]}: what
+               `launch.ask` and `launch.generate --questions` read
+
+A prompt of others says neither its task nor its scene: the task is the one whose grammar reads the
+question, the scene is in the paths, and its answer must be the oracle's.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from geometry_jax.tasks import TASKS
+from spatialevo_jax.environment import extract
+from spatialevo_jax.environment.fields import IMAGES_NEEDED, BadRequest, parse_request
+from spatialevo_jax.environment.respond import Reply, Request, answer_requests
+from spatialevo_jax.evaluation import readings
+from spatialevo_jax.qa import shards
+from spatialevo_jax.qa.recipe import FORMATS
+from spatialevo_jax.qa.rows import Row
+from spatialevo_jax.qa.verify import Loader, request_fields
+
+TARGETS = ("lists", "prompts", "requests")
+IMAGE_TAG = "<image>"
+LETTERS = "ABCDEFGH"
+OPTIONS_HEAD = "Options:"
+ANNOUNCED = re.compile(r"^(?:\s*(?:Image \d+:\s*)?<image>)+\s*")
+ENOUGH = 0.95  # score with which a written answer counts as the oracle's
+
+
+def convert(source: Path, target: Path, to: str, root: Path, load: Loader) -> tuple[int, list[str]]:
+    """Writes rows in another form.
+
+    Args:
+        source: folder of a set, or a file of lists, prompts or requests.
+        root: folder of the scenes, which prompts are judged by.
+
+    Returns:
+        How many rows were written, and what is wrong with each of the others.
+
+    Raises:
+        ValueError: the source is not of a known form.
+    """
+    rows = list(_rows_of_set(source) if source.is_dir() else shards.read_lines(source))
+    if not rows:
+        raise ValueError(f"{source}: expected rows, found none.")
+    kind, left = kind_of(rows[0], source), []
+    if to == "lists":
+        found = to_lists(rows)
+    elif kind == "row":
+        found = [to_prompt(row) if to == "prompts" else request_fields(row) for row in rows]
+    elif kind == "prompts" and to == "requests":
+        found, left = to_requests(rows, load)
+    else:
+        raise ValueError(f"{source}: {kind} can't be made into {to}: they hold no such thing.")
+    with shards.whole_file(target) as part, part.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+    return len(found), left
+
+
+def _rows_of_set(folder: Path) -> Iterator[Row]:
+    form = next((form for form in FORMATS if shards.list_shards(folder, form)), None)
+    if form is None:
+        raise ValueError(f"{folder}: expected a set, found no shards.")
+    for path in shards.list_shards(folder, form):
+        yield from shards.read_shard(path)
+
+
+def kind_of(row: Row, source: Path) -> str:
+    """Which form a row has."""
+    if "scene_hash" in row:
+        return "row"
+    if "prompt" in row and "answer" in row:
+        return "prompts"
+    if "task_type" in row:
+        return "requests"
+    if "images" in row and row.get("problem") is None:
+        return "lists"
+    if isinstance(row.get("problem"), str) and "answer" in row:  # EasyR1's own name of the prompt
+        return "prompts"
+    raise ValueError(
+        f"{source}: expected rows of a set, lists, prompts or requests, got fields "
+        f"{', '.join(sorted(row))}."
+    )
+
+
+# --- lists -----------------------------------------------------------------------------------
+
+
+def to_lists(rows: Sequence[Row]) -> list[Row]:
+    """The distinct lists of images, in order; questions are left to whoever reads them."""
+    images = dict.fromkeys(tuple(row["images"]) for row in rows if row.get("images"))
+    return [{"problem": None, "answer": None, "images": list(one)} for one in images]
+
+
+def read_lists(path: Path) -> dict[str, list[tuple[str, ...]]]:
+    """Scene id -> lists of frame names, from paths such as
+    `<root>/train/scene0000_00/frame_processed/840.jpg`.
+
+    Raises:
+        ValueError: a row without images, or of several scenes.
+    """
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for number, row in enumerate(shards.read_lines(path), start=1):
+        images = row.get("images")
+        if not isinstance(images, list) or not all(isinstance(one, str) for one in images):
+            raise ValueError(
+                f"{path}, line {number}: expected a list of images, got {images!r:.60}."
+            )
+        scenes = {scene_of(image) for image in images}
+        if len(scenes) != 1 or None in scenes:
+            raise ValueError(f"{path}, line {number}: expected images of one scene, got {scenes}.")
+        found.setdefault(str(scenes.pop()), []).append(tuple(images))
+    return found
+
+
+def scene_of(image: str) -> str | None:
+    """The scene id in an image path: the folder above that of the frames."""
+    parts = PurePosixPath(image.replace("\\", "/")).parts
+    return parts[-3] if len(parts) > 2 else None
+
+
+# --- prompts ---------------------------------------------------------------------------------
+
+
+def to_prompt(row: Row) -> Row:
+    """One image tag for each image, the question, and its options by letters."""
+    announced = "".join(f"Image {i}: {IMAGE_TAG}\n" for i in range(1, len(row["images"]) + 1))
+    if len(row["images"]) == 1:
+        announced = f"{IMAGE_TAG}\n"
+    prompt, answer = f"{announced}{row['question']}", row["answer"]
+    if row["options"]:
+        prompt = "\n".join([prompt, *option_lines(row["options"])])
+        answer = LETTERS[row["correct"]]
+    return {"prompt": prompt, "images": list(row["images"]), "answer": answer}
+
+
+def option_lines(options: Sequence[str]) -> list[str]:
+    """Options by letters, under a head; nothing where there are none."""
+    lettered = [f"{LETTERS[i]}. {option}" for i, option in enumerate(options)]
+    return [OPTIONS_HEAD, *lettered] if lettered else []
+
+
+def read_prompt(row: Row) -> tuple[str, list[str], str]:
+    """The question of a prompt, its options, and its answer in words."""
+    text = str(row.get("prompt") or row.get("problem") or "")
+    text = ANNOUNCED.sub("", text)
+    question, head, rest = text.partition(f"\n{OPTIONS_HEAD}\n")
+    options = [line.partition(". ")[2] for line in rest.splitlines()] if head else []
+    answer = str(row["answer"])
+    if options and answer in LETTERS[: len(options)]:
+        answer = options[LETTERS.index(answer)]
+    return question.strip(), options, answer
+
+
+def to_requests(rows: Sequence[Row], load: Loader) -> tuple[list[Row], list[str]]:
+    """Prompts as requests; those that no task can read, or that the oracle answers otherwise, are
+    left out and said.
+    """
+    good: list[tuple[int, Row, Request, str]] = []
+    left: list[tuple[int, str]] = []
+    for number, row in enumerate(rows, start=1):
+        found = _request(row, load)
+        if isinstance(found, str):
+            left.append((number, found))
+        else:
+            good.append((number, *found))
+    replies = answer_requests([request for _, _, request, _ in good], evidence=False)
+    kept = []
+    for (number, fields, request, answer), reply in zip(good, replies, strict=True):
+        if agrees(request, reply, answer):
+            kept.append(fields)
+        else:
+            said = reply.answer if reply.valid else reply.reason.phrase
+            left.append((number, f"it says {answer!r}, the oracle {said!r}"))
+    return kept, [f"line {number}: {why}" for number, why in sorted(left)]
+
+
+def agrees(request: Request, reply: Reply, answer: str) -> bool:
+    """Whether a written answer is that of the oracle."""
+    if not reply.valid:
+        return answer == reply.reason.phrase
+    return readings.score(request.task, answer, reply.answer, partial=False) >= ENOUGH
+
+
+def _request(row: Row, load: Loader) -> tuple[Row, Request, str] | str:
+    images = row.get("images")
+    if not isinstance(images, list) or not images:
+        return "expected images, found none"
+    scene = scene_of(str(images[0]))
+    question, _, answer = read_prompt(row)
+    text = extract.readable(question)
+    tasks = [task for task in TASKS if text is not None and extract.matches(task.name, text)]
+    tasks = [task for task in tasks if _shows(task.modality, len(images))]
+    if not tasks:
+        return f"no task reads {question!r:.80}"
+    failure = ""
+    for task in tasks:
+        fields: Row = {"task_type": task.name, "scene_id": scene, "question": question}
+        if task.modality == "single_image":
+            fields["image_path"] = images[0]
+        elif task.modality == "image_pair":
+            fields["image_paths"] = images
+        request = parse_request(fields, load)
+        if isinstance(request, BadRequest):
+            failure = request.message
+            continue
+        return fields, request, answer
+    return failure
+
+
+def _shows(modality: str, images: int) -> bool:
+    return images > 2 if modality == "scene" else images == IMAGES_NEEDED[modality]
