@@ -15,6 +15,7 @@ could be done.
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -24,15 +25,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_pipelines import contact_sheet, labels, preview, room_scan, rooms, unified
+from data_pipelines import contact_sheet, interiors, labels, preview, room_scan, rooms, unified
 from data_pipelines.building import BuildSettings
 from data_pipelines.preparing import FORMATS, PREVIEWS, Job
 from geometry_jax import scene_io
 from launch import prepare_scans
 from launch.errors import UserError, run, user_errors
-from launch.processes import run_all, use_cpu
+from launch.workers import results, started, use_cpu
 
 DATASETS = ("rooms", *FORMATS)
+STYLES = ("plain", "lived_in")
 RECIPE_VERSION = 3
 RECIPE_FILE = "rooms.json"
 WRITTEN = ".written"  # folder of one empty file for each room that is written as a raw scan
@@ -86,6 +88,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of all rooms.", lower_bound=0)
 _FRAMES = flags.DEFINE_integer("frames", 8, "Pictures of a room.", 2, 64)
 _SIZE = flags.DEFINE_string("image_size", "112x112", "Width and height of a picture, pixels.")
 _VIEW = flags.DEFINE_float("field_of_view", 85.0, "Horizontal, degrees.", 20.0, 130.0)
+_STYLE = flags.DEFINE_enum(
+    "style", STYLES[0], STYLES, "Rooms for a small policy, or as people live in them."
+)
 _SHEET = flags.DEFINE_string("contact_sheet", None, "Also draw some rooms into this PNG.")
 _RAW_FORMAT = flags.DEFINE_enum(
     "raw_format", None, list(FORMATS), "Write rooms as raw scans of this data set instead."
@@ -103,6 +108,7 @@ class Recipe:
     height: int
     field_of_view: float  # degrees
     raw_format: str | None = None  # as raw scans of this data set
+    style: str | None = None  # of STYLES, where it is not the first
 
 
 def _recipe() -> Recipe:
@@ -121,6 +127,7 @@ def _recipe() -> Recipe:
         int(height),
         _VIEW.value,
         _RAW_FORMAT.value,
+        None if _STYLE.value == STYLES[0] else _STYLE.value,
     )
 
 
@@ -154,7 +161,8 @@ def scene_name(number: int) -> str:
 
 
 def _room(number: int, recipe: Recipe) -> rooms.Room:
-    return rooms.make_room(
+    make = rooms.make_room if recipe.style is None else interiors.make_interior
+    return make(
         (recipe.seed, number),
         frames=recipe.frames,
         width=recipe.width,
@@ -258,6 +266,8 @@ def _make_rooms() -> None:
         raise UserError("--raw: rooms are generated and need no raw data.")
     if _SHEET.value and not _SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet: expected a name that ends in .png, got {_SHEET.value}.")
+    if _SHEET.value and _STYLE.value != STYLES[0]:
+        raise UserError("--contact_sheet has the colours of plain rooms; use --preview for others.")
     for name, value in (("contact_sheet", _SHEET.value), ("preview", _PREVIEW.value)):
         if value and _RAW_FORMAT.value:
             raise UserError(f"--{name}: expected unified scenes, but --raw_format makes none.")
@@ -266,7 +276,7 @@ def _make_rooms() -> None:
             raise UserError(
                 f"--{name} is for raw data; rooms are chosen by --count and --val_count."
             )
-    started = time.monotonic()
+    begun = time.monotonic()
     root = Path(_OUT.value)
     recipe = _recipe()
     with user_errors(OSError):
@@ -282,8 +292,8 @@ def _make_rooms() -> None:
     # Raw scans are written one by one: those of a data set share tables.
     workers = 1 if recipe.raw_format else min(_WORKERS.value, len(todo) // WORTH_A_WORKER)
     try:
-        with user_errors(OSError, rooms.NoRoomError):
-            made = run_all(make, todo, workers)
+        with user_errors(OSError, rooms.NoRoomError), started(workers) as submit:
+            made = results(submit, [functools.partial(make, *one) for one in todo])
             for _ in tqdm(made, total=len(todo), desc="rooms", unit="room", disable=not todo):
                 pass
             if _SHEET.value:
@@ -292,7 +302,7 @@ def _make_rooms() -> None:
                 _write_previews(root, [scene_name(number) for _, number in wanted])
     except KeyboardInterrupt as stop:
         raise UserError("stopped; finished rooms are kept, the same command goes on.") from stop
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - begun
     skipped = len(wanted) - len(todo)
     print(f"{root}: done {len(todo)}, skipped {skipped}, {seconds:.1f} s")
 

@@ -5,6 +5,7 @@ the report.
 import concurrent.futures
 import dataclasses
 import difflib
+import functools
 import json
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ from data_pipelines.preparing import (
 from data_pipelines.scan import ScanError
 from geometry_jax import scene_io
 from launch.errors import UserError, user_errors
-from launch.processes import run_all
+from launch.workers import results, started
 
 LISTED = 20  # failures and labels that are printed; the report has all
 
@@ -44,22 +45,23 @@ def prepare(job: Job, share: Share, workers: int) -> int:
     Raises:
         UserError: nothing can be done at all.
     """
-    started = time.monotonic()
+    begun = time.monotonic()
     with user_errors(ScanError, OSError):
         sources = _chosen(job, share)
     _check_folder(job)
     name = "prepare_report" + (f".{share.host_index}" if share.host_count > 1 else "")
     path = job.out / f"{name}.jsonl"
     todo = [source for source in sources if current_scene(job, source) is None]
-    tasks = [(job, source) for source in sources]
+    tasks = [functools.partial(prepare_scan, job, source) for source in sources]
     outcomes: list[Outcome] = []
     with user_errors(OSError, WriteError), path.open("w", encoding="utf-8") as report:
         try:
-            made = run_all(prepare_scan, tasks, min(workers, len(todo)))
-            for outcome in tqdm(made, total=len(tasks), desc=job.dataset, unit="scene"):
-                outcomes.append(outcome)
-                report.write(json.dumps(outcome._asdict(), ensure_ascii=False) + "\n")
-                report.flush()
+            with started(min(workers, len(todo))) as submit:
+                made = results(submit, tasks)
+                for _, outcome in tqdm(made, total=len(tasks), desc=job.dataset, unit="scene"):
+                    outcomes.append(outcome)
+                    report.write(json.dumps(outcome._asdict(), ensure_ascii=False) + "\n")
+                    report.flush()
         except KeyboardInterrupt as stop:
             raise UserError(
                 "stopped; finished scenes are kept, the same command goes on."
@@ -69,7 +71,7 @@ def prepare(job: Job, share: Share, workers: int) -> int:
                 "a worker process died, most likely for want of memory; finished scenes are kept, "
                 f"the same command goes on; try --workers={max(1, workers // 2)}."
             ) from error
-        summary = _summary(outcomes, round(time.monotonic() - started, 1))
+        summary = _summary(outcomes, round(time.monotonic() - begun, 1))
         report.write(json.dumps(summary) + "\n")
     _print_summary(job, outcomes, summary, path)
     return 1 if summary["failed"] else 0

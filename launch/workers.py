@@ -1,4 +1,4 @@
-"""Jobs in this process or in others, with a progress bar. Each job writes its own results.
+"""Jobs in this process or in others.
 
 Imports little: every process that is started imports this file.
 """
@@ -8,12 +8,13 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 from tqdm import tqdm
 
-Job = Callable[[], int]  # returns how much was done, in the unit of the progress bar
-Submit = Callable[[Job], "concurrent.futures.Future[int]"]
+R = TypeVar("R")
+Submit = Callable[[Callable[[], Any]], "concurrent.futures.Future[Any]"]
 
 
 def use_cpu() -> None:
@@ -26,9 +27,9 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
 
 
-def _here(job: Job) -> "concurrent.futures.Future[int]":
+def _here(job: Callable[[], R]) -> "concurrent.futures.Future[R]":
     """Runs a job in this process."""
-    done: concurrent.futures.Future[int] = concurrent.futures.Future()
+    done: concurrent.futures.Future[R] = concurrent.futures.Future()
     done.set_result(job())
     return done
 
@@ -48,9 +49,20 @@ def started(count: int) -> Iterator[Submit]:
         pool.shutdown(cancel_futures=True)
 
 
+def results(submit: Submit, jobs: Sequence[Callable[[], R]]) -> Iterator[tuple[int, R]]:
+    """Place and result of each job, as they come. The first exception ends it."""
+    if submit is _here:
+        for place, job in enumerate(jobs):
+            yield place, job()
+        return
+    futures = {submit(job): place for place, job in enumerate(jobs)}
+    for future in concurrent.futures.as_completed(futures):
+        yield futures[future], future.result()
+
+
 def run_all(
     submit: Submit,
-    jobs: Sequence[Job],
+    jobs: Sequence[Callable[[], int]],
     title: str,
     sizes: Sequence[int] | None,
     unit: str,
@@ -59,12 +71,5 @@ def run_all(
     """Runs jobs with a progress bar that counts their sizes, or the numbers that they return."""
     whole = sum(sizes) if sizes is not None else total
     with tqdm(total=whole, desc=title, unit=unit, disable=not jobs, unit_scale=True) as bar:
-        if submit is _here:
-            for place, job in enumerate(jobs):
-                done = job()
-                bar.update(sizes[place] if sizes is not None else done)
-            return
-        futures = {submit(job): place for place, job in enumerate(jobs)}
-        for future in concurrent.futures.as_completed(futures):
-            done = future.result()
-            bar.update(sizes[futures[future]] if sizes is not None else done)
+        for place, done in results(submit, jobs):
+            bar.update(sizes[place] if sizes is not None else done)

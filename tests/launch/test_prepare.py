@@ -187,3 +187,14 @@ def test_command_line_mistakes_end_with_a_sentence_and_a_code(
 def test_recipe_is_written_beside_the_rooms(rooms_dir: Path) -> None:
     recipe = json.loads((rooms_dir / "rooms.json").read_text())
     assert recipe["seed"] == 0 and recipe["frames"] == 4
+
+
+def test_lived_in_rooms_have_a_recipe_of_their_own(tmp_path: Path) -> None:
+    lived_in = {"style": "lived_in", "image_size": "96x72", "count": 1, "val_count": 0}
+    command(tmp_path / "rooms", **lived_in)
+    record = scene_io.load_scene(tmp_path / "rooms", "scene0000_00")
+    assert "door" in record.labels and len(record.object_ids) >= 8
+    with pytest.raises(UserError, match="another recipe \\(style: lived_in there, None asked"):
+        command(tmp_path / "rooms", **(lived_in | {"style": "plain"}))
+    with pytest.raises(UserError, match="--contact_sheet has the colours of plain rooms"):
+        command(tmp_path / "others", **lived_in, contact_sheet=str(tmp_path / "sheet.png"))
