@@ -71,8 +71,11 @@ def define_config(expected: type[T], default: str | None = None) -> ConfigFlag[T
         default,
         f"A Python file that defines CONFIG, a {expected.__name__}. One field is changed by "
         "--config.NAME.NAME=VALUE.",
+        allow_override=True,
     )
-    flags.DEFINE_multi_string(OVERRIDE_FLAG, [], "Where --config.NAME=VALUE is kept.")
+    flags.DEFINE_multi_string(
+        OVERRIDE_FLAG, [], "Where --config.NAME=VALUE is kept.", allow_override=True
+    )
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])  # for --help
     return ConfigFlag(expected)
 

@@ -50,7 +50,7 @@ _OUT = flags.DEFINE_string(
 )
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
 
-_SCENES = flags.DEFINE_list("scenes", [], "Only these scans, by their ids in the data set.")
+_SCANS = flags.DEFINE_list("scans", [], "Only these scans, by their ids in the data set.")
 _SPLIT = flags.DEFINE_enum(
     "split", None, unified.SPLITS, "Where scenes go; else as the data set says."
 )
@@ -60,8 +60,12 @@ _FRAMES_PER_SCENE = flags.DEFINE_integer(
 _DROP = flags.DEFINE_list(
     "drop", list(labels.DROPPED), f"Groups of labels that are no objects, of {labels.GROUPS}."
 )
-_HOST_INDEX = flags.DEFINE_integer("host_index", 0, "Which part of the scans is this host's.", 0)
-_HOST_COUNT = flags.DEFINE_integer("host_count", 1, "Into how many parts they are cut.", 1)
+_HOST_INDEX = flags.DEFINE_integer(
+    "host_index", 0, "Which part of the scans is this host's.", 0, allow_override=True
+)
+_HOST_COUNT = flags.DEFINE_integer(
+    "host_count", 1, "Into how many parts they are cut.", 1, allow_override=True
+)
 _PREVIEW = flags.DEFINE_bool("preview", False, "Also draw each scene into OUT/preview/SCENE.png.")
 _RESOLUTION = flags.DEFINE_enum(
     "resolution", None, ["decimated", "full"], "ScanNet: which mesh; else the one that is there."
@@ -79,7 +83,10 @@ _PART = flags.DEFINE_enum(
     "part", None, ["train", "test", "all"], "ScanNet++: which stills, else train."
 )
 _SOURCE = flags.DEFINE_string(
-    "source", None, "ARKitScenes: raw_wide, raw_vga, raw_lowres or 3dod; else the first there."
+    "source",
+    None,
+    "ARKitScenes: raw_wide, raw_vga, raw_lowres or 3dod; else the first there.",
+    allow_override=True,
 )
 
 _COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", 0, VAL_START)
@@ -271,7 +278,7 @@ def _make_rooms() -> None:
     for name, value in (("contact_sheet", _SHEET.value), ("preview", _PREVIEW.value)):
         if value and _RAW_FORMAT.value:
             raise UserError(f"--{name}: expected unified scenes, but --raw_format makes none.")
-    for name, value in (("scenes", _SCENES.value), ("split", _SPLIT.value)):
+    for name, value in (("scans", _SCANS.value), ("split", _SPLIT.value)):
         if value:
             raise UserError(
                 f"--{name} is for raw data; rooms are chosen by --count and --val_count."
@@ -314,7 +321,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if _RAW_FORMAT.value:
         raise UserError("--raw_format: only rooms are written as raw scans.")
-    share = prepare_scans.Share(tuple(_SCENES.value), _HOST_INDEX.value, _HOST_COUNT.value)
+    share = prepare_scans.Share(tuple(_SCANS.value), _HOST_INDEX.value, _HOST_COUNT.value)
     return prepare_scans.prepare(_job(), share, _WORKERS.value)
 
 

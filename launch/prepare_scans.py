@@ -87,7 +87,7 @@ def _chosen(job: Job, share: Share) -> tuple[str, ...]:
         if wanted not in names:
             near = difflib.get_close_matches(wanted, names, 1)
             hint = f"; the nearest is {near[0]!r}" if near else ""
-            raise UserError(f"--scenes: {job.raw} has no scan {wanted!r}{hint}.")
+            raise UserError(f"--scans: {job.raw} has no scan {wanted!r}{hint}.")
     chosen = sorted({names[wanted] for wanted in share.scenes}) if share.scenes else found
     return tuple(chosen[share.host_index :: share.host_count])
 

@@ -526,7 +526,7 @@ def test_own_pictures_can_be_put_inside(
         (("--tasks=object_sise",), "object_sise"),
         (("--weights=scene=many",), "NAME=NUMBER"),
         (("--weights=object_color=2",), "object_color"),
-        (("--count=100000",), "under the bounds"),
+        (("--count=5000",), "under the bounds"),
         (("--formats=csv",), "jsonl, parquet"),
         (("--invalid_share=1",), "invalid_share"),
         (("--host_index=2", "--host_count=2"), "--host_index"),

@@ -126,7 +126,7 @@ def test_one_folder_holds_one_recipe(
         ({"dataset": "scannet", "raw": "nowhere"}, "nowhere: expected a folder of ScanNet scans"),
         ({"raw_format": "scannet", "contact_sheet": "a.png"}, "--raw_format makes none"),
         ({"raw_format": "scannet", "preview": True}, "--preview: expected unified scenes"),
-        ({"scenes": ["scene0001_00"]}, "--scenes is for raw data; rooms are chosen by --count"),
+        ({"scans": ["scene0001_00"]}, "--scans is for raw data; rooms are chosen by --count"),
         ({"raw": "somewhere"}, "need no raw data"),
         ({"image_size": "big"}, "expected WIDTHxHEIGHT such as 112x112, got 'big'"),
         ({"image_size": "47x48"}, "expected even numbers, got 47x48"),

@@ -102,7 +102,7 @@ def test_hosts_share_the_scans_and_two_processes_change_no_byte(
 
 
 def test_chosen_scenes_only(raw: Path, tmp_path: Path) -> None:
-    assert command(tmp_path, dataset="scannet", raw=str(raw), scenes=[SCENES[1]], split="val") == 0
+    assert command(tmp_path, dataset="scannet", raw=str(raw), scans=[SCENES[1]], split="val") == 0
     assert scene_io.list_scenes(tmp_path, "val") == (SCENES[1],)
     assert scene_io.list_scenes(tmp_path, "train") == ()
 
@@ -151,7 +151,7 @@ def test_unreadable_directory_is_one_sentence(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scenes": ["scene0007_00"]}, "has no scan 'scene0007_00'; the nearest is 'scene000"),
+        ({"scans": ["scene0007_00"]}, "has no scan 'scene0007_00'; the nearest is 'scene000"),
         ({"frames_per_scene": 5}, "scenes of other settings .frames: 2 there, 5 asked.; choose"),
         ({"drop": ["structure"]}, "scenes of other settings .dropped: "),
     ],
