@@ -16,7 +16,6 @@ from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
 from spatialevo_jax.rollout import sampling
 from spatialevo_jax.train import loop
-from spatialevo_jax.train.state import init_state
 
 FRUITLESS = 20  # steps without a question after which nothing more is expected
 
@@ -32,8 +31,8 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         FileNotFoundError: no rooms or no model. ValueError: the policy asks nothing.
     """
     setup, params = loop.prepare(config, workdir)
-    state = init_state(config, params, setup.scheduler)
-    steps = loop._Steps(setup)
+    key = jax.random.key(config.seed)
+    steps = loop.Steps(setup)
     asked, step, samples = 0, 0, config.rollout.questioner_samples
     rng = np.random.default_rng((config.seed, 5))
     while asked < count:
@@ -49,14 +48,14 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
             setup.encoder.conversation(text, len(row.frames))
             for text, row in zip(texts, rows, strict=True)
         ]
-        vision, first = steps._vision(setup.train, rows)
-        shown, starts = steps._decodable(conversations, first, config.rollout.questioner_prompt)
-        keys = sampling.sample_keys(state.key, step, loop.QUESTIONER, len(rows), samples)
-        out = steps._generate(
-            state, jax.device_put(vision), shown, starts, keys, config.rollout.questioner_tokens
+        vision, first = steps.vision(setup.train, rows)
+        shown, starts = steps.decodable(conversations, first, config.rollout.questioner_prompt)
+        keys = sampling.sample_keys(key, step, loop.QUESTIONER, len(rows), samples)
+        out = steps.generate(
+            params, jax.device_put(vision), shown, starts, keys, config.rollout.questioner_tokens
         )
         before = asked
-        for task, record, row, replies in zip(tasks, records, rows, steps._texts(out), strict=True):
+        for task, record, row, replies in zip(tasks, records, rows, steps.texts(out), strict=True):
             for reply in replies:
                 question = parse_questioner(reply).question
                 if question and asked < count:

@@ -111,7 +111,7 @@ def train(run: Run) -> dict[str, Any]:
     config = setup.config
     first = int(state.step)
     records.resume(first)
-    steps = _Steps(setup)
+    steps = Steps(setup)
     bar = tqdm(
         total=config.total_steps,
         initial=first,
@@ -263,7 +263,7 @@ def _tokenizer_texts(config: TrainConfig, rooms: RoomSet, source: RowSource) -> 
     return texts
 
 
-class _Steps:
+class Steps:
     """The jitted functions of a run with their host sides. Holds nothing that changes."""
 
     def __init__(self, setup: Setup) -> None:
@@ -281,7 +281,7 @@ class _Steps:
         )
         self.update_sft = make_sft_step(setup.policy, optimizer(config, config.warm_start.steps))
 
-    def _vision(self, rooms: RoomSet, rows: Sequence[Row]) -> tuple[qwen.VisionInputs, list[int]]:
+    def vision(self, rooms: RoomSet, rows: Sequence[Row]) -> tuple[qwen.VisionInputs, list[int]]:
         """The rows' images packed, and the first feature row of each."""
         vision = self.setup.policy.config.vision
         patches = [images.preprocess(x, vision) for row in rows for x in rooms.row_images(row)]
@@ -309,7 +309,7 @@ class _Steps:
                 [one.questioner for one in drawn],
                 [one.solver for one in drawn],
             ]
-        vision, first = self._vision(setup.train, rows)
+        vision, first = self.vision(setup.train, rows)
         side = setup.encoder.grid[1] // setup.policy.config.vision.spatial_merge_size
         batch = WarmStartBatch(
             vision,
@@ -327,7 +327,7 @@ class _Steps:
             raise ValueError("sft.data: expected a set to learn from, got none.")
         lessons = setup.lessons.step_lessons(step, config.sft.rows)
         rows = [lesson.row for lesson in lessons]
-        vision, first = self._vision(setup.train, rows)
+        vision, first = self.vision(setup.train, rows)
         taught = self._supervised(rows, first, [(lesson.example,) for lesson in lessons])
         state, metrics = self.update_sft(state, SftBatch(vision, taught))
         return state, _floats(metrics)
@@ -369,7 +369,7 @@ class _Steps:
         feasible = episode.feasible_mask(setup.train, rows)
         chances = np.asarray(setup.scheduler.probabilities(state.scheduler, jnp.asarray(feasible)))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
-        vision, first = self._vision(setup.train, rows)
+        vision, first = self.vision(setup.train, rows)
         vision = jax.device_put(vision)
 
         texts = [prompts.questioner(one.task, one.pools) for one in assignments]
@@ -378,16 +378,21 @@ class _Steps:
             for text, row in zip(texts, rows, strict=True)
         ]
         clock.lap("time/prompts_s")
-        asked_prompts, asked_starts = self._decodable(
+        asked_prompts, asked_starts = self.decodable(
             asking, first, config.rollout.questioner_prompt
         )
         keys = sampling.sample_keys(
             state.key, step, QUESTIONER, len(rows), config.rollout.questioner_samples
         )
-        asked_out = self._generate(
-            state, vision, asked_prompts, asked_starts, keys, config.rollout.questioner_tokens
+        asked_out = self.generate(
+            state.policy_params,
+            vision,
+            asked_prompts,
+            asked_starts,
+            keys,
+            config.rollout.questioner_tokens,
         )
-        asked_texts = self._texts(asked_out)
+        asked_texts = self.texts(asked_out)
         clock.lap("time/rollout_questioner_s")
         asked = episode.judge_questions(setup.train, assignments, asked_texts, config.reward)
         asked_rewards = episode.questioner_rewards(
@@ -409,16 +414,21 @@ class _Steps:
         clock.lap("time/oracle_s")
 
         answering = [to_solve(question) for question in questions]
-        solved_prompts, solved_starts = self._decodable(
+        solved_prompts, solved_starts = self.decodable(
             answering, [first[q.assignment] for q in questions], config.rollout.solver_prompt
         )
         keys = sampling.sample_keys(
             state.key, step, SOLVER, len(questions), config.rollout.solver_samples
         )
-        solved_out = self._generate(
-            state, vision, solved_prompts, solved_starts, keys, config.rollout.solver_tokens
+        solved_out = self.generate(
+            state.policy_params,
+            vision,
+            solved_prompts,
+            solved_starts,
+            keys,
+            config.rollout.solver_tokens,
         )
-        solved_texts = self._texts(solved_out)
+        solved_texts = self.texts(solved_out)
         clock.lap("time/rollout_solver_s")
         scored = episode.score_answers(
             questions, solved_texts, config.reward, alpha=config.alpha, scoring=config.scoring
@@ -477,14 +487,15 @@ class _Steps:
             )
         return state, values | clock.laps
 
-    def _decodable(
+    def decodable(
         self, conversations: list[packing.Conversation], first: list[int], length: int
     ) -> tuple[packing.Prompts, packing.Starts]:
+        """Prompts padded to `length` tokens; `first` are the first feature rows of their images."""
         return jax.device_put(packing.prompts_for_decoding(conversations, first, length))
 
-    def _generate(
+    def generate(
         self,
-        state: TrainState,
+        params: qwen.Params,
         vision: qwen.VisionInputs,
         shown: packing.Prompts,
         starts: packing.Starts,
@@ -493,9 +504,10 @@ class _Steps:
         *,
         greedy: bool = False,
     ) -> decode.Responses:
+        """Sampled responses of at most `length` tokens, one for each of the keys (P, G)."""
         return decode.generate(
             self.setup.policy,
-            state.policy_params,
+            params,
             vision,
             shown,
             starts,
@@ -506,7 +518,7 @@ class _Steps:
             end_token=self.setup.encoder.ids.im_end,
         )
 
-    def _texts(self, responses: decode.Responses) -> list[list[str]]:
+    def texts(self, responses: decode.Responses) -> list[list[str]]:
         """(P, G) decoded responses, without the end-of-turn token."""
         tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)
         lengths = mask.sum(-1).astype(int) - np.asarray(responses.finished)
@@ -546,19 +558,25 @@ class _Steps:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             rows = [item.row for item in part]
-            vision, first = self._vision(setup.held_out, rows)
+            vision, first = self.vision(setup.held_out, rows)
             asked = [
                 setup.encoder.conversation(
                     prompts.solver(item.task, item.question), len(item.row.frames)
                 )
                 for item in part
             ]
-            shown, starts = self._decodable(asked, first, config.rollout.solver_prompt)
+            shown, starts = self.decodable(asked, first, config.rollout.solver_prompt)
             keys = sampling.sample_keys(state.key, 0, SOLVER, len(part), 1)
-            out = self._generate(
-                state, vision, shown, starts, keys, config.rollout.solver_tokens, greedy=True
+            out = self.generate(
+                state.policy_params,
+                vision,
+                shown,
+                starts,
+                keys,
+                config.rollout.solver_tokens,
+                greedy=True,
             )
-            replies += [group[0] for group in self._texts(out)]
+            replies += [group[0] for group in self.texts(out)]
         score, points = scoring.score(items, replies)
         samples = []
         if moment != "during":

@@ -76,7 +76,7 @@ def train(config: TrainConfig, workdir: Path, *, stop_before: int | None = None)
     generate: Any = decode.generate
     with pytest.MonkeyPatch.context() as patch:
         save, open_manager, record = checkpoint.save, checkpoint.manager, Records.metrics
-        make_steps = loop._Steps
+        make_steps = loop.Steps
 
         def watched_save(checkpoints: Any, state: Any) -> None:
             seen.params = jax.device_get(state.params)
@@ -98,7 +98,7 @@ def train(config: TrainConfig, workdir: Path, *, stop_before: int | None = None)
 
         patch.setattr(checkpoint, "save", watched_save)
         patch.setattr(checkpoint, "manager", watched_manager)
-        patch.setattr(loop, "_Steps", watched_steps)
+        patch.setattr(loop, "Steps", watched_steps)
         patch.setattr(Records, "metrics", watched_record)
         if stop_before is None:
             loop.train(loop.open_run(config, workdir))
