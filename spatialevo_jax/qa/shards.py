@@ -18,9 +18,12 @@ _ENCODER = json.JSONEncoder(check_circular=False, ensure_ascii=False)
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden place to write to; what is there at the end becomes `path`, on an error nothing."""
+    """A hidden place to write to; what is there at the end becomes `path`, on an error nothing.
+
+    What a killed process left in that place is overwritten: a file has one writer at a time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")
     try:
         yield part
         with part.open("rb") as file:

@@ -392,6 +392,11 @@ def test_a_set_that_was_stopped_goes_on_to_the_same_bytes(
         patch.setattr(pipeline, stage, stopped)
         assert command(*arguments(scenes_root, out), "--workers=1") == EXIT_CODE
     assert not (out / "README.md").exists()
+    for whole in (cheap / "jsonl").iterdir():  # what a killed process leaves of a file
+        torn = out / "jsonl" / f".{whole.name}.part"
+        if not (out / "jsonl" / whole.name).exists():
+            torn.parent.mkdir(exist_ok=True)
+            torn.write_bytes(whole.read_bytes()[:100])
     assert command(*arguments(scenes_root, out), "--workers=1") == 0
     assert files_of(out) == files_of(cheap)
 
