@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from geometry_jax.tasks import TASK_IDS
-from spatialevo_jax.grpo import Aggregation, KlEstimator, RatioLevel
+from spatialevo_jax.grpo import Aggregation, RatioLevel
 from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
@@ -143,16 +143,8 @@ class GrpoConfig:
     normalise_std: bool = True  # False: advantages are centred only (Dr.GRPO)
     ratio: RatioLevel = "token"  # "sequence": GSPO
     aggregation: Aggregation = "token"  # of the loss over tokens; see `grpo.sequence_weights`
-    kl: KlEstimator = "none"  # against the policy that self-evolution began with
-    kl_weight: float = 0.01  # of the KL term, where there is one
-    entropy_weight: float = 0.0  # of the entropy bonus
 
     def __post_init__(self) -> None:
-        _require(
-            min(self.kl_weight, self.entropy_weight) >= 0,
-            f"grpo: expected weights of at least 0, got kl_weight={self.kl_weight}, "
-            f"entropy_weight={self.entropy_weight}.",
-        )
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
         _require(
             0.0 <= self.final_lr_share <= 1.0,
