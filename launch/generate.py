@@ -296,25 +296,31 @@ def _questions(root: Path, out: Path) -> list[dict[str, Any]]:
     if _QUESTIONER.value:
         path = out.with_name(f"{out.name}.questions.jsonl")
         if not path.is_file():
-            _let_ask(root, path)
+            _let_ask(Path(_QUESTIONER.value), root, path)
     if path is None:
         return []
     with user_errors(ValueError):
         return list(shards.read_lines(path))
 
 
-def _let_ask(root: Path, path: Path) -> None:
-    """Writes what a policy asks about the rooms in train/, some more than there shall be rows."""
+def _let_ask(policy: Path, root: Path, path: Path) -> None:
+    """Writes what a policy (a run, or a model folder) asks about the rooms in train/, some more
+    than there shall be rows.
+    """
     from spatialevo_jax.qa import questioner  # brings the model and its tokenizer
 
     if _HOSTS.value > 1:
         raise UserError("--questioner: let one host ask first; then give --questions to all.")
     config = _CONFIG.load()
     data = dataclasses.replace(config.data, scenes=root, tasks=tuple(_TASKS.value or ()))
-    config = dataclasses.replace(config, model=_QUESTIONER.value, data=data, seed=_SEED.value)
+    config = dataclasses.replace(config, data=data, seed=_SEED.value)
+    workdir = policy
+    if not (policy / questioner.CHECKPOINTS).is_dir():
+        config = dataclasses.replace(config, model=str(policy))
+        workdir = path.with_suffix(".tokenizer")
     wanted = SPARE_QUESTIONS * _COUNT.value
     with user_errors(FileNotFoundError, ValueError), shards.whole_file(path) as part:
-        asked = questioner.ask(config, path.with_suffix(".tokenizer"), wanted)
+        asked = questioner.ask(config, workdir, wanted)
         bar = tqdm(asked, total=wanted, desc="questions", unit="question", unit_scale=True)
         with part.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in bar)

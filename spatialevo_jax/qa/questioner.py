@@ -12,11 +12,14 @@ import numpy as np
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.environment import pools
+from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
 from spatialevo_jax.rollout import sampling
-from spatialevo_jax.train import loop
+from spatialevo_jax.train import checkpoint, loop
+from spatialevo_jax.train.state import init_state
 
+CHECKPOINTS = "checkpoints"  # of a run
 FRUITLESS = 20  # steps without a question after which nothing more is expected
 
 
@@ -25,12 +28,15 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
 
     Args:
         config: `model` is the policy; `data` and `rollout` say what it is shown and how it samples.
-        workdir: where the policy's tokenizer is put.
+        workdir: a run of this config, whose latest checkpoint asks; or, without checkpoints, a
+            folder where the policy's tokenizer is put.
 
     Raises:
         FileNotFoundError: no rooms or no model. ValueError: the policy asks nothing.
     """
     setup, params = loop.prepare(config, workdir)
+    if (workdir / CHECKPOINTS).is_dir():
+        params = _trained(config, setup, params, workdir)
     key = jax.random.key(config.seed)
     steps = loop.Steps(setup)
     asked, step, samples = 0, 0, config.rollout.questioner_samples
@@ -65,6 +71,19 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         step += 1
         if asked == before and step >= FRUITLESS:
             raise ValueError(f"{config.model}: expected questions, got none in {step} steps.")
+
+
+def _trained(
+    config: TrainConfig, setup: loop.Setup, params: qwen.Params, workdir: Path
+) -> qwen.Params:
+    """The parameters of a run's latest checkpoint."""
+    with checkpoint.manager(workdir / CHECKPOINTS, kept=config.checkpoints_kept) as saved:
+        step = saved.latest_step()
+        if step is None:
+            raise FileNotFoundError(f"{workdir}: expected a checkpoint of a run, found none.")
+        state = checkpoint.restore(saved, init_state(config, params, setup.scheduler, step=step))
+    assert state is not None, "there is a latest step"
+    return state.policy_params
 
 
 def _request(task: str, scene_id: str, question: str, images: list[str]) -> dict[str, Any]:

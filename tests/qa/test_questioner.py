@@ -48,3 +48,9 @@ def test_a_policy_that_asks_nothing_is_an_error(
     monkeypatch.setattr(questioner, "FRUITLESS", 2)
     with pytest.raises(ValueError, match="tiny: expected questions, got none in 2 steps"):
         list(questioner.ask(config, tmp_path, 1))
+
+
+def test_a_run_without_a_checkpoint_is_an_error(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint of a run, found none"):
+        list(questioner.ask(config, tmp_path, 1))
