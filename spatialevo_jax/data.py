@@ -168,3 +168,9 @@ def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:
         for size in sizes
     )
     return RowSource(datasets)
+
+
+def row_paths(rooms: RoomSet, row: Row) -> list[str]:
+    """The picture files of a row."""
+    record = rooms.records[row.room]
+    return [str(record.image_paths[frame].absolute()) for frame in row.frames]

@@ -16,8 +16,10 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
 from spatialevo_jax.rollout import sampling
-from spatialevo_jax.train import checkpoint, loop
+from spatialevo_jax.train import checkpoint
+from spatialevo_jax.train.setup import Setup, prepare
 from spatialevo_jax.train.state import init_state
+from spatialevo_jax.train.steps import QUESTIONER, Steps
 
 CHECKPOINTS = "checkpoints"  # of a run
 FRUITLESS = 20  # steps without a question after which nothing more is expected
@@ -34,11 +36,11 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
     Raises:
         FileNotFoundError: no rooms or no model. ValueError: the policy asks nothing.
     """
-    setup, params = loop.prepare(config, workdir)
+    setup, params = prepare(config, workdir)
     if (workdir / CHECKPOINTS).is_dir():
         params = _trained(config, setup, params, workdir)
     key = jax.random.key(config.seed)
-    steps = loop.Steps(setup)
+    steps = Steps(setup)
     asked, step, samples = 0, 0, config.rollout.questioner_samples
     rng = np.random.default_rng((config.seed, 5))
     while asked < count:
@@ -56,7 +58,7 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         ]
         vision, first = steps.vision(setup.train, rows)
         shown, starts = steps.decodable(conversations, first, config.rollout.questioner_prompt)
-        keys = sampling.sample_keys(key, step, loop.QUESTIONER, len(rows), samples)
+        keys = sampling.sample_keys(key, step, QUESTIONER, len(rows), samples)
         out = steps.generate(
             params, jax.device_put(vision), shown, starts, keys, config.rollout.questioner_tokens
         )
@@ -73,9 +75,7 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
             raise ValueError(f"{config.model}: expected questions, got none in {step} steps.")
 
 
-def _trained(
-    config: TrainConfig, setup: loop.Setup, params: qwen.Params, workdir: Path
-) -> qwen.Params:
+def _trained(config: TrainConfig, setup: Setup, params: qwen.Params, workdir: Path) -> qwen.Params:
     """The parameters of a run's latest checkpoint."""
     with checkpoint.manager(workdir / CHECKPOINTS, kept=config.checkpoints_kept) as saved:
         step = saved.latest_step()

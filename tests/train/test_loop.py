@@ -22,6 +22,7 @@ from spatialevo_jax.config import (
 from spatialevo_jax.rollout import decode
 from spatialevo_jax.train import checkpoint, loop
 from spatialevo_jax.train.records import Records
+from spatialevo_jax.train.setup import Setup
 
 WARM, EVOLVE = 3, 4
 STOPS = (1, 5)  # once in each phase
@@ -86,7 +87,7 @@ def train(config: TrainConfig, workdir: Path, *, stop_before: int | None = None)
             managers.append(open_manager(folder, kept=kept))
             return managers[-1]
 
-        def watched_steps(setup: loop.Setup) -> Any:
+        def watched_steps(setup: Setup) -> Any:
             steps.append(make_steps(setup))
             return steps[-1]
 
