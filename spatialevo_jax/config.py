@@ -35,6 +35,7 @@ class DataConfig:
     tasks: tuple[str, ...] = tuple(TASK_IDS)  # what is asked, in training and held out
     wordings: int = 1  # sentence forms of each task in generated and held-out questions
     rows: tuple[int, int, int] = (6, 6, 4)  # of one step of evolution: single images, pairs, scenes
+    workers: int = 0  # processes of each host that decode pictures; 0: threads of the run's own
 
     def __post_init__(self) -> None:
         _require(
@@ -203,6 +204,21 @@ PUBLISHED_SCHEDULER = SchedulerConfig(
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along the axes of the mesh, those of all hosts together; see `spatialevo_jax.mesh`."""
+
+    data: int = 1  # copies of the parameters
+    fsdp: int = 0  # devices that share one copy; 0: as many as the other two leave
+    tensor: int = 1  # devices that share the work on each layer of the decoder
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.data, self.tensor) >= 1 and self.fsdp >= 0,
+            f"mesh: expected data and tensor of 1 or more and fsdp of 0 or more, got {self}.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     questions_per_task: int = 40  # on held-out rooms, the same at every evaluation
     every: int = 25  # steps between evaluations during self-evolution
@@ -227,6 +243,7 @@ class TrainConfig:
     sft: SftConfig = SftConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    mesh: MeshConfig = MeshConfig()
     checkpoint_every: int = 20  # steps
     checkpoints_kept: int = 2
 
