@@ -92,7 +92,7 @@ def decoding_rate(scenes: SceneSet, repeats: int) -> float:
 def time_serving(scenes: SceneSet, config: DataConfig, workers: int, repeats: int) -> Serving:
     """Median of several runs, after one that fills the buffers."""
     bound = decoding_rate(scenes, repeats) * min(max(workers, 1), len(os.sched_getaffinity(0)))
-    with PromptStream(scenes.rooms, config, seed=0, workers=workers) as stream:
+    with PromptStream(scenes.rooms, dataclasses.replace(config, workers=workers), seed=0) as stream:
         start = time.perf_counter()
         next(stream)
         first = time.perf_counter() - start

@@ -205,7 +205,7 @@ PUBLISHED_SCHEDULER = SchedulerConfig(
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along the axes of the mesh, those of all hosts together; see `spatialevo_jax.mesh`."""
+    """Devices of all hosts along the axes of the mesh; see `spatialevo_jax.mesh`."""
 
     data: int = 1  # copies of the parameters
     fsdp: int = 0  # devices that share one copy; 0: as many as the other two leave

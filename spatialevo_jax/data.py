@@ -6,6 +6,7 @@ nothing has to be remembered to resume.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from spatialevo_jax.environment import feasible_tasks
 from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
+PICTURES = 512  # that are kept decoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,31 +33,35 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class RoomSet:
+    """Rooms without pictures: those are read when a row is shown."""
+
     records: tuple[SceneRecord, ...]
-    images: tuple[np.ndarray, ...]  # per room (F, H, W, 3) uint8, at the size the policy sees
     tasks: tuple[str, ...]  # that are asked about them
+    image_size: int  # pixels, square, as the policy sees them
     dot_size: int = 0  # pixels of the dots drawn over the images of a row, 0: none
 
     def row_images(self, row: Row) -> np.ndarray:
-        """(n, H, W, 3) uint8, as the policy sees them."""
-        return pointing.overlay(self.images[row.room][list(row.frames)], self.dot_size)
+        """(n, H, W, 3) uint8, as the policy sees them.
+
+        Raises:
+            ValueError: a picture is missing or does not decode.
+        """
+        paths = self.records[row.room].image_paths
+        pictures = [_kept_image(paths[frame], self.image_size) for frame in row.frames]
+        return pointing.overlay(np.stack(pictures), self.dot_size)
 
     def feasible_tasks(self, row: Row) -> tuple[str, ...]:
-        return _feasible(self.records[row.room], row.frames, self.tasks)
-
-
-def _feasible(
-    record: SceneRecord, frames: tuple[int, ...], tasks: Sequence[str]
-) -> tuple[str, ...]:
-    return tuple(task for task in feasible_tasks(record, frames) if task in tasks)
+        """The tasks that can be asked about a row."""
+        record = self.records[row.room]
+        return tuple(task for task in feasible_tasks(record, row.frames) if task in self.tasks)
 
 
 def load_rooms(config: DataConfig, split: str) -> RoomSet:
-    """Reads every scene of a split with its frames resized to the policy's image size.
+    """Every scene of a split.
 
     Raises:
         FileNotFoundError: no scene there.
-        ValueError: a scene file of the wrong form, or an image that does not decode.
+        ValueError: a scene file of the wrong form.
     """
     names = scene_io.list_scenes(config.scenes, split)
     if not names:
@@ -64,11 +70,7 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
             f"python -m launch.prepare --dataset=rooms --out={config.scenes}"
         )
     records = tuple(scene_io.load_scene(config.scenes, name) for name in names)
-    images = tuple(
-        np.stack([read_image(path, config.image_size) for path in record.image_paths])
-        for record in records
-    )
-    return RoomSet(records, images, config.tasks, config.dot_size)
+    return RoomSet(records, config.tasks, config.image_size, config.dot_size)
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
@@ -81,6 +83,9 @@ def read_image(path: Path, size: int) -> np.ndarray:
     if rgb.size != (size, size):
         rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(rgb, np.uint8)
+
+
+_kept_image = functools.lru_cache(maxsize=PICTURES)(read_image)
 
 
 def _visible(record: SceneRecord) -> np.ndarray:
@@ -130,7 +135,7 @@ def enumerate_rows(rooms: RoomSet, images: int, seed: int) -> list[Row]:
         rows += [
             Row(room, frames)
             for frames in _frame_sets(record, images, rng)
-            if _feasible(record, frames, rooms.tasks)
+            if rooms.feasible_tasks(Row(room, frames))
         ]
     if not rows:
         raise ValueError(f"expected rooms with rows of {images} images to ask about, found none.")

@@ -2,7 +2,7 @@
 
 `data` says which rows a step has; here worker processes decode their pictures ahead of time, and
 each host of a run gets its part. Everything is a function of (seed, step): the state to save is the
-number of the next step, whatever the number of workers.
+number of the next step, whatever the number of workers and hosts.
 
     scenes = load_scenes(config, "train")
     with PromptStream(scenes.rooms, config, seed=0) as stream:
@@ -13,6 +13,7 @@ number of the next step, whatever the number of workers.
 import dataclasses
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -65,7 +66,8 @@ def load_scenes(config: DataConfig, split: str) -> SceneSet:
         records.append(scene_io.with_points(record, bare))
     if not records:
         raise ValueError(f"expected readable scenes, but all {len(names)} fail; {skipped[0]}")
-    return SceneSet(RoomSet(tuple(records), (), config.tasks, config.dot_size), tuple(skipped))
+    rooms = RoomSet(tuple(records), config.tasks, config.image_size, config.dot_size)
+    return SceneSet(rooms, tuple(skipped))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,23 +75,22 @@ class _Decoder:
     """Place in the stream -> row with pictures; what a worker process is given."""
 
     rows: RowSource
-    counts: tuple[int, ...]  # rows of a step on this host, one number for each of the datasets
-    process_index: int
-    process_count: int
+    counts: tuple[int, ...]  # rows of a step, one number for each of the datasets
+    own: tuple[int, ...]  # which of them this host reads
     paths: tuple[tuple[Path, ...], ...]  # pictures by room and frame
     image_size: int
     dot_size: int
 
     def __call__(self, place: int) -> dict[str, Any]:
-        step, offset = divmod(int(place), sum(self.counts))
+        step, turn = divmod(int(place), len(self.own))
+        offset = self.own[turn]
         kind = int(np.searchsorted(np.cumsum(self.counts), offset, side="right"))
-        own = self.counts[kind]
-        first = (step * self.process_count + self.process_index) * own
-        index = first + offset - sum(self.counts[:kind])
+        count = self.counts[kind]
+        index = step * count + offset - sum(self.counts[:kind])
         faults: list[str] = []
         # Another row in the place of a broken one keeps steps whole, and is the same on every run.
         for attempt in range(1 + SUBSTITUTES):
-            row = self.rows.row(kind, index + attempt * own * self.process_count)
+            row = self.rows.row(kind, index + attempt * count)
             try:
                 images = [read_image(self.paths[row.room][f], self.image_size) for f in row.frames]
             except ValueError as error:
@@ -101,7 +102,7 @@ class _Decoder:
 
 
 class PromptStream:
-    """Endless steps of prompts: `config.rows` of each modality, of which every host gets its part.
+    """Endless steps of prompts, so many rows of each modality, of which a host reads its part.
 
     Iterating gives lists of prompts, one for each step: single images first, then pairs, then
     scenes; the rows of `data.RowSource.step_rows`. Pictures that do not decode are logged and kept
@@ -114,55 +115,49 @@ class PromptStream:
         config: DataConfig,
         *,
         seed: int,
+        counts: tuple[int, int, int] | None = None,
         start: int = 0,
-        workers: int = 0,
-        process_index: int = 0,
-        process_count: int = 1,
+        own: Sequence[int] | None = None,
     ):
         """
         Args:
+            counts: rows of a step: single images, pairs, scenes; `config.rows` by default.
             start: step to begin with.
-            workers: processes that decode; 0: threads of this one.
-            process_index, process_count: this host and their number, as of `jax.process_index`.
+            own: places in a step that this host reads, in their order there; all by default.
 
         Raises:
-            ValueError: rows of a step that the hosts cannot share, or rooms without such rows.
+            ValueError: no rows, places that a step does not have, or rooms without such rows.
         """
-        if not 0 <= process_index < process_count:
-            raise ValueError(f"expected a host below {process_count}, got {process_index}.")
-        if any(count % process_count for count in config.rows) or not any(config.rows):
+        counts = config.rows if counts is None else counts
+        places = range(sum(counts))
+        own = places if own is None else own
+        if not own or not set(own) <= set(places):
             raise ValueError(
-                f"data.rows: expected numbers that {process_count} hosts can share, "
-                f"got {config.rows}."
+                f"data.rows: expected places of {sum(counts)} rows to read, got {list(own)}."
             )
         used = [
             (size, count)
-            for size, count in zip((1, 2, config.scene_frames), config.rows, strict=True)
+            for size, count in zip((1, 2, config.scene_frames), counts, strict=True)
             if count
         ]
         self.rooms = rooms
+        self.counts = counts
         self.faults: list[str] = []  # each picture once
-        self._workers = workers
+        self._workers = config.workers
         self._decoder = _Decoder(
             rows=row_source(rooms, [size for size, _ in used], seed),
-            counts=tuple(count // process_count for _, count in used),
-            process_index=process_index,
-            process_count=process_count,
+            counts=tuple(count for _, count in used),
+            own=tuple(own),
             paths=tuple(record.image_paths for record in rooms.records),
             image_size=config.image_size,
             dot_size=rooms.dot_size,
         )
-        self._identity = {
-            "seed": seed,
-            "rows": list(config.rows),
-            "process_count": process_count,
-            "scenes": _fingerprint(rooms),
-        }
+        self._identity = {"seed": seed, "rows": list(counts), "scenes": _fingerprint(rooms)}
         self._open(start)
 
     def _open(self, step: int) -> None:
         self._step = step
-        places = grain.MapDataset.range(step * sum(self._decoder.counts), sys.maxsize)
+        places = grain.MapDataset.range(step * len(self._decoder.own), sys.maxsize)
         threads = 1 if self._workers else THREADS
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=BUFFER)
         decoded = places.map(self._decoder).to_iter_dataset(reading)
@@ -176,7 +171,7 @@ class PromptStream:
 
     def __next__(self) -> list[Prompt]:
         prompts = []
-        for _ in range(sum(self._decoder.counts)):
+        for _ in self._decoder.own:
             shown = next(self._decoded)
             for fault in shown["faults"]:
                 if fault not in self.faults:
@@ -187,6 +182,11 @@ class PromptStream:
         self._step += 1
         return prompts
 
+    @property
+    def step(self) -> int:
+        """The one that comes next."""
+        return self._step
+
     def get_state(self) -> dict[str, Any]:
         """What to save, as JSON: the next step, and what it is a step of."""
         return {"step": self._step, **self._identity}
@@ -195,7 +195,7 @@ class PromptStream:
         """Goes on with the step that a state of `get_state` names.
 
         Raises:
-            ValueError: the state is of other scenes, rows, hosts or of another seed.
+            ValueError: the state is of other scenes, rows or of another seed.
         """
         for key, own in self._identity.items():
             if state.get(key) != own:

@@ -15,15 +15,16 @@ every matrix, and batches go over `data` and `fsdp` together. The vision tower i
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spatialevo_jax.mesh import AXES, BATCH, FSDP, TENSOR
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
-from spatialevo_jax.models.qwen2_5_vl.model import Params, VisionInputs, abstract_params
+from spatialevo_jax.models.qwen2_5_vl.model import Params, abstract_params
 from spatialevo_jax.rollout.batch import Prompts, Suffixes
 
 Axis = str | None
@@ -69,12 +70,17 @@ def make_mesh(
     Raises:
         ValueError: the sizes do not make up the devices.
     """
-    devices = jax.devices() if devices is None else devices
+    # The devices of a process stay together: it feeds the rows of a batch that lie on them.
+    ordered = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
+    devices = ordered if devices is None else devices
     sizes = (data, fsdp or max(len(devices) // max(data * tensor, 1), 1), tensor)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         asked = " x ".join(f"{name} {size}" for name, size in zip(AXES, sizes, strict=True))
         raise ValueError(f"mesh: expected {asked} to make up {len(devices)} devices.")
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    kinds = (AxisType.Auto,) * 3
+    if jax.process_count() == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
+    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=kinds)
 
 
 def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
@@ -130,41 +136,61 @@ def spec(
     return PartitionSpec(*axes)
 
 
-def batch_shardings(batch: Any, mesh: Mesh) -> Any:
-    """Shardings of a batch: its prompts go over `data` and `fsdp`. Packed images do so where their
-    number divides, and are on every device where it does not.
+def born(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:
+    """What `init(*args)` makes, laid out as `shardings` says, and never anywhere else. The arrays
+    among `args` are given away.
+    """
+    layout = shardings(jax.eval_shape(init, *args), config, mesh)
+    with jax.set_mesh(mesh):
+        return jax.jit(init, out_shardings=layout, donate_argnums=range(len(args)))(*args)
+
+
+def batch_shardings(batch: Any, mesh: Mesh, blocks: int = 1) -> Any:
+    """Shardings of a batch whose rows go over `data` and `fsdp`; of packed images the windows,
+    images and visual tokens.
+
+    `batch` is one of `blocks` equal parts of the whole, see `spatialevo_jax.hosts`.
 
     Raises:
-        ValueError: the prompts do not divide.
+        ValueError: the rows do not divide.
     """
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
 
-    def place(name: str, leaf: Any, axis: int = 0, *, strict: bool = True) -> NamedSharding:
+    def place(name: str, leaf: Any, axis: int = 0) -> NamedSharding:
         if leaf.ndim == 0:
             return NamedSharding(mesh, PartitionSpec())
-        size = leaf.shape[axis]
-        if size % devices == 0:
-            return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH))
-        if strict:
+        size = leaf.shape[axis] * blocks
+        if size % devices:
             raise ValueError(
                 f"{name}: expected {size} rows to divide over {' x '.join(BATCH)}={devices}."
             )
-        return NamedSharding(mesh, PartitionSpec())
+        return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH))
 
     def part(path: Any, node: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator=".") or type(node).__name__
-        if not isinstance(node, Prompts | Suffixes | VisionInputs):
+        if not isinstance(node, Prompts | Suffixes):
             return place(name, node)
-        packed = isinstance(node, VisionInputs)
         placed = {}
         for field in dataclasses.fields(node):
-            # Rotary positions of texts have their three axes in front.
-            axis = int(field.name == "positions" and not packed)
-            leaf = getattr(node, field.name)
-            placed[field.name] = place(f"{name}.{field.name}", leaf, axis, strict=not packed)
+            # Rotary positions have their three axes in front.
+            axis = int(field.name == "positions")
+            placed[field.name] = place(f"{name}.{field.name}", getattr(node, field.name), axis)
         return type(node)(**placed)
 
     def whole(node: Any) -> bool:
-        return isinstance(node, Prompts | Suffixes | VisionInputs)
+        return isinstance(node, Prompts | Suffixes)
 
     return jax.tree_util.tree_map_with_path(part, batch, is_leaf=whole)
+
+
+def pinned(step: Callable[[Any, Any], tuple[Any, Any]], config: ModelConfig, mesh: Mesh) -> Any:
+    """The jitted step `(state, batch) -> (state, metrics)`, which leaves the state where it lies:
+    the compiler is not asked where it would like to have it. To be called under the mesh.
+    """
+
+    def laid_out(state: Any, batch: Any) -> tuple[Any, Any]:
+        state, metrics = step(state, batch)
+        layout = shardings(state, config, mesh)
+        return jax.lax.with_sharding_constraint(state, layout), metrics
+
+    return jax.jit(laid_out, donate_argnums=0)

@@ -34,7 +34,7 @@ def config_of(root: Path) -> DataConfig:
 
 def set_of(*records: SceneRecord) -> RoomSet:
     """Rooms without pictures about which every task may be asked."""
-    return RoomSet(records, (), tuple(TASK_IDS))
+    return RoomSet(records, tuple(TASK_IDS), 56)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,8 @@ def test_training_and_held_out_rooms_are_distinct(rooms: RoomSet, rooms_root: Pa
 
 def test_images_come_at_the_size_the_policy_sees(rooms_root: Path) -> None:
     small = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=28), "val")
-    (record,) = small.records
-    assert small.images[0].shape == (len(record.frame_ids), 28, 28, 3)
-    assert small.images[0].dtype == np.uint8
+    shown = small.row_images(Row(0, (0, 1)))
+    assert shown.shape == (2, 28, 28, 3) and shown.dtype == np.uint8
 
 
 def test_images_stand_in_the_order_of_their_frames(rooms: RoomSet) -> None:
@@ -203,14 +202,14 @@ def test_an_image_that_does_not_decode_is_named(copied: Path) -> None:
     path = only(copied, "val/*/frame_processed/*.*")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{path.name}: expected an image"):
-        load_rooms(config_of(copied), "val")
+        load_rooms(config_of(copied), "val").row_images(Row(0, (0,)))
 
 
 def test_a_missing_image_is_named(copied: Path) -> None:
     path = only(copied, "val/*/frame_processed/*.*")
     path.unlink()
     with pytest.raises((ValueError, FileNotFoundError), match=path.name):
-        load_rooms(config_of(copied), "val")
+        load_rooms(config_of(copied), "val").row_images(Row(0, (0,)))
 
 
 def test_a_frame_without_a_pose_is_marked(copied: Path) -> None:

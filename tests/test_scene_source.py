@@ -34,6 +34,10 @@ def copied(rooms_root: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(rooms_root, tmp_path / "copied"))
 
 
+def with_workers(config: DataConfig, workers: int) -> DataConfig:
+    return dataclasses.replace(config, workers=workers)
+
+
 def steps(stream: PromptStream, count: int) -> list[list[Prompt]]:
     return [next(stream) for _ in range(count)]
 
@@ -68,7 +72,7 @@ def test_a_step_has_the_rows_and_pictures_of_the_room_set(
 
 
 def test_scenes_are_held_without_pictures_and_points(scenes: SceneSet) -> None:
-    assert scenes.skipped == () and scenes.rooms.images == ()
+    assert scenes.skipped == ()
     assert all(record.scene.points.shape[1] == 0 for record in scenes.rooms.records)
 
 
@@ -77,10 +81,10 @@ def test_the_order_does_not_depend_on_the_number_of_workers_and_a_state_goes_on_
 ) -> None:
     with PromptStream(scenes.rooms, config, seed=1) as stream:
         want = steps(stream, 6)
-    with PromptStream(scenes.rooms, config, seed=1, workers=2) as stream:
+    with PromptStream(scenes.rooms, with_workers(config, 2), seed=1) as stream:
         assert_same(steps(stream, 3), want[:3])
         state = json.loads(json.dumps(stream.get_state()))
-    with PromptStream(scenes.rooms, config, seed=1, workers=1) as stream:
+    with PromptStream(scenes.rooms, with_workers(config, 1), seed=1) as stream:
         stream.set_state(state)
         assert_same(steps(stream, 3), want[3:])
 
@@ -120,31 +124,37 @@ def test_hosts_share_an_epoch_without_overlap(
     needed = -(-len(rows) // (2 * hosts))
     shards = []
     for host in range(hosts):
-        with PromptStream(
-            scenes.rooms, pairs, seed=0, process_index=host, process_count=hosts
-        ) as stream:
+        own = range(host, 2 * hosts, hosts)
+        with PromptStream(scenes.rooms, pairs, seed=0, own=own) as stream:
             shards.append(steps(stream, needed))
-    # Step by step, the hosts' parts in turn are what one host alone has.
+    # Step by step, what the hosts have in turn is what one host alone has.
     with PromptStream(scenes.rooms, pairs, seed=0) as stream:
         whole = [prompt.row for prompt in flat(steps(stream, needed))]
-    parts = [prompt.row for step in range(needed) for shard in shards for prompt in shard[step]]
+    parts = [
+        shard[step][turn].row for step in range(needed) for turn in range(2) for shard in shards
+    ]
     assert parts == whole
     seen = Counter(whole[: len(rows)])
     assert set(seen) == rows and set(seen.values()) == {1}
 
 
-def test_rows_that_hosts_cannot_share_are_refused(config: DataConfig, scenes: SceneSet) -> None:
-    with pytest.raises(ValueError, match="3 hosts can share"):
-        PromptStream(scenes.rooms, config, seed=0, process_count=3)
-    with pytest.raises(ValueError, match="a host below 2, got 2"):
-        PromptStream(scenes.rooms, config, seed=0, process_index=2, process_count=2)
-    with pytest.raises(ValueError, match="can share"):
-        PromptStream(scenes.rooms, dataclasses.replace(config, rows=(0, 0, 0)), seed=0)
+def test_a_host_reads_places_of_any_modality(config: DataConfig, scenes: SceneSet) -> None:
+    with PromptStream(scenes.rooms, config, seed=3) as stream:
+        whole = steps(stream, 3)
+    with PromptStream(scenes.rooms, config, seed=3, own=(1, 2, 5), start=1) as stream:
+        part = steps(stream, 2)
+    assert_same(part, [[step[place] for place in (1, 2, 5)] for step in whole[1:]])
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("seed", 2), ("rows", [1, 1, 1]), ("process_count", 2), ("scenes", "other")]
-)
+def test_places_that_a_step_does_not_have_are_refused(config: DataConfig, scenes: SceneSet) -> None:
+    for own in ((6,), ()):
+        with pytest.raises(ValueError, match="expected places of 6 rows"):
+            PromptStream(scenes.rooms, config, seed=0, own=own)
+    with pytest.raises(ValueError, match="expected places of 0 rows"):
+        PromptStream(scenes.rooms, config, seed=0, counts=(0, 0, 0))
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 2), ("rows", [1, 1, 1]), ("scenes", "other")])
 def test_a_state_of_another_stream_is_refused(
     config: DataConfig, scenes: SceneSet, key: str, value: object
 ) -> None:

@@ -265,6 +265,8 @@ def test_prompts_that_do_not_divide_are_named() -> None:
     mesh = jax.sharding.AbstractMesh((1, 3, 1), ("data", "fsdp", "tensor"))
     any_mesh: Any = mesh
     with pytest.raises(ValueError, match=r"questioner.prompts.tokens: expected 4 rows to divide"):
-        sharding.batch_shardings(given, any_mesh)
-    layout = sharding.batch_shardings(given.vision, any_mesh)
-    assert layout.patches.spec == PartitionSpec()  # four windows over three devices
+        sharding.batch_shardings(dataclasses.replace(given, vision=None), any_mesh)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"patches: expected 4 rows to divide over data x fsdp=3"):
+        sharding.batch_shardings(given.vision, any_mesh)
+    layout = sharding.batch_shardings(given.vision, any_mesh, blocks=3)
+    assert layout.patches.spec == PartitionSpec(BATCH)  # each of three hosts has four windows

@@ -15,7 +15,6 @@ from spatialevo_jax.environment import pools
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
-from spatialevo_jax.rollout import sampling
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.setup import Setup, prepare
 from spatialevo_jax.train.state import init_state
@@ -56,12 +55,10 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
             setup.encoder.conversation(text, len(row.frames))
             for text, row in zip(texts, rows, strict=True)
         ]
-        vision, first = steps.vision(setup.train, rows)
-        shown, starts = steps.decodable(conversations, first, config.rollout.questioner_prompt)
-        keys = sampling.sample_keys(key, step, QUESTIONER, len(rows), samples)
-        out = steps.generate(
-            params, jax.device_put(vision), shown, starts, keys, config.rollout.questioner_tokens
-        )
+        vision, first = steps.show(rows, map(setup.train.row_images, rows))
+        shown = steps.decodable(conversations, first, config.rollout.questioner_prompt)
+        keys = steps.keys(key, step, QUESTIONER, len(rows), samples)
+        out = steps.generate(params, vision, shown, keys, config.rollout.questioner_tokens)
         before = asked
         for task, record, row, replies in zip(tasks, records, rows, steps.texts(out), strict=True):
             for reply in replies:

@@ -229,10 +229,14 @@ def dialogue(encoder: ChatEncoder, conversation: Conversation, end: int, reply: 
     )
 
 
-def pad_dialogues(groups: Sequence[Sequence[Dialogue]], multiple: int) -> Suffixes:
-    """Stacks P groups of G dialogues; n tokens give n - 1 inputs with their targets."""
-    longest = max(len(one.tokens) for group in groups for one in group) - 1
-    shape = (len(groups), len(groups[0]), bucket(longest, multiple))
+def dialogue_length(groups: Sequence[Sequence[Dialogue]], multiple: int) -> int:
+    """The padded number of inputs of these dialogues; n tokens give n - 1 inputs."""
+    return bucket(max(len(one.tokens) for group in groups for one in group) - 1, multiple)
+
+
+def pad_dialogues(groups: Sequence[Sequence[Dialogue]], length: int) -> Suffixes:
+    """Stacks P groups of G dialogues, each padded to `length` inputs with their targets."""
+    shape = (len(groups), len(groups[0]), length)
     inputs, targets = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     positions, mask = np.zeros((3, *shape), np.int32), np.zeros(shape, np.float32)
     valid = np.zeros(shape, bool)

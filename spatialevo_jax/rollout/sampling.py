@@ -35,10 +35,13 @@ def sample(
     return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
 
 
-def sample_keys(key: jax.Array, step: int, role: int, prompts: int, samples: int) -> jax.Array:
+def sample_keys(
+    key: jax.Array, step: int, role: int, prompts: Int[Array, " p"], samples: int
+) -> jax.Array:
     """(P, G) keys, each folded from (run key, step, role, prompt, sample): no noise is used twice
-    in a run.
+    in a run. `prompts` are the numbers of the prompts in their step, which are not their places in
+    a batch that several hosts share.
     """
     key = jax.random.fold_in(jax.random.fold_in(key, step), role)
-    flat = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(prompts * samples))
-    return flat.reshape(prompts, samples)
+    index = prompts[:, None] * samples + jnp.arange(samples)
+    return jax.vmap(jax.vmap(lambda one: jax.random.fold_in(key, one)))(index)

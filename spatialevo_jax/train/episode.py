@@ -8,14 +8,16 @@ rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import published, rewards
 from spatialevo_jax.config import RewardSource, Scoring, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
-from spatialevo_jax.environment import Pools, Reply, Request, answer_requests, pools
+from spatialevo_jax.environment import Pools, Reply, Request, Slots, answer_requests, pools
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import pointing, prompts, replies
 
@@ -76,9 +78,10 @@ def judge_questions(
     assignments: Sequence[Assignment],
     texts: Sequence[Sequence[str]],
     reward: RewardSource,
+    places: Sequence[int] | None = None,
 ) -> list[list[Asked]]:
     """Parses and judges the responses, (R, G) texts -> (R, G). All of them in one call of the
-    oracle.
+    oracle. `places` are the assignments' numbers in the step, where they are not all of it.
     """
     parsed = [[replies.parse_questioner(text) for text in group] for group in texts]
     requests = [
@@ -93,9 +96,8 @@ def judge_questions(
     ]
     verdicts = iter(answer_requests(requests, strict_margin=True))
     judged = []
-    for index, (assignment, written, group) in enumerate(
-        zip(assignments, texts, parsed, strict=True)
-    ):
+    places = range(len(assignments)) if places is None else places
+    for index, assignment, written, group in zip(places, assignments, texts, parsed, strict=True):
         seen = pointing.visible(rooms.records[assignment.row.room], assignment.row.frames)
         judged.append(
             [
@@ -113,6 +115,51 @@ def judge_questions(
             ]
         )
     return judged
+
+
+KEPT = ("valid", "task", "question", "answer", "margin", "phrase")  # of a verdict, as they are
+
+
+def to_json(group: Sequence[Asked]) -> list[Any]:
+    """What other processes need to know of a row's questions: all but what the oracle understood
+    and its evidence.
+    """
+    return [
+        {
+            "assignment": item.assignment,
+            "text": item.text,
+            "grounding": item.grounding,
+            "verdict": {name: getattr(item.verdict, name) for name in KEPT},
+            "reason": int(item.verdict.reason),
+            "signature": item.verdict.signature,
+        }
+        for item in group
+    ]
+
+
+def from_json(group: Sequence[Any]) -> list[Asked]:
+    """The questions of another process."""
+    return [
+        Asked(
+            assignment=item["assignment"],
+            text=item["text"],
+            reply=replies.parse_questioner(item["text"]),
+            verdict=Reply(
+                **item["verdict"],
+                reason=Reason(item["reason"]),
+                signature=_tuples(item["signature"]),
+                slots=Slots(),
+                evidence=None,
+            ),
+            grounding=item["grounding"],
+        )
+        for item in group
+    ]
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, which can be compared as keys."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def questioner_rewards(

@@ -19,6 +19,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
+from spatialevo_jax import sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.records import Records
@@ -49,7 +50,12 @@ def open_run(config: TrainConfig, workdir: Path) -> Run:
     checkpoints = checkpoint.manager(workdir / "checkpoints", kept=config.checkpoints_kept)
     # The two phases have optimizers of different form: the checkpoint's step tells which.
     saved = checkpoints.latest_step() or 0
-    fresh = init_state(config, params, setup.scheduler, step=saved)
+    fresh = sharding.born(
+        lambda params: init_state(config, params, setup.scheduler, step=saved),
+        setup.policy.config,
+        setup.mesh,
+        params,
+    )
     restored = checkpoint.restore(checkpoints, fresh)
     return Run(setup, records, checkpoints, fresh if restored is None else restored)
 
@@ -88,7 +94,12 @@ def train(run: Run) -> dict[str, Any]:
         records.metrics(number, second if evolving else "warm_start", metrics)
         done = number + 1
         if done == config.warm_start.steps:
-            state = begin_evolution(config, state)
+            state = sharding.born(
+                lambda state: begin_evolution(config, state),
+                setup.policy.config,
+                setup.mesh,
+                state,
+            )
         since = done - config.warm_start.steps
         if evolving and since % config.evaluation.every == 0 and done < config.total_steps:
             accuracy = steps.evaluate(state, "during", records)
@@ -101,6 +112,7 @@ def train(run: Run) -> dict[str, Any]:
             shown["sampled"] = f"{metrics.get('accuracy/sampled', 0.0):.1%}"
         bar.set_postfix(shown)
     bar.close()
+    steps.close()
     if not records.has_moment("after"):
         steps.evaluate(state, "after", records)
     checkpoint.save(checkpoints, state)

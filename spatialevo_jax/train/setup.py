@@ -1,24 +1,30 @@
-"""What a run needs and never changes: rooms, tokenizer, policy, held-out questions."""
+"""What a run needs and never changes: rooms, tokenizer, policy, held-out questions, devices."""
 
 import dataclasses
+import math
 import string
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from absl import logging
+from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from geometry_jax.tasks import TASKS
+from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
 from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source
 from spatialevo_jax.evaluation import held_out as scoring
+from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, sized
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
+from spatialevo_jax.scene_source import load_scenes
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
+from spatialevo_jax.sharding import make_mesh, param_shardings
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
 from spatialevo_jax.train import sft, warm_start
 
@@ -36,17 +42,29 @@ class Setup:
     rows: RowSource
     policy: qwen.Policy
     encoder: packing.ChatEncoder
-    banned: jax.Array  # (V,) bool, tokens that no response may contain
+    banned: np.ndarray  # (V,) bool, tokens that no response may contain
     scheduler: Scheduler
     lessons: sft.LessonSource | None  # of a set, where it takes the place of self-evolution
+    mesh: Mesh
+    share: hosts.Share  # which rows of a batch this process feeds
 
 
 def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
-    """Loads rooms, trains or reads the tokenizer, builds or reads the policy."""
-    train, val = load_rooms(config.data, "train"), load_rooms(config.data, "val")
+    """Loads rooms, trains or reads the tokenizer, builds or reads the policy, whose parameters are
+    born where they stay. Training scenes that do not load are left out, with a warning.
+
+    Raises:
+        FileNotFoundError: no rooms. ValueError: held-out scene files of the wrong form, pictures
+            that do not decode, or sizes that do not divide over the mesh.
+    """
+    mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
+    for sentence in scenes.skipped:
+        logging.warning("left out: %s", sentence)
+    train = scenes.rooms
     sizes = (1, 2, config.data.scene_frames)
     rows = row_source(train, sizes, config.seed)
-    policy, params, tokenizer = _policy(config, workdir, train, rows)
+    policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
     side = config.data.image_size // model.vision.patch_size
     encoder = packing.ChatEncoder(
@@ -75,13 +93,41 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         rows=rows,
         policy=policy,
         encoder=encoder,
-        banned=jnp.asarray(banned),
+        banned=banned,
         scheduler=_scheduler(config.scheduler),
         lessons=sft.lesson_source(config.sft, config.data, train, config.seed)
         if config.sft.data is not None
         else None,
+        mesh=mesh,
+        share=hosts.share(mesh),
     )
+    _require_shares(config, setup.share, math.prod(mesh.shape[axis] for axis in BATCH))
+    for item in setup.items:
+        val.row_images(item.row)  # a broken picture is said now, not after the warm start
     return setup, params
+
+
+def _require_shares(config: TrainConfig, share: hosts.Share, devices: int) -> None:
+    """Every batch must divide over the devices that batches are split over."""
+    warm, second = config.warm_start, "data.rows" if config.sft.data is None else "sft.rows"
+    rows = config.data.rows if config.sft.data is None else config.sft.rows
+    sizes = {"evaluation.batch": config.evaluation.batch}
+    if config.grpo.steps:
+        sizes[second] = sum(rows)
+        if config.sft.data is None:
+            sizes["rollout.solver_prompts"] = config.rollout.solver_prompts
+    if warm.naming_steps:
+        sizes["warm_start.naming_rows"] = sum(warm.naming_rows)
+    if warm.looking_steps > warm.naming_steps:
+        sizes["warm_start.looking_rows"] = sum(warm.looking_rows)
+    if warm.steps > warm.looking_steps:
+        sizes["warm_start.rows"] = sum(warm.rows)
+    for name, size in sizes.items():
+        if size % devices:
+            raise ValueError(
+                f"{name}: expected a number that divides over the {devices} devices along "
+                f"{' x '.join(BATCH)}, got {size}."
+            )
 
 
 def _scheduler(config: SchedulerConfig) -> Scheduler:
@@ -97,12 +143,15 @@ def _scheduler(config: SchedulerConfig) -> Scheduler:
 
 
 def _policy(
-    config: TrainConfig, workdir: Path, rooms: RoomSet, rows: RowSource
+    config: TrainConfig, workdir: Path, rooms: RoomSet, rows: RowSource, mesh: Mesh
 ) -> tuple[qwen.Policy, qwen.Params, PreTrainedTokenizerBase]:
     """Of a model folder with its tokenizer, or of a size, random, with a tokenizer trained here."""
     path = Path(config.model)
     if config.model not in SIZES and path.is_dir():
         source = folders.open_either(path)
+        if jax.process_index() == 0:
+            folders.begin_run(source, workdir)
+        hosts.wait_for_all("begin_run")
         tokenizer = load_tokenizer(folders.begin_run(source, workdir))
         size = source.config.text.vocab_size
         if len(tokenizer) > size:
@@ -110,15 +159,16 @@ def _policy(
                 f"{path}: expected a tokenizer of at most the model's {size} tokens, "
                 f"got {len(tokenizer)}."
             )
-        params = jax.device_put(folders.load(source, np.float32))
-        return qwen.Policy(source.config), params, tokenizer
+        layout = param_shardings(source.config, mesh)
+        return qwen.Policy(source.config), folders.load(source, np.float32, layout), tokenizer
     sized(config.model)  # an unknown one is said before a tokenizer is trained for it
     folder = workdir / "tokenizer"
-    if not folder.is_dir():
+    if jax.process_index() == 0 and not folder.is_dir():
         train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
+    hosts.wait_for_all("tokenizer")
     tokenizer = load_tokenizer(folder)
     model = sized(config.model, _padded_vocabulary(len(tokenizer)))
-    return *qwen.build(model, config.seed), tokenizer
+    return *qwen.build(model, config.seed, param_shardings(model, mesh)), tokenizer
 
 
 def _padded_vocabulary(tokens: int) -> int:

@@ -131,7 +131,8 @@ def naming_loss(policy: qwen.Policy, params: Any, features: jax.Array, names: Na
     scale = jax.lax.rsqrt(jnp.square(features).mean(-1, keepdims=True) + NAMING_EPS)
     logprobs = jax.nn.log_softmax(qwen.logits(policy, params, features * scale))
     said = jnp.take_along_axis(logprobs, names.tokens, axis=-1)
-    return -(names.weights * said).sum(-1).mean()
+    real = names.weights.any(-1).sum()  # padding says nothing
+    return -(names.weights * said).sum() / jnp.maximum(real, 1)
 
 
 def make_warm_start_step(

@@ -1,22 +1,31 @@
-"""One step of a run, host and device together: rows to texts, texts to an update."""
+"""One step of a run, host and device together: rows to texts, texts to an update.
+
+Lists of rows, questions and replies are whole and the same in every process; what costs work is
+shared. A process takes its part of a list in turn (`hosts.Share.dealt`): it decodes their pictures,
+packs their tokens, reads and judges their texts, and tells the others what came out.
+"""
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax import grpo, rewards
-from spatialevo_jax.data import RoomSet, Row, row_paths
+from spatialevo_jax import grpo, hosts, rewards, sharding
+from spatialevo_jax.data import Row, row_paths
 from spatialevo_jax.evaluation import held_out as scoring
+from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
+from spatialevo_jax.scene_source import PromptStream
 from spatialevo_jax.train import episode, warm_start
 from spatialevo_jax.train.metrics import evolution_metrics, log_samples
 from spatialevo_jax.train.records import Records
@@ -24,6 +33,7 @@ from spatialevo_jax.train.setup import Setup
 from spatialevo_jax.train.state import TrainState, optimizer
 from spatialevo_jax.train.step import (
     EvolutionBatch,
+    Names,
     RoleBatch,
     SftBatch,
     Supervised,
@@ -36,31 +46,165 @@ from spatialevo_jax.train.step import (
 QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
+Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
+
 
 class Steps:
-    """The jitted functions of a run with their host sides. Holds nothing that changes."""
+    """The jitted functions of a run with their host sides. Holds nothing that changes but the
+    stream of pictures, which follows the step that it is asked for.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        config = setup.config
-        self.update_warm = make_warm_start_step(
-            setup.policy, optimizer(config, 0), config.warm_start.naming_weight
-        )
-        self.update = make_evolution_step(
-            setup.policy,
-            optimizer(config, config.warm_start.steps),
-            config.grpo,
-            setup.banned,
-            temperature=config.rollout.temperature,
-        )
-        self.update_sft = make_sft_step(setup.policy, optimizer(config, config.warm_start.steps))
+        config, policy = setup.config, setup.policy
+        second = optimizer(config, config.warm_start.steps)
 
-    def vision(self, rooms: RoomSet, rows: Sequence[Row]) -> tuple[qwen.VisionInputs, list[int]]:
-        """The rows' images packed, and the first feature row of each."""
-        vision = self.setup.policy.config.vision
-        patches = [images.preprocess(x, vision) for row in rows for x in rooms.row_images(row)]
-        shown = np.array([len(row.frames) for row in rows]) * self.setup.encoder.tokens_per_image
-        return images.pack_images(patches, vision), (np.cumsum(shown) - shown).tolist()
+        def pinned(step: Callable[[Any, Any], Any]) -> Any:
+            return sharding.pinned(step, policy.config, setup.mesh)
+
+        self.update_warm = pinned(
+            make_warm_start_step(policy, optimizer(config, 0), config.warm_start.naming_weight)
+        )
+        self.update = pinned(
+            make_evolution_step(
+                policy,
+                second,
+                config.grpo,
+                jnp.asarray(setup.banned),
+                temperature=config.rollout.temperature,
+            )
+        )
+        self.update_sft = pinned(make_sft_step(policy, second))
+        batch = NamedSharding(setup.mesh, PartitionSpec(BATCH))
+        self._keys = jax.jit(sampling.sample_keys, static_argnums=(2, 4), out_shardings=batch)
+        self._role_batch = jax.jit(
+            lambda *parts: _role_batch(*parts, normalise_std=config.grpo.normalise_std)
+        )
+        self._chances = jax.jit(setup.scheduler.probabilities)
+        self._scheduled = jax.jit(setup.scheduler.update)
+        self._stream: PromptStream | None = None
+
+    # --- batches that hosts share --------------------------------------------------------------
+
+    def on_mesh(self, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        with jax.set_mesh(self.setup.mesh):
+            return function(*args, **settings)
+
+    def put(self, batch: Any) -> Any:
+        """This process's rows of a batch -> the whole batch on the devices."""
+        return hosts.put(batch, self.setup.mesh, self.setup.share.blocks)
+
+    def rows(self, step: int, counts: tuple[int, int, int]) -> tuple[list[Row], list[np.ndarray]]:
+        """The rows of a step, and the pictures of those that this process takes."""
+        setup, share = self.setup, self.setup.share
+        own = share.dealt(sum(counts))
+        stream = self._stream
+        if stream is None or stream.counts != counts or stream.step != step:
+            self.close()
+            stream = self._stream = PromptStream(
+                setup.train,
+                setup.config.data,
+                seed=setup.config.seed,
+                counts=counts,
+                start=step,
+                own=own,
+            )
+        taken = next(stream)
+        # Which rows they are is told, since another may stand in the place of a broken one.
+        said = {
+            place: [one.row.room, *one.row.frames] for place, one in zip(own, taken, strict=True)
+        }
+        rows = [Row(room, tuple(frames)) for room, *frames in hosts.gather(said, sum(counts))]
+        return rows, [one.images for one in taken]
+
+    def close(self) -> None:
+        """Ends the processes that decode pictures."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def show(self, rows: Sequence[Row], pictures: Iterable[np.ndarray]) -> Shown:
+        """The images of all rows, of which this process packs its own `pictures`, and the first
+        feature of each row.
+        """
+        setup, share, vision = self.setup, self.setup.share, self.setup.policy.config.vision
+        grid, per_image = setup.encoder.grid, setup.encoder.tokens_per_image
+        blocks = [range(block, len(rows), share.blocks) for block in range(share.blocks)]
+        counts = [sum(len(rows[place].frames) for place in block) for block in blocks]
+        devices = setup.mesh.size // setup.mesh.shape[sharding.TENSOR]
+        shape = images.shared_shape(
+            [images.needed_shape([grid] * count, vision) for count in counts],
+            devices // share.blocks,
+        )
+        patches = [images.preprocess(one, vision) for shown in pictures for one in shown]
+        packed = images.as_block(images.pack_images(patches, vision, shape), share.block)
+        first = [0] * len(rows)
+        for number, block in enumerate(blocks):
+            at = number * shape.tokens
+            for place in block:
+                first[place] = at
+                at += len(rows[place].frames) * per_image
+        return self.put(packed), first
+
+    def decodable(
+        self, conversations: list[packing.Conversation], first: Sequence[int], length: int
+    ) -> tuple[packing.Prompts, packing.Starts]:
+        """This process's prompts padded to `length` tokens; `first` are the first feature rows of
+        their images.
+        """
+        return self.put(packing.prompts_for_decoding(conversations, first, length))
+
+    def generate(
+        self,
+        params: qwen.Params,
+        vision: qwen.VisionInputs,
+        asked: tuple[packing.Prompts, packing.Starts],
+        keys: jax.Array,
+        length: int,
+        *,
+        greedy: bool = False,
+    ) -> decode.Responses:
+        """Sampled responses of at most `length` tokens, one for each of the keys (P, G)."""
+        return self.on_mesh(
+            decode.generate,
+            self.setup.policy,
+            params,
+            vision,
+            *asked,
+            keys,
+            self.setup.banned,
+            length=length,
+            temperature=0.0 if greedy else self.setup.config.rollout.temperature,
+            end_token=self.setup.encoder.ids.im_end,
+        )
+
+    def keys(self, key: jax.Array, step: int, role: int, prompts: int, samples: int) -> jax.Array:
+        """(P, G) keys of prompts that are dealt to the processes."""
+        order = np.asarray(self.setup.share.order(prompts), np.int32)
+        return self.on_mesh(self._keys, key, step, role, order, samples)
+
+    def texts(self, responses: decode.Responses) -> list[list[str]]:
+        """(P, G) decoded responses of this process, without the end-of-turn token."""
+        tokens, mask, finished = map(
+            hosts.rows_of, (responses.tokens, responses.mask, responses.finished)
+        )
+        lengths = mask.sum(-1).astype(int) - finished
+        flat = [
+            tokens[p, g, : lengths[p, g]].tolist()
+            for p in range(tokens.shape[0])
+            for g in range(tokens.shape[1])
+        ]
+        texts = self.setup.encoder.tokenizer.batch_decode(flat, skip_special_tokens=False)
+        size = tokens.shape[1]
+        return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+    def lengths(self, responses: decode.Responses) -> list[list[list[int]]]:
+        """(P, G, 2) tokens of each response of this process, and 1 where it came to its end."""
+        lengths = hosts.rows_of(responses.mask).sum(-1).astype(int)
+        finished = hosts.rows_of(responses.finished).astype(int)
+        return np.stack([lengths, finished], axis=-1).tolist()
+
+    # --- supervised steps ----------------------------------------------------------------------
 
     def supervise(
         self, state: TrainState, step: int, records: Records
@@ -69,29 +213,37 @@ class Steps:
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
         if step < config.naming_steps:
-            rows = setup.rows.step_rows(step, config.naming_rows)
+            rows, pictures = self.rows(step, config.naming_rows)
             kinds = []
         elif step < config.looking_steps:
-            rows = setup.rows.step_rows(step, config.looking_rows)
+            rows, pictures = self.rows(step, config.looking_rows)
             looked = warm_start.looking_examples(setup.train, rows, rng)
             kinds = [[(example,) for example in looked]]
         else:
-            rows = setup.rows.step_rows(step, config.rows)
+            rows, pictures = self.rows(step, config.rows)
             drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
             kinds = [
                 [one.looking for one in drawn],
                 [one.questioner for one in drawn],
                 [one.solver for one in drawn],
             ]
-        vision, first = self.vision(setup.train, rows)
-        side = setup.encoder.grid[1] // setup.policy.config.vision.spatial_merge_size
+        vision, first = self.show(rows, pictures)
         batch = WarmStartBatch(
             vision,
-            warm_start.names(setup.train, rows, side, setup.encoder.encode),
+            self._names(rows, vision.token_slots.shape[0] // setup.share.blocks),
             tuple(self._supervised(rows, first, examples) for examples in kinds),
         )
-        state, metrics = self.update_warm(state, batch)
+        state, metrics = self.on_mesh(self.update_warm, state, batch)
         return state, _floats(metrics)
+
+    def _names(self, rows: Sequence[Row], tokens: int) -> Names:
+        """What this process's visual tokens should say, padded as they are."""
+        setup = self.setup
+        side = setup.encoder.grid[1] // setup.policy.config.vision.spatial_merge_size
+        own = hosts.local(rows, setup.share.dealt(len(rows)))
+        named = warm_start.names(setup.train, own, side, setup.encoder.encode)
+        padding = ((0, tokens - len(named.tokens)), (0, 0))
+        return self.put(jax.tree.map(lambda x: np.pad(np.asarray(x), padding), named))
 
     def imitate(
         self, state: TrainState, step: int, records: Records
@@ -101,9 +253,10 @@ class Steps:
             raise ValueError("sft.data: expected a set to learn from, got none.")
         lessons = setup.lessons.step_lessons(step, config.sft.rows)
         rows = [lesson.row for lesson in lessons]
-        vision, first = self.vision(setup.train, rows)
+        own = hosts.local(rows, setup.share.dealt(len(rows)))
+        vision, first = self.show(rows, map(setup.train.row_images, own))
         taught = self._supervised(rows, first, [(lesson.example,) for lesson in lessons])
-        state, metrics = self.update_sft(state, SftBatch(vision, taught))
+        state, metrics = self.on_mesh(self.update_sft, state, SftBatch(vision, taught))
         return state, _floats(metrics)
 
     def _supervised(
@@ -113,9 +266,9 @@ class Steps:
         groups: Sequence[tuple[warm_start.Example, ...]],
     ) -> Supervised:
         """Conversations about the rows' images: all but the last token of each prompt, then the
-        reply.
+        reply. Lengths are padded to what all of them need, so that all processes agree.
         """
-        encoder, config = self.setup.encoder, self.setup.config.rollout
+        encoder, config, share = self.setup.encoder, self.setup.config.rollout, self.setup.share
         asked, firsts, replies = [], [], []
         for row, start, group in zip(rows, first, groups, strict=True):
             for example in group:
@@ -128,47 +281,60 @@ class Steps:
             for one, end, reply in zip(asked, ends, replies, strict=True)
         ]
         length = packing.bucket(max(ends), config.prompt_bucket)
-        return Supervised(
-            packing.pad_prompts(asked, ends, firsts, length),
-            packing.pad_dialogues(dialogues, config.reply_bucket),
+        longest = packing.dialogue_length(dialogues, config.reply_bucket)
+        own = share.dealt(len(asked))
+        asked, ends, firsts, dialogues = (
+            hosts.local(values, own) for values in (asked, ends, firsts, dialogues)
         )
+        return self.put(
+            Supervised(
+                packing.pad_prompts(asked, ends, firsts, length),
+                packing.pad_dialogues(dialogues, longest),
+            )
+        )
+
+    # --- self-evolution ------------------------------------------------------------------------
 
     def evolve(
         self, state: TrainState, step: int, records: Records
     ) -> tuple[TrainState, dict[str, float]]:
-        setup, config = self.setup, self.setup.config
+        setup, config, share = self.setup, self.setup.config, self.setup.share
         rng = np.random.default_rng((config.seed, 3, step))
         clock = _Clock()
-        rows = setup.rows.step_rows(step, config.data.rows)
+        rows, pictures = self.rows(step, config.data.rows)
         feasible = episode.feasible_mask(setup.train, rows)
-        chances = np.asarray(setup.scheduler.probabilities(state.scheduler, jnp.asarray(feasible)))
+        chances = np.asarray(self._chances(state.scheduler, feasible))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
-        vision, first = self.vision(setup.train, rows)
-        vision = jax.device_put(vision)
+        vision, first = self.show(rows, pictures)
 
-        texts = [prompts.questioner(one.task, one.pools) for one in assignments]
+        own = share.dealt(len(rows))
         asking = [
-            setup.encoder.conversation(text, len(row.frames))
-            for text, row in zip(texts, rows, strict=True)
+            setup.encoder.conversation(
+                prompts.questioner(assignments[place].task, assignments[place].pools),
+                len(rows[place].frames),
+            )
+            for place in own
         ]
+        asked_prompts = self.decodable(
+            asking, hosts.local(first, own), config.rollout.questioner_prompt
+        )
         clock.lap("time/prompts_s")
-        asked_prompts, asked_starts = self.decodable(
-            asking, first, config.rollout.questioner_prompt
-        )
-        keys = sampling.sample_keys(
-            state.key, step, QUESTIONER, len(rows), config.rollout.questioner_samples
-        )
+        keys = self.keys(state.key, step, QUESTIONER, len(rows), config.rollout.questioner_samples)
         asked_out = self.generate(
-            state.policy_params,
-            vision,
-            asked_prompts,
-            asked_starts,
-            keys,
-            config.rollout.questioner_tokens,
+            state.policy_params, vision, asked_prompts, keys, config.rollout.questioner_tokens
         )
         asked_texts = self.texts(asked_out)
         clock.lap("time/rollout_questioner_s")
-        asked = episode.judge_questions(setup.train, assignments, asked_texts, config.reward)
+        judged = episode.judge_questions(
+            setup.train, hosts.local(assignments, own), asked_texts, config.reward, own
+        )
+        said = {
+            place: [episode.to_json(group), lengths]
+            for place, group, lengths in zip(own, judged, self.lengths(asked_out), strict=True)
+        }
+        told = hosts.gather(said, len(rows))
+        asked = [episode.from_json(group) for group, _ in told]
+        asked_lengths = np.asarray([lengths for _, lengths in told])
         asked_rewards = episode.questioner_rewards(
             asked, config.reward, alpha=config.alpha, scoring=config.scoring
         )
@@ -187,26 +353,37 @@ class Steps:
         )
         clock.lap("time/oracle_s")
 
-        answering = [to_solve(question) for question in questions]
-        solved_prompts, solved_starts = self.decodable(
-            answering, [first[q.assignment] for q in questions], config.rollout.solver_prompt
+        own = share.dealt(len(questions))
+        mine = hosts.local(questions, own)
+        solved_prompts = self.decodable(
+            [to_solve(question) for question in mine],
+            [first[question.assignment] for question in mine],
+            config.rollout.solver_prompt,
         )
-        keys = sampling.sample_keys(
-            state.key, step, SOLVER, len(questions), config.rollout.solver_samples
-        )
+        keys = self.keys(state.key, step, SOLVER, len(questions), config.rollout.solver_samples)
         solved_out = self.generate(
-            state.policy_params,
-            vision,
-            solved_prompts,
-            solved_starts,
-            keys,
-            config.rollout.solver_tokens,
+            state.policy_params, vision, solved_prompts, keys, config.rollout.solver_tokens
         )
-        solved_texts = self.texts(solved_out)
+        own_texts = self.texts(solved_out)
         clock.lap("time/rollout_solver_s")
-        scored = episode.score_answers(
-            questions, solved_texts, config.reward, alpha=config.alpha, scoring=config.scoring
+        own_scored = episode.score_answers(
+            mine, own_texts, config.reward, alpha=config.alpha, scoring=config.scoring
         )
+        said = {
+            place: [texts, lengths, earned.tolist(), correct.tolist()]
+            for place, texts, lengths, earned, correct in zip(
+                own,
+                own_texts,
+                self.lengths(solved_out),
+                own_scored.rewards,
+                own_scored.correctness,
+                strict=True,
+            )
+        }
+        solved_texts, solved_lengths, earned, correct = zip(
+            *hosts.gather(said, len(questions)), strict=True
+        )
+        scored = episode.Scored(np.asarray(earned, np.float32), np.asarray(correct, np.float32))
         solved_rewards = scored.rewards
         if config.reward == "shuffled":
             asked_rewards = rewards.shuffled(asked_rewards, rng)
@@ -214,24 +391,19 @@ class Steps:
         weights = np.array([question.weight for question in questions], np.float32)
         batch = EvolutionBatch(
             vision=vision,
-            questioner=self._role_batch(
-                asked_prompts, asked_starts, asked_out, asked_rewards, np.ones(len(rows))
+            questioner=self.role_batch(
+                asked_prompts, asked_out, asked_rewards, np.ones(len(rows), np.float32)
             ),
-            solver=self._role_batch(
-                solved_prompts, solved_starts, solved_out, solved_rewards, weights
-            ),
+            solver=self.role_batch(solved_prompts, solved_out, solved_rewards, weights),
         )
-        state, metrics = self.update(state, batch)
+        clock.lap("time/rewards_s")
+        state, metrics = self.on_mesh(self.update, state, batch)
         valid = np.array([question.verdict.valid for question in questions])
         task_ids = np.array([TASK_IDS[question.task] for question in questions])
         state = dataclasses.replace(
             state,
-            scheduler=setup.scheduler.update(
-                state.scheduler,
-                jnp.asarray(task_ids),
-                jnp.asarray(scored.correctness.mean(1)),
-                jnp.asarray(valid),
-                jnp.asarray(weights),
+            scheduler=self._scheduled(
+                state.scheduler, task_ids, scored.correctness.mean(1), valid, weights
             ),
         )
         values = _floats(metrics)
@@ -240,11 +412,11 @@ class Steps:
             assignments, asked, asked_rewards, questions, scored, solved_rewards
         )
         values |= {
-            "rollout/unfinished_questioner": 1.0 - float(np.mean(np.asarray(asked_out.finished))),
-            "rollout/unfinished_solver": 1.0 - float(np.mean(np.asarray(solved_out.finished))),
+            "rollout/unfinished_questioner": 1.0 - float(asked_lengths[..., 1].mean()),
+            "rollout/unfinished_solver": 1.0 - float(np.asarray(solved_lengths)[..., 1].mean()),
         }
-        everywhere = jnp.asarray([task.name in config.data.tasks for task in TASKS])
-        probability = np.asarray(setup.scheduler.probabilities(state.scheduler, everywhere))
+        everywhere = np.asarray([task.name in config.data.tasks for task in TASKS])
+        probability = np.asarray(self._chances(state.scheduler, everywhere))
         for task in config.data.tasks:
             values[f"scheduler/probability/{task}"] = float(probability[TASK_IDS[task]])
         if step % config.evaluation.every == 0:
@@ -259,98 +431,56 @@ class Steps:
                 solved_texts,
                 solved_rewards,
             )
+        clock.lap("time/records_s")
         return state, values | clock.laps
 
-    def decodable(
-        self, conversations: list[packing.Conversation], first: list[int], length: int
-    ) -> tuple[packing.Prompts, packing.Starts]:
-        """Prompts padded to `length` tokens; `first` are the first feature rows of their images."""
-        return jax.device_put(packing.prompts_for_decoding(conversations, first, length))
-
-    def generate(
+    def role_batch(
         self,
-        params: qwen.Params,
-        vision: qwen.VisionInputs,
-        shown: packing.Prompts,
-        starts: packing.Starts,
-        keys: jax.Array,
-        length: int,
-        *,
-        greedy: bool = False,
-    ) -> decode.Responses:
-        """Sampled responses of at most `length` tokens, one for each of the keys (P, G)."""
-        return decode.generate(
-            self.setup.policy,
-            params,
-            vision,
-            shown,
-            starts,
-            keys,
-            self.setup.banned,
-            length=length,
-            temperature=0.0 if greedy else self.setup.config.rollout.temperature,
-            end_token=self.setup.encoder.ids.im_end,
-        )
-
-    def texts(self, responses: decode.Responses) -> list[list[str]]:
-        """(P, G) decoded responses, without the end-of-turn token."""
-        tokens, mask = np.asarray(responses.tokens), np.asarray(responses.mask)
-        lengths = mask.sum(-1).astype(int) - np.asarray(responses.finished)
-        flat = [
-            tokens[p, g, : lengths[p, g]].tolist()
-            for p in range(tokens.shape[0])
-            for g in range(tokens.shape[1])
-        ]
-        texts = self.setup.encoder.tokenizer.batch_decode(flat, skip_special_tokens=False)
-        size = tokens.shape[1]
-        return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-    def _role_batch(
-        self,
-        shown: packing.Prompts,
-        starts: packing.Starts,
+        asked: tuple[packing.Prompts, packing.Starts],
         responses: decode.Responses,
         earned: np.ndarray,
         weights: np.ndarray,
     ) -> RoleBatch:
-        """Padding groups (weight 0) lose their mask, so they count in no mean."""
-        config = self.setup.config.grpo
-        kept = jnp.asarray(weights, jnp.float32)
-        advantages = grpo.group_advantages(
-            jnp.asarray(earned, jnp.float32), normalise_std=config.normalise_std
-        )
-        suffixes = packing.response_suffixes(starts, responses.tokens, responses.mask)
-        suffixes = dataclasses.replace(suffixes, mask=suffixes.mask * kept[:, None, None])
-        return RoleBatch(shown, suffixes, responses.logprobs, advantages * kept[:, None])
+        """Prompts, their responses, what these earned (P, G) and what each group weighs (P,)."""
+        own = self.setup.share.dealt(len(earned))
+        earned, weights = self.put((earned[own].astype(np.float32), weights[own]))
+        return self.on_mesh(self._role_batch, *asked, responses, earned, weights)
+
+    # --- the held-out score --------------------------------------------------------------------
 
     def evaluate(self, state: TrainState, moment: str, records: Records) -> float:
         """Greedy answers to all held-out items; records and returns the accuracy."""
-        setup, config = self.setup, self.setup.config
-        items = setup.items
-        size = config.evaluation.batch
+        setup, config, share = self.setup, self.setup.config, self.setup.share
+        items, size = setup.items, config.evaluation.batch
         replies: list[str] = []
         for start in range(0, len(items), size):
-            part = items[start : start + size]
-            rows = [item.row for item in part]
-            vision, first = self.vision(setup.held_out, rows)
-            asked = [
+            # The last batch is filled up with items from the front: one shape, one program.
+            part = [items[(start + offset) % len(items)] for offset in range(size)]
+            own = share.dealt(size)
+            mine = hosts.local(part, own)
+            shown = map(setup.held_out.row_images, (item.row for item in mine))
+            vision, first = self.show([item.row for item in part], shown)
+            conversations = [
                 setup.encoder.conversation(
                     prompts.solver(item.task, item.question), len(item.row.frames)
                 )
-                for item in part
+                for item in mine
             ]
-            shown, starts = self.decodable(asked, first, config.rollout.solver_prompt)
-            keys = sampling.sample_keys(state.key, 0, SOLVER, len(part), 1)
+            asked = self.decodable(
+                conversations, hosts.local(first, own), config.rollout.solver_prompt
+            )
+            keys = self.keys(state.key, 0, SOLVER, size, 1)
             out = self.generate(
                 state.policy_params,
                 vision,
-                shown,
-                starts,
+                asked,
                 keys,
                 config.rollout.solver_tokens,
                 greedy=True,
             )
-            replies += [group[0] for group in self.texts(out)]
+            said = {place: group[0] for place, group in zip(own, self.texts(out), strict=True)}
+            replies += hosts.gather(said, size)
+        replies = replies[: len(items)]
         score, points = scoring.score(items, replies)
         samples = []
         if moment != "during":
@@ -372,6 +502,22 @@ class Steps:
         phase = "warm_start" if moment == "before" else "evolve"
         records.evaluation(step, phase, moment, score, samples)
         return score.accuracy
+
+
+def _role_batch(
+    shown: packing.Prompts,
+    starts: packing.Starts,
+    responses: decode.Responses,
+    earned: jax.Array,
+    weights: jax.Array,
+    *,
+    normalise_std: bool,
+) -> RoleBatch:
+    """Padding groups (weight 0) lose their mask, so they count in no mean. Device side."""
+    advantages = grpo.group_advantages(earned, normalise_std=normalise_std)
+    suffixes = packing.response_suffixes(starts, responses.tokens, responses.mask)
+    suffixes = dataclasses.replace(suffixes, mask=suffixes.mask * weights[:, None, None])
+    return RoleBatch(shown, suffixes, responses.logprobs, advantages * weights[:, None])
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:

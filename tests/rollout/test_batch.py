@@ -19,6 +19,7 @@ from spatialevo_jax.rollout.batch import (
     Starts,
     bucket,
     dialogue,
+    dialogue_length,
     pad_dialogues,
     pad_prompts,
     prompts_for_decoding,
@@ -228,7 +229,7 @@ def test_suffixes_of_sampled_responses_by_hand() -> None:
 def test_padded_dialogues_by_hand() -> None:
     """n tokens give n - 1 inputs; the reply is learnt, the user's words before it are not."""
     groups = [[said(5, 6, 7, 8, learnt=2, first=10)], [said(1, 2, learnt=1)]]
-    found = pad_dialogues(groups, multiple=4)
+    found = pad_dialogues(groups, dialogue_length(groups, multiple=4))
     np.testing.assert_array_equal(found.inputs, [[[5, 6, 7, 0]], [[1, 0, 0, 0]]])
     np.testing.assert_array_equal(found.targets, [[[6, 7, 8, 0]], [[2, 0, 0, 0]]])
     np.testing.assert_array_equal(found.valid, [[[1, 1, 1, 0]], [[1, 0, 0, 0]]])
@@ -239,7 +240,8 @@ def test_padded_dialogues_by_hand() -> None:
 @pytest.mark.parametrize(("longest", "padded"), [(4, 4), (5, 4), (6, 8)])
 def test_dialogues_are_padded_to_a_multiple(longest: int, padded: int) -> None:
     """Counted in inputs, one fewer than the tokens."""
-    found = pad_dialogues([[said(*range(longest), learnt=1)]], multiple=4)
+    groups = [[said(*range(longest), learnt=1)]]
+    found = pad_dialogues(groups, dialogue_length(groups, multiple=4))
     assert found.inputs.shape == (1, 1, padded)
 
 
@@ -247,7 +249,7 @@ def test_every_target_is_the_input_that_follows(encoder: ChatEncoder) -> None:
     conversation = encoder.conversation("Where is the lamp?", 1)
     replies = ("left", "chair 1254 front-left")
     group = [dialogue(encoder, conversation, 20, reply) for reply in replies]
-    found = pad_dialogues([group], multiple=8)
+    found = pad_dialogues([group], dialogue_length([group], 8))
     inputs, targets, valid = (np.asarray(x)[0] for x in (found.inputs, found.targets, found.valid))
     for g, reply in enumerate(replies):
         n = int(valid[g].sum())

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,7 +62,7 @@ def test_200_random_prompts_compile_nothing_after_the_first(
             images.pack_images(shown, POLICY.config.vision, shape),
             prompts,
             starts,
-            sample_keys(jax.random.key(number), 0, 0, 1, 1),
+            sample_keys(jax.random.key(number), 0, 0, jnp.arange(1), 1),
             leaf(np.zeros(320, bool)),
             length=2,
             temperature=1.0,

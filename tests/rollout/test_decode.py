@@ -36,7 +36,7 @@ class Setup:
         self, *, padded: int = 96, temperature: float = 1.0, end_token: int = NEVER, seed: int = 0
     ) -> Responses:
         prompts, starts = prompts_for_decoding(self.conversations, self.first_features, padded)
-        keys = sample_keys(jax.random.key(seed), 0, 0, len(self.conversations), SAMPLES)
+        keys = sample_keys(jax.random.key(seed), 0, 0, jnp.arange(len(self.conversations)), SAMPLES)
         return jax.device_get(
             generate(
                 self.policy,

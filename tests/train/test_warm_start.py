@@ -49,8 +49,7 @@ def words(text: str) -> list[int]:
 
 def test_names_say_label_depth_image_columns_and_rows() -> None:
     record = record_with([[0, 0, 50, 40]], [2.0])
-    images = np.zeros((1, 56, 56, 3), np.uint8)
-    rooms = RoomSet((record,), (images,), ("distance_cam_obj",))
+    rooms = RoomSet((record,), ("distance_cam_obj",), 56)
     named = warm_start.names(rooms, [Row(0, (0, 0))], 2, words)
     first, last = np.asarray(named.tokens)[[0, 7]]
     assert first.tolist() == [words(x)[0] for x in (" bed", " 4", "1", " a", " d", "1", "4")]
@@ -63,7 +62,7 @@ def test_names_say_label_depth_image_columns_and_rows() -> None:
 
 def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
     record = record_with([[0, 0, 50, 40], [50, 40, 90, 80], [0, 60, 20, 80]], [2.0, 3.0, 4.0])
-    rooms = RoomSet((record,), (np.zeros((1, 56, 56, 3), np.uint8),), ("distance_cam_obj",))
+    rooms = RoomSet((record,), ("distance_cam_obj",), 56)
     rng = np.random.default_rng(0)
     (example,) = warm_start.looking_examples(rooms, [Row(0, (0,))], rng)
     found = parse(example.reply)

@@ -455,23 +455,40 @@ def open_either(path: Path) -> HfFolder | OrbaxFolder:
     return open_hf(path) if (path / CONFIG).is_file() else open_orbax(path)
 
 
-def load(source: HfFolder | OrbaxFolder, dtype: Any) -> Params:
-    """All parameters as NumPy arrays of one type.
+def load(source: HfFolder | OrbaxFolder, dtype: Any, shardings: Params | None = None) -> Params:
+    """All parameters, of one type: NumPy arrays or, with a tree of shardings like the parameters',
+    arrays on those devices, of which each process reads its own shards.
 
     Raises:
         ValueError, OSError: their bytes can't be read.
     """
     if isinstance(source, HfFolder):
-        return weights.from_released(source.tensors, source.config, dtype=dtype)
-    one = ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+        return weights.from_released(
+            source.tensors, source.config, shardings=shardings, dtype=dtype
+        )
+
+    def one(path: str) -> ocp.RestoreArgs:
+        if shardings is None:
+            return ocp.RestoreArgs(restore_type=np.ndarray, dtype=dtype)
+        return ocp.ArrayRestoreArgs(
+            restore_type=jax.Array, dtype=dtype, sharding=weights.at(shardings, path)
+        )
+
+    def changed(path: str) -> Any:
+        whole = source.parameter(path).astype(dtype)
+        if shardings is None:
+            return whole
+        return jax.make_array_from_callback(
+            whole.shape, weights.at(shardings, path), lambda index: whole[index]
+        )
+
     entries = weights.table(source.config)
     plain = [entry.ours for entry in entries if entry.ours not in source.adapted]
     restored = _restore(
-        source.stored, weights.nested({f"{source.branch}{path}": one for path in plain})
+        source.stored, weights.nested({f"{source.branch}{path}": one(path) for path in plain})
     )
     leaves = {path: weights.at(restored, f"{source.branch}{path}") for path in plain}
-    changed = {path: source.parameter(path).astype(dtype) for path in source.adapted}
-    return weights.nested(leaves | changed)
+    return weights.nested(leaves | {path: changed(path) for path in source.adapted})
 
 
 def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:

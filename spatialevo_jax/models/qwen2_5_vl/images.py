@@ -305,3 +305,28 @@ def pack_images(
         tokens += len(blocks)
     arrays = (patches, valid, positions, image_slots, image_valid, return_slots, token_slots)
     return VisionInputs(*map(leaf, arrays))
+
+
+def shared_shape(parts: Sequence[VisionShape], multiple: int) -> VisionShape:
+    """The least shape that each of these fits and whose rows divide by `multiple`: what hosts that
+    pack a part of the images each agree on.
+    """
+    windows, images, patches, tokens = (max(sizes) for sizes in zip(*parts, strict=True))
+
+    def up(size: int) -> int:
+        return -(-size // multiple) * multiple
+
+    return VisionShape(up(windows), up(images), patches, up(tokens))
+
+
+def as_block(packed: VisionInputs, block: int) -> VisionInputs:
+    """The same images as block number `block` of several that are packed to one shape and joined:
+    what points into flat arrays points into those of the whole.
+    """
+    windows = block * math.prod(packed.valid.shape)
+    return dataclasses.replace(
+        packed,
+        image_slots=packed.image_slots + np.int32(windows),
+        return_slots=packed.return_slots + np.int32(block * math.prod(packed.image_valid.shape)),
+        token_slots=packed.token_slots + np.int32(windows),
+    )

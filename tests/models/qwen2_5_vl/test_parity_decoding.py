@@ -79,7 +79,7 @@ def decoded(pair: Pair) -> Decoded:
         vision,
         prompts,
         starts,
-        sample_keys(jax.random.key(0), 0, 0, len(samples), 1),
+        sample_keys(jax.random.key(0), 0, 0, jnp.arange(len(samples)), 1),
         leaf(np.zeros(VOCABULARY, bool)),
         length=LENGTH,
         temperature=0.0,

@@ -1,0 +1,126 @@
+"""What the processes of a run share: which rows each of them feeds, and what they tell each other.
+
+Every process runs the same program on its own devices (`jax.distributed`). Arrays are global: each
+process makes the rows of a batch that lie on its devices, and knows of the others' what it is told
+by `gather`. Alone, a process feeds all rows and hears itself.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from spatialevo_jax.mesh import BATCH
+from spatialevo_jax.sharding import batch_shardings
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A batch is cut into equal blocks of rows; this process feeds one of them.
+
+    Processes whose devices only differ along `tensor` feed the same block.
+    """
+
+    block: int
+    blocks: int
+
+    def rows(self, count: int) -> range:
+        """The rows of this process in a batch of `count`.
+
+        Raises:
+            ValueError: they do not divide.
+        """
+        if count % self.blocks:
+            raise ValueError(f"expected rows that {self.blocks} hosts can share, got {count}.")
+        size = count // self.blocks
+        return range(self.block * size, (self.block + 1) * size)
+
+    def dealt(self, count: int) -> list[int]:
+        """Items of an ordered list of `count` that this process takes: in turn, so that costs that
+        grow along the list are shared evenly. The first rows of a batch are those of block 0.
+        """
+        return list(range(self.block, count, self.blocks))
+
+    def order(self, count: int) -> list[int]:
+        """The dealt items of all processes, in the order of their rows in a batch."""
+        return [item for block in range(self.blocks) for item in range(block, count, self.blocks)]
+
+
+def share(mesh: Mesh) -> Share:
+    """The rows of a batch on the mesh that lie on this process's devices.
+
+    Raises:
+        ValueError: they are no block of their own, as on meshes of `sharding.make_mesh`.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(BATCH))
+    total = sharding.mesh.shape[BATCH[0]] * sharding.mesh.shape[BATCH[1]]
+    indices = sharding.addressable_devices_indices_map((total,)).values()
+    own = sorted({(index or (slice(None),))[0].start or 0 for index in indices})
+    size = len(own)
+    if own != list(range(own[0], own[0] + size)) or own[0] % size or total % size:
+        raise ValueError(
+            f"mesh: expected the devices of a process side by side along {' x '.join(BATCH)}, "
+            f"got the rows {own} of {total}."
+        )
+    return Share(own[0] // size, total // size)
+
+
+def put(batch: Any, mesh: Mesh, blocks: int) -> Any:
+    """The global arrays of a batch of which every process gives its block of rows.
+
+    Raises:
+        ValueError: rows that do not divide over the devices.
+    """
+
+    def place(local: Any, sharding: NamedSharding) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, np.asarray(local))
+
+    return jax.tree.map(place, batch, batch_shardings(batch, mesh, blocks))
+
+
+def rows_of(array: jax.Array) -> np.ndarray:
+    """This process's block of rows of a global array, each once."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    shards = {}
+    for shard in array.addressable_shards:
+        start = (shard.index[0].start or 0) if shard.index else 0
+        shards.setdefault(start, shard)
+    return np.concatenate([np.asarray(shards[start].data) for start in sorted(shards)])
+
+
+def gather(own: Mapping[int, Any], count: int) -> list[Any]:
+    """Items 0 to `count` of all processes, of which each gives its own: values that JSON can hold.
+
+    Every process must call it, in the same order of calls.
+    """
+    known = dict(own)
+    if jax.process_count() > 1:
+        text = json.dumps(list(own.items())).encode()
+        sizes = np.asarray(multihost_utils.process_allgather(np.array([len(text)], np.int32)))
+        padded = np.zeros(int(sizes.max()), np.uint8)
+        padded[: len(text)] = np.frombuffer(text, np.uint8)
+        for row, size in zip(
+            np.asarray(multihost_utils.process_allgather(padded)), sizes.ravel(), strict=True
+        ):
+            known |= dict(json.loads(row[:size].tobytes()))
+    missing = [item for item in range(count) if item not in known]
+    if missing:
+        raise ValueError(f"expected {count} items of all hosts, got none for {missing}.")
+    return [known[item] for item in range(count)]
+
+
+def local(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+    """Those of this process."""
+    return [values[row] for row in rows]
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
