@@ -56,6 +56,17 @@ class RoomSet:
         return tuple(task for task in feasible_tasks(record, row.frames) if task in self.tasks)
 
 
+def scene_names(config: DataConfig, split: str) -> list[str]:
+    """The scenes of a split. Raises: FileNotFoundError, there are none."""
+    names = scene_io.list_scenes(config.scenes, split)
+    if not names:
+        raise FileNotFoundError(
+            f"{config.scenes / split}: expected scenes, found none. Make some with: "
+            f"python -m launch.prepare --dataset=rooms --out={config.scenes}"
+        )
+    return names
+
+
 def load_rooms(config: DataConfig, split: str) -> RoomSet:
     """Every scene of a split.
 
@@ -63,12 +74,7 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
         FileNotFoundError: no scene there.
         ValueError: a scene file of the wrong form.
     """
-    names = scene_io.list_scenes(config.scenes, split)
-    if not names:
-        raise FileNotFoundError(
-            f"{config.scenes / split}: expected scenes, found none. Make some with: "
-            f"python -m launch.prepare --dataset=rooms --out={config.scenes}"
-        )
+    names = scene_names(config, split)
     records = tuple(scene_io.load_scene(config.scenes, name) for name in names)
     return RoomSet(records, config.tasks, config.image_size, config.dot_size)
 

@@ -24,7 +24,7 @@ from absl import flags, logging
 
 from geometry_jax import scene_io
 from spatialevo_jax.config import DataConfig
-from spatialevo_jax.data import RoomSet, Row, RowSource, read_image, row_source
+from spatialevo_jax.data import RoomSet, Row, RowSource, read_image, row_source, scene_names
 from spatialevo_jax.roles import pointing
 
 SUBSTITUTES = 8  # rows that are tried in the place of one whose pictures do not decode
@@ -52,9 +52,7 @@ def load_scenes(config: DataConfig, split: str) -> SceneSet:
         FileNotFoundError: no scene there.
         ValueError: none of them can be read.
     """
-    names = scene_io.list_scenes(config.scenes, split)
-    if not names:
-        raise FileNotFoundError(f"{config.scenes / split}: expected scenes, found none.")
+    names = scene_names(config, split)
     records, skipped = [], []
     for name in names:
         try:

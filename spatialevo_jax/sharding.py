@@ -181,16 +181,3 @@ def batch_shardings(batch: Any, mesh: Mesh, blocks: int = 1) -> Any:
         return isinstance(node, Prompts | Suffixes)
 
     return jax.tree_util.tree_map_with_path(part, batch, is_leaf=whole)
-
-
-def pinned(step: Callable[[Any, Any], tuple[Any, Any]], config: ModelConfig, mesh: Mesh) -> Any:
-    """The jitted step `(state, batch) -> (state, metrics)`, which leaves the state where it lies:
-    the compiler is not asked where it would like to have it. To be called under the mesh.
-    """
-
-    def laid_out(state: Any, batch: Any) -> tuple[Any, Any]:
-        state, metrics = step(state, batch)
-        layout = shardings(state, config, mesh)
-        return jax.lax.with_sharding_constraint(state, layout), metrics
-
-    return jax.jit(laid_out, donate_argnums=0)

@@ -36,7 +36,7 @@ def sample(
 
 
 def sample_keys(
-    key: jax.Array, step: int, role: int, prompts: Int[Array, " p"], samples: int
+    key: jax.Array, step: int | jax.Array, role: int, prompts: Int[Array, " p"], samples: int
 ) -> jax.Array:
     """(P, G) keys, each folded from (run key, step, role, prompt, sample): no noise is used twice
     in a run. `prompts` are the numbers of the prompts in their step, which are not their places in

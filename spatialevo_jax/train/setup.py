@@ -27,6 +27,7 @@ from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
 from spatialevo_jax.sharding import make_mesh, param_shardings
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
 from spatialevo_jax.train import sft, warm_start
+from spatialevo_jax.train.state import TrainState, init_state
 
 TOKENIZER_STEPS = 20  # steps' rows whose conversations the small tokenizer is trained on
 
@@ -105,6 +106,14 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     for item in setup.items:
         val.row_images(item.row)  # a broken picture is said now, not after the warm start
     return setup, params
+
+
+def abstract_state(setup: Setup, step: int) -> TrainState:
+    """Shapes and types of the train state before update number `step`, without any memory."""
+    return jax.eval_shape(
+        lambda params: init_state(setup.config, params, setup.scheduler, step=step),
+        qwen.abstract_params(setup.policy.config),
+    )
 
 
 def _require_shares(config: TrainConfig, share: hosts.Share, devices: int) -> None:

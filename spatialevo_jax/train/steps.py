@@ -29,7 +29,7 @@ from spatialevo_jax.scene_source import PromptStream
 from spatialevo_jax.train import episode, warm_start
 from spatialevo_jax.train.metrics import evolution_metrics, log_samples
 from spatialevo_jax.train.records import Records
-from spatialevo_jax.train.setup import Setup
+from spatialevo_jax.train.setup import Setup, abstract_state
 from spatialevo_jax.train.state import TrainState, optimizer
 from spatialevo_jax.train.step import (
     EvolutionBatch,
@@ -58,30 +58,31 @@ class Steps:
         self.setup = setup
         config, policy = setup.config, setup.policy
         second = optimizer(config, config.warm_start.steps)
-
-        def pinned(step: Callable[[Any, Any], Any]) -> Any:
-            return sharding.pinned(step, policy.config, setup.mesh)
-
-        self.update_warm = pinned(
-            make_warm_start_step(policy, optimizer(config, 0), config.warm_start.naming_weight)
-        )
-        self.update = pinned(
-            make_evolution_step(
-                policy,
-                second,
-                config.grpo,
-                jnp.asarray(setup.banned),
-                temperature=config.rollout.temperature,
-            )
-        )
-        self.update_sft = pinned(make_sft_step(policy, second))
+        whole = NamedSharding(setup.mesh, PartitionSpec())
         batch = NamedSharding(setup.mesh, PartitionSpec(BATCH))
+
+        def pinned(step: Callable[[Any, Any], Any], number: int) -> Any:
+            """Leaves the state where it lies: the compiler is not asked where it would like it."""
+            layout = sharding.shardings(abstract_state(setup, number), policy.config, setup.mesh)
+            return jax.jit(step, donate_argnums=0, out_shardings=(layout, whole))
+
+        naming = config.warm_start.naming_weight
+        self.update_warm = pinned(make_warm_start_step(policy, optimizer(config, 0), naming), 0)
+        evolution = make_evolution_step(
+            policy,
+            second,
+            config.grpo,
+            jnp.asarray(setup.banned),
+            temperature=config.rollout.temperature,
+        )
+        self.update = pinned(evolution, config.warm_start.steps)
+        self.update_sft = pinned(make_sft_step(policy, second), config.warm_start.steps)
         self._keys = jax.jit(sampling.sample_keys, static_argnums=(2, 4), out_shardings=batch)
         self._role_batch = jax.jit(
             lambda *parts: _role_batch(*parts, normalise_std=config.grpo.normalise_std)
         )
-        self._chances = jax.jit(setup.scheduler.probabilities)
-        self._scheduled = jax.jit(setup.scheduler.update)
+        self._chances = jax.jit(setup.scheduler.probabilities, out_shardings=whole)
+        self._scheduled = jax.jit(setup.scheduler.update, out_shardings=whole)
         self._stream: PromptStream | None = None
 
     # --- batches that hosts share --------------------------------------------------------------
@@ -303,7 +304,7 @@ class Steps:
         clock = _Clock()
         rows, pictures = self.rows(step, config.data.rows)
         feasible = episode.feasible_mask(setup.train, rows)
-        chances = np.asarray(self._chances(state.scheduler, feasible))
+        chances = np.asarray(self.on_mesh(self._chances, state.scheduler, feasible))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
         vision, first = self.show(rows, pictures)
 
@@ -402,8 +403,13 @@ class Steps:
         task_ids = np.array([TASK_IDS[question.task] for question in questions])
         state = dataclasses.replace(
             state,
-            scheduler=self._scheduled(
-                state.scheduler, task_ids, scored.correctness.mean(1), valid, weights
+            scheduler=self.on_mesh(
+                self._scheduled,
+                state.scheduler,
+                task_ids,
+                scored.correctness.mean(1),
+                valid,
+                weights,
             ),
         )
         values = _floats(metrics)
@@ -416,7 +422,7 @@ class Steps:
             "rollout/unfinished_solver": 1.0 - float(np.asarray(solved_lengths)[..., 1].mean()),
         }
         everywhere = np.asarray([task.name in config.data.tasks for task in TASKS])
-        probability = np.asarray(self._chances(state.scheduler, everywhere))
+        probability = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
         for task in config.data.tasks:
             values[f"scheduler/probability/{task}"] = float(probability[TASK_IDS[task]])
         if step % config.evaluation.every == 0:
