@@ -95,7 +95,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, positionals: bool = Fals
     `main` receives argv without the flags. Without `positionals`, any leftover word is a mistake:
     it is nearly always a flag that lost its dashes.
     """
-    program = _program_name()
+    program = program_name()
 
     def fail(error: BaseException) -> None:
         print(f"{program}: {one_sentence(error)}", file=sys.stderr)
@@ -125,7 +125,7 @@ def run(main: Callable[[Sequence[str]], int | None], *, positionals: bool = Fals
     app.run(guarded_main, flags_parser=guarded_parse)
 
 
-def _program_name() -> str:
+def program_name() -> str:
     """`launch.train` for `python -m launch.train`, else the script's file name."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec is not None else sys.argv[0].rsplit("/", 1)[-1]

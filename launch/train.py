@@ -3,19 +3,34 @@
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/lora --config.lora.rank=8
+
+On several hosts the same command runs once on each of them, with a --workdir that all of them see
+(launch/cluster/ has the files for SLURM and Kubernetes):
+
+python -m launch.train --config=... --workdir=... --distributed
+python -m launch.train --config=... --workdir=... --coordinator_address=10.0.0.1:8476 \
+    --num_processes=2 --process_id=0
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 from absl import flags, logging
 
 from launch import errors
 from launch.errors import user_errors
 from launch.flags import define_config
+from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import loop
+
+LOST_PEER = 3  # exit code: another process of the run is gone, start all of them again
+LONGEST_CAUSE = 300  # characters of it that a message quotes
 
 _CONFIG = define_config(TrainConfig)
 _WORKDIR = flags.DEFINE_string(
@@ -23,14 +38,65 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes, as SLURM, TPU or Kubernetes says in the environment.",
+    allow_override=True,
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, where nothing in the environment says so.",
+    allow_override=True,
+)
+_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Their number, with --coordinator_address.", allow_override=True
+)
+_PROCESS = flags.DEFINE_integer(
+    "process_id", None, "Which one this is, from 0, likewise.", allow_override=True
+)
+
+
+@contextlib.contextmanager
+def lost_peers() -> Iterator[None]:
+    """Says in a sentence that another process of the run is gone, and ends this one: what is left
+    of a run of several processes can't go on, and can't wait for the others either.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        said = errors.one_sentence(error)[:LONGEST_CAUSE]
+        print(
+            f"{errors.program_name()}: process {jax.process_index()} of {jax.process_count()} lost touch "
+            f"with another one, which may have been killed ({said}). Start all of them again: the "
+            "run goes on from its last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        os._exit(LOST_PEER)  # an ordinary exit would wait for the one that is gone
+
+
 def main(argv: Sequence[str]) -> None:
     config = _CONFIG.load()
     logging.set_verbosity(logging.WARNING)  # orbax tells every step of its work
-    with user_errors(FileNotFoundError, ValueError):
-        run = loop.open_run(config, Path(_WORKDIR.value))
-    with user_errors(FloatingPointError):
-        summary = loop.train(run)
-    print(json.dumps(summary, indent=1))
+    with user_errors(ValueError, RuntimeError):
+        hosts.join(
+            distributed=_DISTRIBUTED.value,
+            coordinator_address=_COORDINATOR.value,
+            num_processes=_PROCESSES.value,
+            process_id=_PROCESS.value,
+        )
+    with lost_peers():
+        with user_errors(FileNotFoundError, ValueError):
+            run = loop.open_run(config, Path(_WORKDIR.value))
+        with user_errors(FloatingPointError):
+            summary = loop.train(run)
+    if run.records.writer:
+        print(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class RoomSet:
         return tuple(task for task in feasible_tasks(record, row.frames) if task in self.tasks)
 
 
-def scene_names(config: DataConfig, split: str) -> list[str]:
+def scene_names(config: DataConfig, split: str) -> tuple[str, ...]:
     """The scenes of a split. Raises: FileNotFoundError, there are none."""
     names = scene_io.list_scenes(config.scenes, split)
     if not names:

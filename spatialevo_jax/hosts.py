@@ -124,3 +124,27 @@ def wait_for_all(what: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def join(
+    *,
+    distributed: bool,
+    coordinator_address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+) -> None:
+    """Joins the other processes of a run, before anything else asks for a device. `distributed`
+    takes what is not given from SLURM, TPU or Kubernetes; without either the process is alone.
+
+    Raises:
+        ValueError: a part of the three is missing. RuntimeError: the others don't come.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if not distributed and all(one is None for one in given):
+        return
+    if not distributed and any(one is None for one in given):
+        raise ValueError(
+            "expected --coordinator_address, --num_processes and --process_id together, or "
+            "--distributed where the environment says them."
+        )
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)

@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from tqdm import tqdm
 
-from spatialevo_jax import sharding
+from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.records import Records
@@ -45,7 +46,7 @@ def open_run(config: TrainConfig, workdir: Path) -> Run:
         FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration, or
             scene files are of the wrong form.
     """
-    records = Records(workdir, dataclasses.asdict(config))
+    records = Records(workdir, dataclasses.asdict(config), writer=jax.process_index() == 0)
     setup, params = prepare(config, workdir)
     checkpoints = checkpoint.manager(workdir / "checkpoints", kept=config.checkpoints_kept)
     # The two phases have optimizers of different form: the checkpoint's step tells which.
@@ -70,6 +71,7 @@ def train(run: Run) -> dict[str, Any]:
     config = setup.config
     first = int(state.step)
     records.resume(first)
+    hosts.wait_for_all("records")
     steps = Steps(setup)
     bar = tqdm(
         total=config.total_steps,

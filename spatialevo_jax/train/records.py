@@ -21,13 +21,14 @@ METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.j
 class Records:
     """The files of one run."""
 
-    def __init__(self, workdir: Path, config: dict[str, Any]) -> None:
-        """Opens or begins the folder of a run.
+    def __init__(self, workdir: Path, config: dict[str, Any], *, writer: bool = True) -> None:
+        """Opens or begins the folder of a run. Of several processes one is the writer.
 
         Raises:
             ValueError: the folder holds a run of another configuration.
         """
         self.workdir = workdir
+        self.writer = writer
         workdir.mkdir(parents=True, exist_ok=True)
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -35,14 +36,15 @@ class Records:
         wanted = json.loads(json.dumps(config, default=str))
         if path.is_file():
             known = json.loads(path.read_text())
-            differs = sorted(_differences(known, wanted))
+            found = sorted(_differences(known, wanted))
+            differs = [name for name in found if not name.startswith(MAY_CHANGE)]
             if differs:
                 raise ValueError(
                     f"{workdir} holds a run of another configuration "
                     f"(differs in {', '.join(differs)}); "
                     "choose another --workdir, or delete it to begin anew."
                 )
-        else:
+        elif writer:
             _replace(path, json.dumps(wanted, indent=1) + "\n")
 
     def resume(self, step: int) -> None:
@@ -50,6 +52,8 @@ class Records:
         metrics = _read(self.workdir / METRICS)
         kept = [line for line in metrics if line["step"] < step]
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        if not self.writer:
+            return
         _rewrite(self.workdir / METRICS, kept)
         _rewrite(
             self.workdir / EVALUATIONS,
@@ -67,7 +71,7 @@ class Records:
 
     def metrics(self, step: int, phase: str, values: dict[str, float]) -> None:
         line = {"step": step, "phase": phase, "seconds": round(self.seconds, 3)}
-        _append(self.workdir / METRICS, line | {k: round(v, 6) for k, v in values.items()})
+        self._append(METRICS, line | {k: round(v, 6) for k, v in values.items()})
 
     def evaluation(
         self, step: int, phase: str, moment: str, score: Score, samples: list[dict[str, Any]]
@@ -82,11 +86,16 @@ class Records:
         }
         line |= {f"accuracy/{task}": value for task, value in score.per_task.items()}
         line |= {f"count/{task}": count for task, count in score.counts.items()}
-        _append(self.workdir / EVALUATIONS, line | {"samples": samples})
+        self._append(EVALUATIONS, line | {"samples": samples})
 
     def sample(self, step: int, role: str, task: str, images: list[str], **texts: Any) -> None:
         line = {"step": step, "role": role, "task": task, "images": images}
-        _append(self.workdir / SAMPLES, line | texts)
+        self._append(SAMPLES, line | texts)
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        if self.writer:
+            with (self.workdir / name).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def has_moment(self, moment: str) -> bool:
         return any(line["moment"] == moment for line in _read(self.workdir / EVALUATIONS))
@@ -96,7 +105,9 @@ class Records:
         return lines[-1]["accuracy"] if lines else None
 
     def summary(self, steps: int, peak_memory: int, seed: int, reward: str) -> dict[str, Any]:
-        """Writes and returns summary.json."""
+        """Writes and returns summary.json; of other processes than the writer it is empty."""
+        if not self.writer:
+            return {}
         lines = _read(self.workdir / EVALUATIONS)
         before = next(line for line in lines if line["moment"] == "before")
         after = next(line for line in lines if line["moment"] == "after")
@@ -122,16 +133,15 @@ class Records:
         return summary
 
 
+# What may change when a run goes on: it says where the work is done, not what it is.
+MAY_CHANGE = ("mesh", "data.workers")
+
+
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
     if isinstance(known, dict) and isinstance(wanted, dict):
         keys = sorted(set(known) | set(wanted))
         return [d for k in keys for d in _differences(known.get(k), wanted.get(k), f"{path}.{k}")]
     return [] if known == wanted else [path.lstrip(".")]
-
-
-def _append(path: Path, line: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
