@@ -1,6 +1,7 @@
 """What every task needs: finding objects, testing presence, putting a verdict together."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from geometry_jax import boxes, ops
 from geometry_jax.reasons import Reason
 from geometry_jax.types import MAX_LABELS, MIN_VISIBILITY, Evidence, Scene, Verdict
 
-CLEAR_ANGLE = jnp.deg2rad(2.0)  # nearer than this to the edge of a bin, an answer is not clear
+CLEAR_ANGLE = math.radians(2.0)  # nearer than this to the edge of a bin, an answer is not clear
 CLEAR_SHARE = 0.02  # likewise for ratios of lengths
 ALWAYS_CLEAR = 1e6  # the margin where nothing has to be decided
 

@@ -1,10 +1,12 @@
 """Small geometry on arrays. Leading axes broadcast; angles in radians."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-TAU = 2 * jnp.pi
+TAU = 2 * math.pi
 
 # Eight horizontal directions, counter-clockwise from the right; bin i is centred on i * 45 degrees.
 PLANAR = ("right", "front-right", "front", "front-left", "left", "back-left", "back", "back-right")

@@ -69,10 +69,10 @@ def lost_peers() -> Iterator[None]:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
         said = errors.one_sentence(error)[:LONGEST_CAUSE]
+        own = f"process {jax.process_index()} of {jax.process_count()}"
         print(
-            f"{errors.program_name()}: process {jax.process_index()} of {jax.process_count()} lost touch "
-            f"with another one, which may have been killed ({said}). Start all of them again: the "
-            "run goes on from its last checkpoint.",
+            f"{errors.program_name()}: {own} lost touch with another one, which may have been "
+            f"killed ({said}). Start all of them again: the run goes on from its last checkpoint.",
             file=sys.stderr,
             flush=True,
         )

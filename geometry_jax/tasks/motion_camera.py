@@ -10,7 +10,7 @@ from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
-TURN = jnp.deg2rad(8.0)  # a turn of at least this is the motion
+TURN = math.radians(8.0)  # a turn of at least this is the motion
 STILL = 0.02  # metres of translation below which nothing moved
 SECOND_TO_FIRST = 0.35  # the second axis is named from this share of the first ...
 SECOND_TO_ALL = 0.25  # ... and of the whole translation

@@ -1,5 +1,7 @@
 """Standing at one object and facing a second: where is a third?"""
 
+import math
+
 import jax.numpy as jnp
 
 from geometry_jax import checks, ops
@@ -7,7 +9,7 @@ from geometry_jax.reasons import Reason
 from geometry_jax.types import Query, Scene, TaskSpec, Verdict
 
 SAME_PLACE = 0.10  # metres; a shorter horizontal vector has no direction
-BACK_FROM = jnp.deg2rad(135.0)  # medium: beyond this the answer is `back`
+BACK_FROM = math.radians(135.0)  # medium: beyond this the answer is `back`
 
 
 def relative_direction_hard(scene: Scene, query: Query) -> Verdict:
