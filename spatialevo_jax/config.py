@@ -222,7 +222,7 @@ class MeshConfig:
 class EvaluationConfig:
     questions_per_task: int = 40  # on held-out rooms, the same at every evaluation
     every: int = 25  # steps between evaluations during self-evolution
-    batch: int = 44  # prompts decoded together
+    batch: int = 48  # prompts decoded together
 
 
 @dataclasses.dataclass(frozen=True)
