@@ -151,16 +151,6 @@ def batch() -> steps.EvolutionBatch:
     return steps.EvolutionBatch(images.pack_images(shown, SMALL.vision), role, role)
 
 
-def logprobs(policy: qwen.Policy, params: Any, given: steps.EvolutionBatch) -> jax.Array:
-    features = qwen.encode_images(policy, params, given.vision)
-    prefix = decode.prefill(policy, params, features, given.solver.prompts)
-    return steps.target_logprobs(policy, params, prefix, given.solver.suffixes)
-
-
-def loss(params: Any, policy: qwen.Policy, given: steps.EvolutionBatch) -> jax.Array:
-    return (logprobs(policy, params, given) * given.solver.suffixes.mask).sum()
-
-
 def logits_and_gradient(
     params: Any, policy: qwen.Policy, given: steps.EvolutionBatch
 ) -> tuple[Any, jax.Array]:
@@ -208,7 +198,7 @@ def compare_with_one_device() -> None:
     run = jax.jit(logits_and_gradient, static_argnums=1)
     grads, logits = run(params, policy, given)
     moments = sharding.shardings(jax.eval_shape(tx.init, params), CONFIG, mesh)
-    step = jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params))
+    step = jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params, step=0))
     with jax.set_mesh(mesh):
         spread = sharding.shard_params(params, CONFIG, mesh)
         here = jax.device_put(given, sharding.batch_shardings(given, mesh))

@@ -94,8 +94,8 @@ def test_the_rate_of_evolution_rises_and_then_stays() -> None:
     tx = evolution_optimizer(CONFIG.grpo)
     params = {"weight": jnp.zeros(3)}
     update, state, steps = jax.jit(tx.update), tx.init(params), []
-    for _ in range(4):
-        updates, state = update({"weight": jnp.full(3, 0.1)}, state, params)
+    for step in range(4):
+        updates, state = update({"weight": jnp.full(3, 0.1)}, state, params, step=step)
         steps.append(updates)
     found = np.stack([np.asarray(one["weight"]) for one in steps])
     expected = -CONFIG.grpo.lr * np.array([0.0, 0.5, 1.0, 1.0])
@@ -146,7 +146,7 @@ def test_muon_leaves_a_head_of_its_own_to_adamw() -> None:
 
 def test_evolution_without_a_rise_learns_from_its_first_step() -> None:
     tx = evolution_optimizer(GrpoConfig(lr=0.5, warmup_steps=0))
-    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS, step=0)
     for change in jax.tree.leaves(updates):
         np.testing.assert_allclose(change, -0.5, rtol=1e-3)
 
@@ -155,8 +155,8 @@ def test_the_rate_of_evolution_falls_in_a_straight_line() -> None:
     """Adam's first steps along a constant gradient are as long as the rate."""
     tx = evolution_optimizer(GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2))
     params, state, lengths = PARAMS, tx.init(PARAMS), []
-    for _ in range(7):
-        updates, state = tx.update(PARAMS, state, params)
+    for step in range(7):
+        updates, state = tx.update(PARAMS, state, params, step=step)
         lengths.append(-np.asarray(jax.tree.leaves(updates)[0]).flat[0])
     np.testing.assert_allclose(lengths, [0.0, 0.25, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-3, atol=1e-6)
 
