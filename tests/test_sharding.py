@@ -119,34 +119,36 @@ def test_eight_devices_compute_what_one_computes() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def batch() -> steps.EvolutionBatch:
-    """Four prompts about an image each, with two responses of different lengths."""
+def batch(count: int = P) -> steps.EvolutionBatch:
+    """Prompts about an image each, with two responses of different lengths."""
     rng = np.random.default_rng(0)
     shown = [
         images.preprocess(rng.integers(0, 256, (56, 56, 3), dtype=np.uint8), SMALL.vision)
-        for _ in range(P)
+        for _ in range(count)
     ]
-    feature_index = np.full((P, S), -1, np.int32)
-    feature_index[:, 2 : 2 + VISUAL] = np.arange(P * VISUAL).reshape(P, VISUAL)
-    lengths = np.array([12, 10, 11, 8])
+    feature_index = np.full((count, S), -1, np.int32)
+    feature_index[:, 2 : 2 + VISUAL] = np.arange(count * VISUAL).reshape(count, VISUAL)
+    lengths = np.resize([12, 10, 11, 8], count)
     there = np.arange(S) < lengths[:, None]
     prompts = Prompts(
-        tokens=leaf(rng.integers(0, 300, (P, S)).astype(np.int32)),
-        positions=leaf(np.broadcast_to(np.arange(S, dtype=np.int32), (3, P, S)).copy()),
+        tokens=leaf(rng.integers(0, 300, (count, S)).astype(np.int32)),
+        positions=leaf(np.broadcast_to(np.arange(S, dtype=np.int32), (3, count, S)).copy()),
         valid=leaf(there),
         feature_index=leaf(feature_index),
     )
-    own = np.arange(T) < rng.integers(2, T + 1, (P, G))[..., None]
-    positions = lengths[:, None, None] + np.arange(T, dtype=np.int32) + np.zeros((3, P, G, 1), int)
+    own = np.arange(T) < rng.integers(2, T + 1, (count, G))[..., None]
+    positions = (
+        lengths[:, None, None] + np.arange(T, dtype=np.int32) + np.zeros((3, count, G, 1), int)
+    )
     suffixes = Suffixes(
-        inputs=leaf(rng.integers(0, 300, (P, G, T)).astype(np.int32)),
-        targets=leaf(rng.integers(0, 300, (P, G, T)).astype(np.int32)),
+        inputs=leaf(rng.integers(0, 300, (count, G, T)).astype(np.int32)),
+        targets=leaf(rng.integers(0, 300, (count, G, T)).astype(np.int32)),
         positions=leaf(positions.astype(np.int32)),
         valid=leaf(own),
         mask=leaf(own.astype(np.float32)),
     )
-    old = leaf(rng.normal(-6, 0.1, (P, G, T)).astype(np.float32))
-    gains = leaf(rng.normal(size=(P, G)).astype(np.float32))
+    old = leaf(rng.normal(-6, 0.1, (count, G, T)).astype(np.float32))
+    gains = leaf(rng.normal(size=(count, G)).astype(np.float32))
     role = steps.RoleBatch(prompts, suffixes, old, gains)
     return steps.EvolutionBatch(images.pack_images(shown, SMALL.vision), role, role)
 
@@ -155,7 +157,7 @@ def logits_and_gradient(
     params: Any, policy: qwen.Policy, given: steps.EvolutionBatch
 ) -> tuple[Any, jax.Array]:
     def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        role = given.solver
+        role = given.roles["solver"]
         features = qwen.encode_images(policy, params, given.vision)
         prefix = decode.prefill(policy, params, features, role.prompts)
         x = qwen.embed(policy, params, role.suffixes.inputs)
@@ -209,7 +211,7 @@ def compare_with_one_device() -> None:
     laid_out(after, moments)
     same((found, pulled), (logits, grads))
     same(updates, step(jax.device_get(pulled), params)[0])
-    assert here.solver.prompts.positions.sharding.spec == PartitionSpec(None, BATCH)
+    assert here.roles["solver"].prompts.positions.sharding.spec == PartitionSpec(None, BATCH)
     assert here.vision.patches.sharding.spec == PartitionSpec(BATCH)
     compare_kernel(mesh)
 
