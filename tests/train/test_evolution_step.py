@@ -191,31 +191,38 @@ def test_parts_of_a_batch_make_the_gradient_of_the_whole(
             assert value == pytest.approx(other[name], rel=1e-4, abs=1e-6), name
 
 
-def test_a_frozen_tower_stays_and_the_decoder_moves_as_ever(
+def test_a_frozen_tower_stays_and_a_role_alone_has_the_whole_weight(
     setup: Setup, batch: steps.EvolutionBatch, reference: Any, whole: Any
 ) -> None:
-    """It has no gradient, and no copy as reference: the one that there is does not move."""
+    """The tower has no gradient, no moments, and no copy as reference: the one that there is does
+    not move. And a role's update may be one of several in a step, which do not count it.
+    """
     frozen = dataclasses.replace(FULL, vision_lr_share=0.0)
     begun = setup.state(frozen)
     assert begun.reference is not None and set(begun.trained) == set(begun.reference) == {"text"}
-    state, (metrics, _) = update(setup, batch, reference, frozen, count=2)
-    jax.tree.map(np.testing.assert_array_equal, state.params["vision"], setup.params["vision"])
-    assert "optimizer/grad_norm_vision" not in metrics
-    for name in ("loss/total", "optimizer/grad_norm_text"):
-        assert metrics[name] == pytest.approx(whole[1][0][name], rel=1e-5)
-
-
-def test_a_role_alone_has_the_whole_weight_and_may_be_one_update_of_several(
-    setup: Setup, batch: steps.EvolutionBatch, reference: Any, whole: Any
-) -> None:
     alone = dataclasses.replace(batch, solver=None)
-    state, (metrics,) = update(setup, alone, reference, advance=False)
+    state, (metrics, _) = update(setup, alone, reference, frozen, count=2, advance=False)
+    assert set(gradient(state)) == {"text"}
+    jax.tree.map(np.testing.assert_array_equal, state.params["vision"], setup.params["vision"])
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, setup.params)
+    assert all(jax.tree.leaves(changed["text"]))
     assert int(state.step) == START
     assert metrics["loss/total"] == metrics["loss/questioner"]
     assert metrics["loss/total"] == pytest.approx(whole[1][0]["loss/questioner"], rel=1e-5)
-    assert not [name for name in metrics if name.endswith("solver")]
+    assert metrics["optimizer/grad_norm_text"] == metrics["optimizer/grad_norm"]
+    assert not [name for name in metrics if name.endswith(("solver", "vision"))]
     with pytest.raises(ValueError, match="at least one role"):
         update(setup, dataclasses.replace(alone, questioner=None), reference)
+
+
+def test_without_the_reference_that_its_loss_asks_for_an_update_is_refused(
+    setup: Setup, batch: steps.EvolutionBatch
+) -> None:
+    evolve = steps.make_evolution_step(
+        setup.policy, optax.sgd(RATE), FULL, leaf(BANNED), temperature=TEMPERATURE
+    )
+    with pytest.raises(ValueError, match="kl_coefficient: expected a reference in the state"):
+        evolve(setup.state(GRPO), batch)
 
 
 def test_prompts_that_do_not_make_up_the_parts_are_named(

@@ -190,6 +190,27 @@ def test_samples_without_a_mask_teach_nothing(setup: Setup, evolve: Evolve) -> N
     jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
 
 
+def test_an_update_that_is_not_finite_is_left_out(setup: Setup, evolve: Evolve) -> None:
+    """Nothing moves but the step; the next update is what it would have been."""
+    batch = setup.batch(solver=advantage_of((1, 0), 2.0))
+    role = batch.roles["solver"]
+    old = np.array(role.old_logprobs)
+    old[1, 0, 0] = np.nan
+    broken = changed_role(batch, "solver", old_logprobs=leaf(old))
+    state, _ = evolve(setup.state(), batch)
+    kept = jax.tree.map(np.asarray, (state.params, state.opt_state))
+    state, metrics = evolve(state, broken)
+    assert (metrics["optimizer/skipped"], metrics["optimizer/update_norm"]) == (1.0, 0.0)
+    assert not np.isfinite(metrics["loss/total"])
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), kept)
+    assert int(state.step) == START + 2
+    state, metrics = evolve(state, batch)
+    assert metrics["optimizer/skipped"] == 0.0
+    other, seen = evolved(setup, evolve, batch)
+    jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
+    assert metrics["optimizer/update_norm"] == seen[1]["optimizer/update_norm"]
+
+
 # --- warm start ------------------------------------------------------------------------------
 
 
