@@ -170,7 +170,11 @@ def test_evolution_keeps_what_its_loss_compares_with(scheduler: Scheduler) -> No
         "vision": {"kernel": "bfloat16"},
     }
     plain = dataclasses.replace(pulled, reference_dtype="float32")
-    state = init_state(dataclasses.replace(config, grpo=plain), BRANCHES, scheduler, step=WARM)
+    config = dataclasses.replace(config, grpo=plain)
+    begin = jax.jit(
+        lambda params: init_state(config, params, scheduler, step=WARM), donate_argnums=0
+    )
+    state = begin(jax.tree.map(jnp.copy, BRANCHES))
     places = {x.unsafe_buffer_pointer() for x in jax.tree.leaves((state.params, state.reference))}
     assert len(places) == 6
     on_set = dataclasses.replace(config, sft=SftConfig(data=Path("set")))
