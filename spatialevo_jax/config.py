@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from geometry_jax.tasks import TASK_IDS
-from spatialevo_jax.grpo import Aggregation, RatioLevel
+from spatialevo_jax.grpo import Aggregation, KlEstimator, RatioLevel
 from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
 Scoring = Literal["corrected", "published"]
+Decay = Literal["linear", "cosine"]
+Dtype = Literal["float32", "bfloat16"]
 SftReply = Literal["answer", "pointings", "rationale"]
 
 
@@ -129,13 +131,15 @@ class RolloutConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GrpoConfig:
-    """The policy loss. Without a KL term no reference copy of the policy is kept."""
+    """The policy loss and its optimizer."""
 
     steps: int = 150
     lr: float = 4e-4
     warmup_steps: int = 5
-    final_lr_share: float = 1.0  # of `lr` at the last step; the way there is a straight line
-    weight_decay: float = 0.0
+    decay: Decay = "linear"  # after the warm-up: a straight line or a half cosine
+    final_lr_share: float = 1.0  # of `lr` at the last step
+    vision_lr_share: float = 1.0  # the vision tower's rate, in shares of `lr`; 0: it is frozen
+    weight_decay: float = 0.0  # of weights; norms and biases have none
     max_grad_norm: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.3
@@ -144,12 +148,29 @@ class GrpoConfig:
     normalise_std: bool = True  # False: advantages are centred only (Dr.GRPO)
     ratio: RatioLevel = "token"  # "sequence": GSPO
     aggregation: Aggregation = "token"  # of the loss over tokens; see `grpo.sequence_weights`
+    kl_coefficient: float = (
+        0.0  # of the KL to the policy that evolution began with; 0: no copy of it
+    )
+    kl_estimator: KlEstimator = "k3"  # see `grpo.kl_penalty`
+    reference_dtype: Dtype = (
+        "float32"  # of that copy; bfloat16 loses nothing where it is computed in
+    )
+    entropy_weight: float = 0.0  # of the bonus on the entropy of a token, nats
+    micro_batches: int = 1  # parts of a batch that are in memory one after the other
+    logit_chunk: int = 0  # tokens of a reply with logits in memory at a time; 0: as many as fit
 
     def __post_init__(self) -> None:
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
         _require(
             0.0 <= self.final_lr_share <= 1.0,
             f"grpo.final_lr_share: expected a share in [0, 1], got {self.final_lr_share}.",
+        )
+        for name in ("vision_lr_share", "kl_coefficient", "entropy_weight", "logit_chunk"):
+            value = getattr(self, name)
+            _require(value >= 0, f"grpo.{name}: expected 0 or more, got {value}.")
+        _require(
+            self.micro_batches >= 1,
+            f"grpo.micro_batches: expected 1 or more, got {self.micro_batches}.",
         )
 
 
@@ -231,6 +252,8 @@ class TrainConfig:
 
     model: str = "tiny"  # a size, or a model folder: released, or as launch.convert writes it
     vocab_size: int = 768  # of the tokenizer that is trained for a size; a folder brings its own
+    compute_dtype: Dtype | None = None  # none: the model's own; parameters are float32 in any case
+    remat: bool | None = None  # layers are computed again in backward passes; none: the model's own
     seed: int = 0
     reward: RewardSource = "geometry"
     scoring: Scoring = "corrected"  # "published": see `spatialevo_jax.published`
@@ -246,8 +269,19 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
     checkpoint_every: int = 20  # steps
     checkpoints_kept: int = 2
+    max_skipped: int = 5  # updates in a row that are left out as they are not finite; then it stops
 
     def __post_init__(self) -> None:
+        _require(self.max_skipped > 0, f"max_skipped: expected 1 or more, got {self.max_skipped}.")
+        for name, prompts in (
+            ("data.rows", sum(self.data.rows)),
+            ("rollout.solver_prompts", self.rollout.solver_prompts),
+        ):
+            _require(
+                prompts % self.grpo.micro_batches == 0,
+                f"grpo.micro_batches: expected a divisor of the {prompts} prompts of {name}, "
+                f"got {self.grpo.micro_batches}.",
+            )
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
         _require(
             self.checkpoint_every > 0,

@@ -21,7 +21,7 @@ MAX_KL = 10.0  # of one token, so that one lost token cannot dominate the step
 
 RatioLevel = Literal["token", "sequence"]
 Aggregation = Literal["token", "sequence", "constant"]
-KlEstimator = Literal["none", "k1", "k2", "k3"]
+KlEstimator = Literal["k1", "k2", "k3"]
 
 
 def group_advantages(
@@ -110,10 +110,13 @@ def kl_penalty(
     k1 = log p/q, unbiased and of either sign; k2 = (log p/q)^2 / 2, biased, low variance;
     k3 = q/p - 1 - log q/p, unbiased and never negative. Source: J. Schulman, "Approximating KL
     divergence" (2020). Clipped to +-`MAX_KL`.
+
+    In a loss it is the gradient that counts: on tokens of the policy itself that of k2 is the
+    gradient of the divergence, that of k3 the one of KL(reference || policy), and that of k1 is
+    zero on average.
     """
     difference = jnp.clip(reference - logprobs, -MAX_LOG_RATIO, MAX_LOG_RATIO)  # log q/p
     values = {
-        "none": jnp.zeros_like(difference),
         "k1": -difference,
         "k2": jnp.square(difference) / 2,
         "k3": jnp.expm1(difference) - difference,

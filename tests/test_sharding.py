@@ -10,20 +10,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec
 
 from geometry_jax.types import leaf
 from spatialevo_jax import sharding
-from spatialevo_jax.config import GrpoConfig, WarmStartConfig
+from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.mesh import BATCH, FSDP, TENSOR
 from spatialevo_jax.models.qwen2_5_vl import attention, images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
-from spatialevo_jax.rollout import decode
 from spatialevo_jax.rollout.batch import Prompts, Suffixes
+from spatialevo_jax.scheduler import accuracy_scheduler
 from spatialevo_jax.train import step as steps
-from spatialevo_jax.train.state import evolution_optimizer, warm_start_optimizer
+from spatialevo_jax.train.state import (
+    TrainState,
+    evolution_optimizer,
+    init_state,
+    warm_start_optimizer,
+)
 
 from .models.qwen2_5_vl.checkpoints import SMALL
 
@@ -35,6 +41,9 @@ CONFIG = dataclasses.replace(
 )
 P, G, S, T = 4, 2, 12, 6
 VISUAL = 4  # tokens of an image
+GRPO = GrpoConfig(kl_coefficient=0.1, entropy_weight=0.05)
+PARTS = dataclasses.replace(GRPO, micro_batches=2, logit_chunk=4)
+KEEPING = optax.trace(0.0)  # an optimizer whose state is the latest gradient
 
 
 def specs(config: ModelConfig, **sizes: int) -> dict[str, PartitionSpec]:
@@ -119,64 +128,63 @@ def test_eight_devices_compute_what_one_computes() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def batch() -> steps.EvolutionBatch:
-    """Four prompts about an image each, with two responses of different lengths."""
+def batch(count: int = P) -> steps.EvolutionBatch:
+    """Prompts about an image each, with two responses of different lengths."""
     rng = np.random.default_rng(0)
     shown = [
         images.preprocess(rng.integers(0, 256, (56, 56, 3), dtype=np.uint8), SMALL.vision)
-        for _ in range(P)
+        for _ in range(count)
     ]
-    feature_index = np.full((P, S), -1, np.int32)
-    feature_index[:, 2 : 2 + VISUAL] = np.arange(P * VISUAL).reshape(P, VISUAL)
-    lengths = np.array([12, 10, 11, 8])
+    feature_index = np.full((count, S), -1, np.int32)
+    feature_index[:, 2 : 2 + VISUAL] = np.arange(count * VISUAL).reshape(count, VISUAL)
+    lengths = np.resize([12, 10, 11, 8], count)
     there = np.arange(S) < lengths[:, None]
     prompts = Prompts(
-        tokens=leaf(rng.integers(0, 300, (P, S)).astype(np.int32)),
-        positions=leaf(np.broadcast_to(np.arange(S, dtype=np.int32), (3, P, S)).copy()),
+        tokens=leaf(rng.integers(0, 300, (count, S)).astype(np.int32)),
+        positions=leaf(np.broadcast_to(np.arange(S, dtype=np.int32), (3, count, S)).copy()),
         valid=leaf(there),
         feature_index=leaf(feature_index),
     )
-    own = np.arange(T) < rng.integers(2, T + 1, (P, G))[..., None]
-    positions = lengths[:, None, None] + np.arange(T, dtype=np.int32) + np.zeros((3, P, G, 1), int)
+    own = np.arange(T) < rng.integers(2, T + 1, (count, G))[..., None]
+    positions = (
+        lengths[:, None, None] + np.arange(T, dtype=np.int32) + np.zeros((3, count, G, 1), int)
+    )
     suffixes = Suffixes(
-        inputs=leaf(rng.integers(0, 300, (P, G, T)).astype(np.int32)),
-        targets=leaf(rng.integers(0, 300, (P, G, T)).astype(np.int32)),
+        inputs=leaf(rng.integers(0, 300, (count, G, T)).astype(np.int32)),
+        targets=leaf(rng.integers(0, 300, (count, G, T)).astype(np.int32)),
         positions=leaf(positions.astype(np.int32)),
         valid=leaf(own),
         mask=leaf(own.astype(np.float32)),
     )
-    old = leaf(rng.normal(-6, 0.1, (P, G, T)).astype(np.float32))
-    gains = leaf(rng.normal(size=(P, G)).astype(np.float32))
+    old = leaf(rng.normal(-6, 0.1, (count, G, T)).astype(np.float32))
+    gains = leaf(rng.normal(size=(count, G)).astype(np.float32))
     role = steps.RoleBatch(prompts, suffixes, old, gains)
     return steps.EvolutionBatch(images.pack_images(shown, SMALL.vision), role, role)
 
 
-def logprobs(policy: qwen.Policy, params: Any, given: steps.EvolutionBatch) -> jax.Array:
-    features = qwen.encode_images(policy, params, given.vision)
-    prefix = decode.prefill(policy, params, features, given.solver.prompts)
-    return steps.target_logprobs(policy, params, prefix, given.solver.suffixes)
+def begun(params: Any) -> TrainState:
+    """A state at the start of evolution whose reference is another policy, and whose optimizer
+    keeps the gradient.
+    """
+    rng = np.random.default_rng(2)
+    scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+    warm = WarmStartConfig(steps=0, naming_steps=0, looking_steps=0)
+    state = init_state(TrainConfig(warm_start=warm, grpo=GRPO), params, scheduler)
+    other = jax.tree.map(
+        lambda x: x + 0.02 * rng.normal(size=x.shape).astype(np.float32), state.reference
+    )
+    return dataclasses.replace(state, reference=other, opt_state=KEEPING.init(params))
 
 
-def loss(params: Any, policy: qwen.Policy, given: steps.EvolutionBatch) -> jax.Array:
-    return (logprobs(policy, params, given) * given.solver.suffixes.mask).sum()
-
-
-def logits_and_gradient(
-    params: Any, policy: qwen.Policy, given: steps.EvolutionBatch
-) -> tuple[Any, jax.Array]:
-    def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        role = given.solver
-        features = qwen.encode_images(policy, params, given.vision)
-        prefix = decode.prefill(policy, params, features, role.prompts)
-        x = qwen.embed(policy, params, role.suffixes.inputs)
-        hidden, _ = qwen.extend(
-            policy, params, x, role.suffixes.positions, role.suffixes.valid, prefix
-        )
-        logits = qwen.logits(policy, params, hidden)
-        logprobs = jax.nn.log_softmax(logits) * role.suffixes.mask[..., None]
-        return jnp.square(logprobs).mean(), logits * role.suffixes.mask[..., None]
-
-    return jax.grad(loss, has_aux=True)(params)
+def gradient(
+    policy: qwen.Policy, config: GrpoConfig, state: TrainState, given: steps.EvolutionBatch
+) -> tuple[Any, steps.Metrics]:
+    """Of the whole loss of evolution."""
+    banned = jnp.arange(CONFIG.text.vocab_size) % 7 == 6
+    update = steps.make_evolution_step(policy, KEEPING, config, banned, temperature=0.9)
+    state, metrics = update(state, given)
+    kept: Any = state.opt_state
+    return kept.trace, metrics
 
 
 def same(found: Any, expected: Any, tolerance: float = 1e-5) -> None:
@@ -196,8 +204,10 @@ def laid_out(tree: Any, layout: Any) -> None:
 
 
 def compare_with_one_device() -> None:
-    """Logits, gradients and an update, images among the inputs; and how all of it is laid out."""
-    given, tx = batch(), evolution_optimizer(GrpoConfig(warmup_steps=0))
+    """The gradient of the whole loss, there in parts and here at once, and an update; images are
+    among the inputs. And how all of it is laid out.
+    """
+    given, tx = batch(8), evolution_optimizer(GrpoConfig(warmup_steps=0))
     mesh = sharding.make_mesh(data=2, fsdp=2, tensor=2)
     layout = sharding.param_shardings(CONFIG, mesh)
     policy, born = qwen.build(CONFIG, 3, layout)
@@ -205,21 +215,25 @@ def compare_with_one_device() -> None:
     q = born["text"]["blocks"]["q"]["kernel"]
     assert q.addressable_shards[0].data.size * 4 == q.size
     params = jax.device_get(born)
-    run = jax.jit(logits_and_gradient, static_argnums=1)
-    grads, logits = run(params, policy, given)
+    state = begun(params)
+    grads, metrics = gradient(policy, GRPO, jax.tree.map(jnp.copy, state), given)
     moments = sharding.shardings(jax.eval_shape(tx.init, params), CONFIG, mesh)
-    step = jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params))
+    step = jax.jit(lambda grads, params: tx.update(grads, tx.init(params), params, step=0))
     with jax.set_mesh(mesh):
-        spread = sharding.shard_params(params, CONFIG, mesh)
+        spread = jax.device_put(state, sharding.shardings(state, CONFIG, mesh))
+        laid_out((spread.params, spread.reference), (layout, layout))
         here = jax.device_put(given, sharding.batch_shardings(given, mesh))
-        pulled, found = run(spread, policy, here)
-        laid_out(tx.init(spread), moments)
+        laid_out(tx.init(spread.params), moments)
+        pulled, seen = gradient(policy, PARTS, spread, here)
         pulled = jax.device_put(pulled, layout)
-        updates, after = jax.jit(step, out_shardings=(layout, moments))(pulled, spread)
+        updates, after = jax.jit(step, out_shardings=(layout, moments))(pulled, born)
     laid_out(after, moments)
-    same((found, pulled), (logits, grads))
+    same(pulled, grads)
     same(updates, step(jax.device_get(pulled), params)[0])
-    assert here.solver.prompts.positions.sharding.spec == PartitionSpec(None, BATCH)
+    assert seen.keys() == metrics.keys() and metrics["policy/kl_reference_solver"] > 0.0
+    for name, value in metrics.items():
+        np.testing.assert_allclose(seen[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert here.roles["solver"].prompts.positions.sharding.spec == PartitionSpec(None, BATCH)
     assert here.vision.patches.sharding.spec == PartitionSpec(BATCH)
     compare_kernel(mesh)
 

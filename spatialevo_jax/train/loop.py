@@ -10,7 +10,6 @@ run that is killed goes on from its last checkpoint and ends with the same numbe
 """
 
 import dataclasses
-import math
 import resource
 import sys
 from pathlib import Path
@@ -65,7 +64,7 @@ def train(run: Run) -> dict[str, Any]:
     """Trains to the end; returns the summary that it also writes.
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
     """
     setup, records, checkpoints, state = run.setup, run.records, run.checkpoints, run.state
     config = setup.config
@@ -81,7 +80,7 @@ def train(run: Run) -> dict[str, Any]:
         disable=None,
         smoothing=0.05,
     )
-    accuracy = records.last_accuracy()
+    accuracy, skipped = records.last_accuracy(), 0
     second, second_phase = ("evolve", steps.evolve)
     if setup.lessons is not None:
         second, second_phase = ("sft", steps.imitate)
@@ -91,9 +90,14 @@ def train(run: Run) -> dict[str, Any]:
             accuracy = steps.evaluate(state, "before", records)
         phase = second_phase if evolving else steps.supervise
         state, metrics = phase(state, number, records)
-        if not math.isfinite(metrics["loss/total"]):
-            raise FloatingPointError(f"step {number}: the loss is {metrics['loss/total']}.")
         records.metrics(number, second if evolving else "warm_start", metrics)
+        skipped = skipped + 1 if metrics["optimizer/skipped"] else 0
+        if skipped == config.max_skipped:
+            raise FloatingPointError(
+                f"step {number}: expected finite updates, had none in {skipped} steps; the last "
+                f"loss is {metrics['loss/total']}, the last norm of the gradient "
+                f"{metrics['optimizer/grad_norm']}. A smaller rate may help."
+            )
         done = number + 1
         if done == config.warm_start.steps:
             state = sharding.born(

@@ -19,7 +19,7 @@ from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.models.qwen2_5_vl.config import SIZES, sized
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.scene_source import load_scenes
@@ -169,15 +169,23 @@ def _policy(
                 f"got {len(tokenizer)}."
             )
         layout = param_shardings(source.config, mesh)
-        return qwen.Policy(source.config), folders.load(source, np.float32, layout), tokenizer
+        policy = qwen.Policy(_computing(config, source.config))
+        return policy, folders.load(source, np.float32, layout), tokenizer
     sized(config.model)  # an unknown one is said before a tokenizer is trained for it
     folder = workdir / "tokenizer"
     if jax.process_index() == 0 and not folder.is_dir():
         train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
     hosts.wait_for_all("tokenizer")
     tokenizer = load_tokenizer(folder)
-    model = sized(config.model, _padded_vocabulary(len(tokenizer)))
+    model = _computing(config, sized(config.model, _padded_vocabulary(len(tokenizer))))
     return *qwen.build(model, config.seed, param_shardings(model, mesh)), tokenizer
+
+
+def _computing(config: TrainConfig, model: ModelConfig) -> ModelConfig:
+    """The model with the run's own way to compute, where it has one."""
+    own = {"compute_dtype": config.compute_dtype, "remat": config.remat}
+    own = {name: value for name, value in own.items() if value is not None}
+    return dataclasses.replace(model, **own)
 
 
 def _padded_vocabulary(tokens: int) -> int:

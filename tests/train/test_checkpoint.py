@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spatialevo_jax.config import TrainConfig, WarmStartConfig
+from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.scheduler import accuracy_scheduler
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.state import TrainState, init_state
@@ -68,6 +68,26 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path: Path, step: int) -> None:
     assert found is not None
     drawn, expected = (jax.random.uniform(state.key, (3,)) for state in (found, saved))
     np.testing.assert_array_equal(drawn, expected)  # a key again, and not only its numbers
+
+
+def test_a_reference_and_what_is_frozen_come_back(tmp_path: Path) -> None:
+    """In its own type; the frozen tower has no moments to restore."""
+    grpo = GrpoConfig(kl_coefficient=0.1, reference_dtype="bfloat16", vision_lr_share=0.0)
+    config = dataclasses.replace(CONFIG, grpo=grpo)
+
+    def begun(value: float) -> TrainState:
+        params = {name: {"kernel": jnp.full((2, 3), value)} for name in ("text", "vision")}
+        return init_state(config, params, SCHEDULER, step=WARM)
+
+    saved = begun(2.0)
+    with checkpoint.manager(tmp_path, kept=1) as checkpoints:
+        checkpoint.save(checkpoints, saved)
+    with checkpoint.manager(tmp_path, kept=1) as checkpoints:
+        found = checkpoint.restore(checkpoints, begun(0.0))
+    assert_same(found, saved)
+    assert found is not None and found.reference is not None
+    assert found.reference["text"]["kernel"].dtype == jnp.bfloat16
+    assert set(found.trained) == set(found.reference) == {"text"}
 
 
 def test_the_latest_state_is_found_and_the_oldest_go(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a run holds: the optimizer of each phase, and the passage from one to the other."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
+from spatialevo_jax.config import (
+    GrpoConfig,
+    LoraConfig,
+    SftConfig,
+    TrainConfig,
+    WarmStartConfig,
+)
 from spatialevo_jax.models.qwen2_5_vl import model
 from spatialevo_jax.models.qwen2_5_vl.config import TINY
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
@@ -94,12 +101,108 @@ def test_the_rate_of_evolution_rises_and_then_stays() -> None:
     tx = evolution_optimizer(CONFIG.grpo)
     params = {"weight": jnp.zeros(3)}
     update, state, steps = jax.jit(tx.update), tx.init(params), []
-    for _ in range(4):
-        updates, state = update({"weight": jnp.full(3, 0.1)}, state, params)
+    for step in range(4):
+        updates, state = update({"weight": jnp.full(3, 0.1)}, state, params, step=step)
         steps.append(updates)
     found = np.stack([np.asarray(one["weight"]) for one in steps])
     expected = -CONFIG.grpo.lr * np.array([0.0, 0.5, 1.0, 1.0])
     np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], (4, 3)), rtol=1e-4)
+
+
+def run_optimizer(config: GrpoConfig, params: Any, steps: Any, first: int = 0) -> list[Any]:
+    """The updates of a constant gradient of ones, at these steps of a run."""
+    tx = evolution_optimizer(config, first=first)
+    update, state, seen = jax.jit(tx.update), tx.init(params), []
+    for step in steps:
+        updates, state = update(jax.tree.map(jnp.ones_like, params), state, params, step=step)
+        seen.append(updates)
+    return seen
+
+
+def test_the_rate_may_fall_along_a_half_cosine() -> None:
+    config = GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2, decay="cosine")
+    seen = run_optimizer(config, {"weight": jnp.zeros(1)}, range(8))
+    falling = 0.1 + 0.4 * (1 + np.cos(np.pi * np.arange(5) / 4)) / 2
+    expected = [0.0, 0.25, *falling, 0.1]
+    np.testing.assert_allclose([-x["weight"][0] for x in seen], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_rate_is_that_of_the_steps_of_evolution_however_many_updates_they_have() -> None:
+    """Two updates in step 4 of the run, none in step 6."""
+    config = GrpoConfig(steps=8, lr=0.5, warmup_steps=4)
+    seen = run_optimizer(config, {"weight": jnp.zeros(1)}, (3, 4, 4, 5, 7), first=3)
+    lengths = [-float(x["weight"][0]) for x in seen]
+    np.testing.assert_allclose(lengths, [0.0, 0.125, 0.125, 0.25, 0.5], rtol=1e-4, atol=1e-6)
+    tx = evolution_optimizer(config)
+    with pytest.raises(ValueError, match="the run's step"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+def test_the_tower_has_its_own_rate_and_norms_and_biases_do_not_decay() -> None:
+    layer = {"kernel": jnp.full((2, 2), 4.0), "bias": jnp.full(2, 4.0), "scale": jnp.full(2, 4.0)}
+    params = {"text": layer, "vision": layer}
+    config = GrpoConfig(lr=0.5, warmup_steps=0, weight_decay=0.25, vision_lr_share=0.1)
+    (updates,) = run_optimizer(config, params, [0])
+    for branch, rate in (("text", 0.5), ("vision", 0.05)):
+        np.testing.assert_allclose(updates[branch]["kernel"], -rate * (1 + 0.25 * 4), rtol=1e-4)
+        for name in ("bias", "scale"):
+            np.testing.assert_allclose(updates[branch][name], -rate, rtol=1e-4)
+
+
+BRANCHES = {
+    "text": {"kernel": jnp.ones((2, 3)), "norm": {"scale": jnp.ones(3)}},
+    "vision": {"kernel": jnp.ones((3, 2))},
+}
+
+
+def test_evolution_keeps_what_its_loss_compares_with(scheduler: Scheduler) -> None:
+    """And nothing without a KL term, or where rows of a set are learnt; never an array of its own
+    parameters, which updates consume.
+    """
+    assert init_state(CONFIG, BRANCHES, scheduler, step=WARM).reference is None
+    pulled = GrpoConfig(kl_coefficient=0.1, reference_dtype="bfloat16", vision_lr_share=0.5)
+    config = dataclasses.replace(CONFIG, grpo=pulled)
+    assert init_state(config, BRANCHES, scheduler, step=0).reference is None
+    state = init_state(config, BRANCHES, scheduler, step=WARM)
+    types = jax.tree.map(lambda x: str(x.dtype), state.reference)
+    assert types == {
+        "text": {"kernel": "bfloat16", "norm": {"scale": "float32"}},
+        "vision": {"kernel": "bfloat16"},
+    }
+    plain = dataclasses.replace(pulled, reference_dtype="float32")
+    config = dataclasses.replace(config, grpo=plain)
+    begin = jax.jit(
+        lambda params: init_state(config, params, scheduler, step=WARM), donate_argnums=0
+    )
+    state = begin(jax.tree.map(jnp.copy, BRANCHES))
+    places = {x.unsafe_buffer_pointer() for x in jax.tree.leaves((state.params, state.reference))}
+    assert len(places) == 6
+    on_set = dataclasses.replace(config, sft=SftConfig(data=Path("set")))
+    assert init_state(on_set, BRANCHES, scheduler, step=WARM).reference is None
+
+
+def test_an_adapter_of_a_frozen_tower_is_refused(scheduler: Scheduler) -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        grpo=GrpoConfig(vision_lr_share=0.0),
+        lora=LoraConfig(rank=2, targets=("vision.*", "text.*")),
+    )
+    params = {name: {"up": branch} for name, branch in BRANCHES.items()}
+    with pytest.raises(ValueError, match=r"grpo.vision_lr_share=0 freezes, got \['vision.up'\]"):
+        init_state(config, params, scheduler)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"micro_batches": 3}, "a divisor of the 16 prompts of data.rows, got 3"),
+        ({"micro_batches": 0}, "grpo.micro_batches: expected 1 or more"),
+        ({"kl_coefficient": -0.1}, "grpo.kl_coefficient: expected 0 or more"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(grpo=GrpoConfig(**wrong))
 
 
 # --- Muon ------------------------------------------------------------------------------------
@@ -146,7 +249,7 @@ def test_muon_leaves_a_head_of_its_own_to_adamw() -> None:
 
 def test_evolution_without_a_rise_learns_from_its_first_step() -> None:
     tx = evolution_optimizer(GrpoConfig(lr=0.5, warmup_steps=0))
-    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS, step=0)
     for change in jax.tree.leaves(updates):
         np.testing.assert_allclose(change, -0.5, rtol=1e-3)
 
@@ -155,8 +258,8 @@ def test_the_rate_of_evolution_falls_in_a_straight_line() -> None:
     """Adam's first steps along a constant gradient are as long as the rate."""
     tx = evolution_optimizer(GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2))
     params, state, lengths = PARAMS, tx.init(PARAMS), []
-    for _ in range(7):
-        updates, state = tx.update(PARAMS, state, params)
+    for step in range(7):
+        updates, state = tx.update(PARAMS, state, params, step=step)
         lengths.append(-np.asarray(jax.tree.leaves(updates)[0]).flat[0])
     np.testing.assert_allclose(lengths, [0.0, 0.25, 0.5, 0.4, 0.3, 0.2, 0.1], rtol=1e-3, atol=1e-6)
 

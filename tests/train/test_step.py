@@ -1,8 +1,7 @@
 """The two updates on a very small policy, against whole sequences and NumPy."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -13,216 +12,29 @@ import pytest
 
 from geometry_jax.types import leaf
 from spatialevo_jax import lora
-from spatialevo_jax.config import GrpoConfig, LoraConfig, TrainConfig
-from spatialevo_jax.models.qwen2_5_vl import images, model, rope
-from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig, TextConfig, VisionConfig
-from spatialevo_jax.rollout import decode
-from spatialevo_jax.rollout.batch import (
-    Conversation,
-    Prompts,
-    Suffixes,
-    prompts_for_decoding,
-    response_suffixes,
-)
-from spatialevo_jax.scheduler import accuracy_scheduler
+from spatialevo_jax.config import LoraConfig, TrainConfig
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train import step as steps
-from spatialevo_jax.train.state import (
-    TrainState,
-    evolution_optimizer,
-    init_state,
+from spatialevo_jax.train.state import TrainState, evolution_optimizer, init_state
+from tests.train.small_policy import (
+    BANNED,
+    GRPO,
+    LENGTHS,
+    SCHEDULER,
+    START,
+    TEMPERATURE,
+    VISUAL,
+    VOCABULARY,
+    Setup,
+    advantage_of,
+    changed_role,
+    encode_images,
+    log_softmax,
 )
 
-VOCABULARY, VISUAL = 40, 4  # tokens; how many of them an image has
-CONFIG = ModelConfig(
-    vision=VisionConfig(
-        depth=1,
-        hidden_size=16,
-        intermediate_size=16,
-        num_heads=2,
-        out_hidden_size=16,
-        fullatt_block_indexes=(0,),
-    ),
-    text=TextConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_layers=2,
-        num_heads=2,
-        num_kv_heads=1,
-        head_dim=8,
-        mrope_section=(1, 1, 2),
-        tie_word_embeddings=True,
-    ),
-)
-BANNED = np.arange(VOCABULARY) % 5 == 4
-TEMPERATURE = 0.7
-LENGTHS = {"questioner": [[5, 3], [4, 5]], "solver": [[2, 5], [5, 1]]}  # (P, G) of the responses
-LENGTH, LONGEST = 5, 16  # tokens of a response, and of a prompt with its response
-# Steps so small that the loss is a plane, though AdamW moves every weight by the whole rate.
-GRPO = GrpoConfig(lr=1e-5, warmup_steps=1, weight_decay=0.0, questioner_weight=0.5)
 NAMING_WEIGHT, SGD_RATE = 0.3, 2e-4
-START = TrainConfig().warm_start.steps  # the first update of evolution
-
 Evolve = Callable[[TrainState, steps.EvolutionBatch], tuple[TrainState, steps.Metrics]]
-
-
-class Ids:
-    image_pad = VOCABULARY - 1
-    video_pad = VOCABULARY - 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    policy: model.Policy
-    params: model.Params
-    vision: model.VisionInputs  # of two images, one for each prompt
-    conversations: tuple[Conversation, ...]
-    prompts: Prompts
-    responses: dict[str, Suffixes]  # of both roles, to the same prompts
-
-    def logprobs(self, params: model.Params, role: str, *, as_sampled: bool = True) -> np.ndarray:
-        """(P, G, T), as the updates compute them."""
-        found = cached_logprobs(
-            self.policy,
-            params,
-            encode_images(self.policy, params, self.vision),
-            self.prompts,
-            self.responses[role],
-            leaf(BANNED & as_sampled),
-            TEMPERATURE if as_sampled else 1.0,
-        )
-        return np.asarray(found)
-
-    def plain_logits(self, role: str) -> np.ndarray:
-        """(P, G, T, V) float64, from one pass over each whole sequence without a cache."""
-        targets = np.asarray(self.responses[role].targets)
-        tokens = np.zeros((*targets.shape[:2], LONGEST), np.int32)
-        feature_index = np.full(tokens.shape, -1)
-        positions = np.zeros((3, *tokens.shape), np.int32)
-        firsts = [len(conversation.tokens) for conversation in self.conversations]
-        for p, first in enumerate(firsts):
-            asked = self.conversations[p]
-            tokens[p, :, :first] = asked.tokens
-            tokens[p, :, first : first + LENGTH] = targets[p]
-            positions[:, p, :, :first] = asked.positions[:, None]
-            positions[:, p, :, first:] = asked.positions[0, -1] + 1 + np.arange(LONGEST - first)
-            feature_index[p, :, :first][:, asked.visual] = VISUAL * p + np.arange(VISUAL)
-        features = encode_images(self.policy, self.params, self.vision)
-        logits = np.asarray(
-            whole_sequences(self.policy, self.params, features, tokens, positions, feature_index)
-        )
-        found = [logits[p, :, n - 1 : n - 1 + LENGTH] for p, n in enumerate(firsts)]
-        return np.stack(found).astype(np.float64)
-
-    def batch(self, **advantages: np.ndarray) -> steps.EvolutionBatch:
-        """Responses of the policy as it is, with the given (P, G) advantages or none."""
-        return steps.EvolutionBatch(
-            self.vision, *(self.role_batch(role, advantages.get(role)) for role in LENGTHS)
-        )
-
-    def role_batch(self, role: str, advantages: np.ndarray | None) -> steps.RoleBatch:
-        given = np.zeros((2, 2)) if advantages is None else advantages
-        return steps.RoleBatch(
-            self.prompts,
-            self.responses[role],
-            leaf(self.logprobs(self.params, role)),
-            leaf(given.astype(np.float32)),
-        )
-
-    def state(self) -> TrainState:
-        """A new state at the start of evolution, with parameters of its own: an update consumes
-        them.
-        """
-        scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
-        params = jax.tree.map(jnp.copy, self.params)
-        return init_state(TrainConfig(grpo=GRPO), params, scheduler, step=START)
-
-
-encode_images = jax.jit(model.encode_images, static_argnums=0)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def cached_logprobs(
-    policy: model.Policy,
-    params: model.Params,
-    features: jax.Array,
-    prompts: Prompts,
-    responses: Suffixes,
-    banned: jax.Array,
-    temperature: float,
-) -> jax.Array:
-    prefix = decode.prefill(policy, params, features, prompts)
-    return steps.target_logprobs(policy, params, prefix, responses, banned, temperature=temperature)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def whole_sequences(
-    policy: model.Policy,
-    params: model.Params,
-    features: jax.Array,
-    tokens: np.ndarray,
-    positions: np.ndarray,
-    feature_index: np.ndarray,
-) -> jax.Array:
-    """(P, G, n, V); no token sees what comes after it, so padding needs no mask."""
-    x = model.embed(policy, params, jnp.asarray(tokens), jnp.asarray(feature_index), features)
-    valid = jnp.ones(tokens.shape, bool)
-    hidden, _ = model.extend(policy, params, x, jnp.asarray(positions), valid)
-    return model.logits(policy, params, hidden)
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast() -> Iterator[None]:
-    """These programs run a few times: their compilation is all the time they take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def setup() -> Setup:
-    """Two prompts of different lengths, each about its own image."""
-    rng = np.random.default_rng(0)
-
-    def drawn(path: tuple[object, ...], shape: jax.ShapeDtypeStruct) -> jax.Array:
-        """Norms are ones; kernels keep the size of what they multiply. No program to compile."""
-        name = jax.tree_util.keystr(path)
-        size = shape.shape[-2] ** -0.5 if "kernel" in name else 0.5
-        values = np.ones(shape.shape) if "scale" in name else size * rng.normal(size=shape.shape)
-        return jnp.asarray(values, shape.dtype)
-
-    params = jax.tree_util.tree_map_with_path(drawn, model.abstract_params(CONFIG))
-    pictures = rng.integers(0, 256, (2, 56, 56, 3), dtype=np.uint8)
-    patches = [images.preprocess(picture, CONFIG.vision) for picture in pictures]
-    conversations = []
-    for before, after in (([3, 8], [1, 2, 7]), ([6], [5, 3])):
-        tokens = np.array([*before, *[Ids.image_pad] * VISUAL, *after], np.int32)
-        positions = rope.mrope_positions(tokens, [(1, 4, 4)], Ids())
-        conversations.append(Conversation(tokens, positions, tokens == Ids.image_pad))
-    prompts, starts = prompts_for_decoding(conversations, [0, VISUAL], 11)
-    responses = {}
-    for role, lengths in LENGTHS.items():
-        mask = np.arange(LENGTH) < np.array(lengths)[..., None]
-        tokens = rng.choice(np.flatnonzero(~BANNED), mask.shape)
-        responses[role] = response_suffixes(
-            starts,
-            jnp.asarray(np.where(mask, tokens, 0), jnp.int32),
-            jnp.asarray(mask, jnp.float32),
-        )
-    return Setup(
-        model.Policy(CONFIG),
-        params,
-        images.pack_images(patches, CONFIG.vision),
-        tuple(conversations),
-        prompts,
-        responses,
-    )
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 
 # --- log-probabilities -----------------------------------------------------------------------
@@ -289,7 +101,11 @@ def test_naming_reads_features_through_the_vocabulary(setup: Setup) -> None:
 @pytest.fixture(scope="module")
 def evolve(setup: Setup) -> Evolve:
     return steps.make_evolution_step(
-        setup.policy, evolution_optimizer(GRPO), GRPO, leaf(BANNED), temperature=TEMPERATURE
+        setup.policy,
+        evolution_optimizer(GRPO, first=START),
+        GRPO,
+        leaf(BANNED),
+        temperature=TEMPERATURE,
     )
 
 
@@ -303,12 +119,6 @@ def evolved(
         state, metrics = evolve(state, batch)
         seen.append({name: float(value) for name, value in metrics.items()})
     return state, seen
-
-
-def advantage_of(sample: tuple[int, int], value: float) -> np.ndarray:
-    advantages = np.zeros((2, 2))
-    advantages[sample] = value
-    return advantages
 
 
 def test_without_advantages_nothing_changes(setup: Setup, evolve: Evolve) -> None:
@@ -340,10 +150,17 @@ def test_the_first_loss_is_the_share_of_the_samples_tokens(setup: Setup, evolve:
     assert metrics["loss/total"] == pytest.approx(0.5 * -2.0 * 3 / 17 + 5 / 13, rel=1e-4)
     for role in LENGTHS:
         mask = np.asarray(setup.responses[role].mask)
-        entropy = -(setup.logprobs(setup.params, role) * mask).sum() / mask.sum()
-        assert metrics[f"policy/entropy_{role}"] == pytest.approx(entropy, rel=1e-4)
+        nll = -(setup.logprobs(setup.params, role) * mask).sum() / mask.sum()
+        assert metrics[f"policy/nll_{role}"] == pytest.approx(nll, rel=1e-4)
         assert metrics[f"policy/logprob_difference_{role}"] < 1e-4
-    assert again == metrics  # the first rate is 0
+    moved = {"optimizer/learning_rate", "optimizer/update_norm"}
+    for name in metrics.keys() - moved:
+        assert again[name] == metrics[name], name  # the first rate is 0
+    assert [metrics["optimizer/learning_rate"], again["optimizer/learning_rate"]] == [
+        0.0,
+        pytest.approx(GRPO.lr),
+    ]
+    assert metrics["optimizer/update_norm"] == 0.0 < again["optimizer/update_norm"]
 
 
 def test_a_token_that_is_already_much_likelier_is_not_pushed_further(
@@ -351,13 +168,14 @@ def test_a_token_that_is_already_much_likelier_is_not_pushed_further(
 ) -> None:
     """As if it had been sampled at half its chance: the ratio is clipped, no gradient is left."""
     batch = setup.batch(questioner=np.ones((2, 2)))
-    old = jnp.asarray(batch.questioner.old_logprobs) - np.log(2.0)
-    clipped = dataclasses.replace(
-        batch, questioner=dataclasses.replace(batch.questioner, old_logprobs=old)
-    )
+    old = batch.roles["questioner"].old_logprobs - np.log(2.0)
+    clipped = changed_role(batch, "questioner", old_logprobs=old)
     state, (metrics, _) = evolved(setup, evolve, clipped)
     assert metrics["loss/questioner"] == pytest.approx(-(1.0 + GRPO.clip_high), rel=1e-5)
     assert metrics["policy/logprob_difference_questioner"] == pytest.approx(np.log(2.0), abs=1e-4)
+    assert metrics["policy/kl_old_questioner"] == pytest.approx(1.0 - np.log(2.0), abs=1e-4)
+    shares = [metrics[f"policy/{name}_questioner"] for name in ("clipped", "clipped_replies")]
+    assert shares == [1.0, 1.0]
     jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
 
 
@@ -365,12 +183,32 @@ def test_samples_without_a_mask_teach_nothing(setup: Setup, evolve: Evolve) -> N
     """Padding of the Solver's budget: its advantages do not matter."""
     masks = [np.asarray(setup.responses[role].mask) for role in LENGTHS]
     kept = dataclasses.replace(setup.responses["solver"], mask=leaf(np.zeros_like(masks[1])))
-    batch = setup.batch(solver=np.full((2, 2), 3.0))
-    batch = dataclasses.replace(batch, solver=dataclasses.replace(batch.solver, suffixes=kept))
+    batch = changed_role(setup.batch(solver=np.full((2, 2), 3.0)), "solver", suffixes=kept)
     state, (metrics, _) = evolved(setup, evolve, batch)
     assert metrics["loss/solver"] == 0.0
     assert metrics["policy/logprob_difference_solver"] == 0.0
     jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
+
+
+def test_an_update_that_is_not_finite_is_left_out(setup: Setup, evolve: Evolve) -> None:
+    """Nothing moves but the step; the next update is what it would have been."""
+    batch = setup.batch(solver=advantage_of((1, 0), 2.0))
+    role = batch.roles["solver"]
+    old = np.array(role.old_logprobs)
+    old[1, 0, 0] = np.nan
+    broken = changed_role(batch, "solver", old_logprobs=leaf(old))
+    state, _ = evolve(setup.state(), batch)
+    kept = jax.tree.map(np.asarray, (state.params, state.opt_state))
+    state, metrics = evolve(state, broken)
+    assert (metrics["optimizer/skipped"], metrics["optimizer/update_norm"]) == (1.0, 0.0)
+    assert not np.isfinite(metrics["loss/total"])
+    jax.tree.map(np.testing.assert_array_equal, (state.params, state.opt_state), kept)
+    assert int(state.step) == START + 2
+    state, metrics = evolve(state, batch)
+    assert metrics["optimizer/skipped"] == 0.0
+    other, seen = evolved(setup, evolve, batch)
+    jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
+    assert metrics["optimizer/update_norm"] == seen[1]["optimizer/update_norm"]
 
 
 # --- warm start ------------------------------------------------------------------------------
@@ -412,25 +250,33 @@ def test_a_warm_start_update_learns_replies_and_names(setup: Setup) -> None:
 
 
 def test_with_an_adapter_only_it_learns_and_a_stopped_run_ends_with_the_same_numbers(
-    setup: Setup, evolve: Evolve, tmp_path: Path
+    setup: Setup, tmp_path: Path
 ) -> None:
-    """Three updates, and the same with a checkpoint after the second."""
+    """Three updates, and the same with a checkpoint after the second. The parameters beside it,
+    which do not move, are the reference of the KL term.
+    """
     batch = setup.batch(solver=advantage_of((1, 0), 2.0))
-    scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
-    config = TrainConfig(grpo=GRPO, lora=LoraConfig(rank=2))
+    grpo = dataclasses.replace(GRPO, kl_coefficient=0.01)
+    config = TrainConfig(grpo=grpo, lora=LoraConfig(rank=2))
+    tx = evolution_optimizer(grpo, first=START)
+    evolve = steps.make_evolution_step(
+        setup.policy, tx, grpo, leaf(BANNED), temperature=TEMPERATURE
+    )
 
     def begun() -> TrainState:
-        return init_state(config, jax.tree.map(jnp.copy, setup.params), scheduler, step=START)
+        return init_state(config, jax.tree.map(jnp.copy, setup.params), SCHEDULER, step=START)
 
-    state = begun()
+    state, divergences = begun(), []
     for update in range(3):
         state, metrics = evolve(state, batch)
         assert metrics["optimizer/grad_norm"] > 0
+        divergences.append(float(metrics["policy/kl_reference_solver"]))
         if update == 1:
             with checkpoint.manager(tmp_path, kept=1) as checkpoints:
                 checkpoint.save(checkpoints, state)
     jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
-    assert state.adapter is not None and begun().adapter is not None
+    assert state.adapter is not None and state.reference is None
+    assert divergences[:2] == [0.0, 0.0] and divergences[2] > 0.0  # the first rate is 0
     changed = jax.tree.map(lambda x: bool(jnp.any(x)), state.adapter.factors)
     assert all(jax.tree.leaves(changed))  # `b` left zero everywhere
     mask = np.asarray(setup.responses["solver"].mask)[1, 0]

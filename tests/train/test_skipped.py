@@ -1,0 +1,61 @@
+"""A run whose updates are not finite: how long it goes on, and what it says then."""
+
+import types
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import pytest
+
+from spatialevo_jax.config import TrainConfig, WarmStartConfig
+from spatialevo_jax.scheduler import accuracy_scheduler
+from spatialevo_jax.train import checkpoint, loop
+from spatialevo_jax.train.records import Records
+from spatialevo_jax.train.state import init_state
+
+CONFIG = TrainConfig(
+    warm_start=WarmStartConfig(steps=40, naming_steps=0, looking_steps=0, warmup_steps=1),
+    max_skipped=3,
+)
+
+
+def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose updates of the steps in `broken` are not finite; it is stopped after step 20."""
+
+    class Steps:
+        def __init__(self, setup: Any) -> None:
+            self.evolve = self.imitate = self.evaluate = None
+
+        def supervise(self, state: Any, step: int, records: Any) -> Any:
+            if step > 20:
+                raise KeyboardInterrupt
+            loss = float("nan") if step in broken else 0.5
+            skipped = float(step in broken)
+            return state, {
+                "loss/total": loss,
+                "optimizer/skipped": skipped,
+                "optimizer/grad_norm": loss,
+            }
+
+    monkeypatch.setattr(loop, "Steps", Steps)
+    scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
+    setup: Any = types.SimpleNamespace(config=CONFIG, lessons=None)
+    with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
+        state = init_state(CONFIG, {"text": jnp.zeros(2)}, scheduler)
+        run = loop.Run(setup, Records(workdir, {}), checkpoints, state)
+        loop.train(run)
+
+
+def test_a_run_goes_on_after_updates_that_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, {2, 3, 5, 6, 9}, monkeypatch)
+
+
+def test_a_run_stops_when_update_after_update_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FloatingPointError, match=r"step 8: .* had none in 3 steps; .* loss is nan"):
+        train(tmp_path, {2, 3, 6, 7, 8, 9}, monkeypatch)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
