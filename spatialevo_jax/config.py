@@ -156,6 +156,9 @@ class GrpoConfig:
         "float32"  # of that copy; bfloat16 loses nothing where it is computed in
     )
     entropy_weight: float = 0.0  # of the bonus on the entropy of a token, nats
+    # Prompts of one Solver update in the published order: the Questioner is updated, then the
+    # Solver answers, then it is updated, part by part. 0: one joint update of both roles.
+    two_pass: int = 0
     micro_batches: int = 1  # parts of a batch that are in memory one after the other
     logit_chunk: int = 0  # tokens of a reply with logits in memory at a time; 0: as many as fit
 
@@ -272,10 +275,18 @@ class TrainConfig:
     max_skipped: int = 5  # updates in a row that are left out as they are not finite; then it stops
 
     def __post_init__(self) -> None:
+        whole = self.rollout.solver_prompts
+        _require(
+            self.grpo.two_pass == 0 or whole % self.grpo.two_pass == 0,
+            f"grpo.two_pass: expected a divisor of rollout.solver_prompts={whole}, "
+            f"got {self.grpo.two_pass}.",
+        )
         _require(self.max_skipped > 0, f"max_skipped: expected 1 or more, got {self.max_skipped}.")
         for name, prompts in (
             ("data.rows", sum(self.data.rows)),
-            ("rollout.solver_prompts", self.rollout.solver_prompts),
+            ("grpo.two_pass", self.grpo.two_pass)
+            if self.grpo.two_pass
+            else ("rollout.solver_prompts", self.rollout.solver_prompts),
         ):
             _require(
                 prompts % self.grpo.micro_batches == 0,

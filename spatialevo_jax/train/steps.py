@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax import grpo, hosts, rewards, sharding
+from spatialevo_jax import grpo, hosts, mesh, rewards, sharding
 from spatialevo_jax.data import Row, row_paths
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
@@ -68,19 +68,26 @@ class Steps:
 
         naming = config.warm_start.naming_weight
         self.update_warm = pinned(make_warm_start_step(policy, optimizer(config, 0), naming), 0)
-        evolution = make_evolution_step(
-            policy,
-            second,
-            config.grpo,
-            jnp.asarray(setup.banned),
-            temperature=config.rollout.temperature,
-        )
-        self.update = pinned(evolution, config.warm_start.steps)
+
+        def evolution(*, advance: bool) -> Any:
+            step = make_evolution_step(
+                policy,
+                second,
+                config.grpo,
+                jnp.asarray(setup.banned),
+                temperature=config.rollout.temperature,
+                advance=advance,
+            )
+            return pinned(step, config.warm_start.steps)
+
+        self.update = evolution(advance=True)
+        self.update_part = evolution(advance=False)  # more updates of the same step follow
         self.update_sft = pinned(make_sft_step(policy, second), config.warm_start.steps)
         self._keys = jax.jit(sampling.sample_keys, static_argnums=(2, 4), out_shardings=batch)
         self._role_batch = jax.jit(
             lambda *parts: _role_batch(*parts, normalise_std=config.grpo.normalise_std)
         )
+        self._cut = jax.jit(_cut, static_argnums=(2, 3))
         self._chances = jax.jit(setup.scheduler.probabilities, out_shardings=whole)
         self._scheduled = jax.jit(setup.scheduler.update, out_shardings=whole)
         self._stream: PromptStream | None = None
@@ -340,6 +347,17 @@ class Steps:
             asked, config.reward, alpha=config.alpha, scoring=config.scoring
         )
 
+        if config.reward == "shuffled":
+            asked_rewards = rewards.shuffled(asked_rewards, rng)
+        questioner = self.role_batch(
+            asked_prompts, asked_out, asked_rewards, np.ones(len(rows), np.float32)
+        )
+        updates: list[dict[str, jax.Array]] = []
+        if config.grpo.two_pass:
+            batch = EvolutionBatch(vision, questioner, None)
+            state, metrics = self.on_mesh(self.update_part, state, batch)
+            updates.append(metrics)
+
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = assignments[question.assignment]
             text = episode.solver_prompt(question, assignment, config.reward)
@@ -387,18 +405,16 @@ class Steps:
         scored = episode.Scored(np.asarray(earned, np.float32), np.asarray(correct, np.float32))
         solved_rewards = scored.rewards
         if config.reward == "shuffled":
-            asked_rewards = rewards.shuffled(asked_rewards, rng)
             solved_rewards = rewards.shuffled(solved_rewards, rng)
         weights = np.array([question.weight for question in questions], np.float32)
-        batch = EvolutionBatch(
-            vision=vision,
-            questioner=self.role_batch(
-                asked_prompts, asked_out, asked_rewards, np.ones(len(rows), np.float32)
-            ),
-            solver=self.role_batch(solved_prompts, solved_out, solved_rewards, weights),
-        )
+        solver = self.role_batch(solved_prompts, solved_out, solved_rewards, weights)
         clock.lap("time/rewards_s")
-        state, metrics = self.on_mesh(self.update, state, batch)
+        if config.grpo.two_pass:
+            state = self._update_solver(state, vision, solver, int(weights.sum()), updates)
+        else:
+            batch = EvolutionBatch(vision, questioner, solver)
+            state, metrics = self.on_mesh(self.update, state, batch)
+            updates.append(metrics)
         valid = np.array([question.verdict.valid for question in questions])
         task_ids = np.array([TASK_IDS[question.task] for question in questions])
         state = dataclasses.replace(
@@ -412,7 +428,7 @@ class Steps:
                 weights,
             ),
         )
-        values = _floats(metrics)
+        values = _joined([_floats(metrics) for metrics in updates])
         clock.lap("time/update_s")
         values |= evolution_metrics(
             assignments, asked, asked_rewards, questions, scored, solved_rewards
@@ -439,6 +455,26 @@ class Steps:
             )
         clock.lap("time/records_s")
         return state, values | clock.laps
+
+    def _update_solver(
+        self,
+        state: TrainState,
+        vision: qwen.VisionInputs,
+        solver: RoleBatch,
+        questions: int,
+        updates: list[dict[str, jax.Array]],
+    ) -> TrainState:
+        """Updates of `two_pass` prompts each, as many as hold the step's questions; at least one,
+        which counts the step. Their metrics are added to `updates`.
+        """
+        size = self.setup.config.grpo.two_pass
+        last = max(-(-questions // size), 1) - 1
+        for number in range(last + 1):
+            part = self.on_mesh(self._cut, solver, number, size, self.setup.share.blocks)
+            update = self.update if number == last else self.update_part
+            state, metrics = self.on_mesh(update, state, EvolutionBatch(vision, None, part))
+            updates.append(metrics)
+        return state
 
     def role_batch(
         self,
@@ -524,6 +560,39 @@ def _role_batch(
     suffixes = packing.response_suffixes(starts, responses.tokens, responses.mask)
     suffixes = dataclasses.replace(suffixes, mask=suffixes.mask * weights[:, None, None])
     return RoleBatch(shown, suffixes, responses.logprobs, advantages * weights[:, None])
+
+
+def _cut(role: RoleBatch, number: int, size: int, blocks: int) -> RoleBatch:
+    """Items `number * size` and on of a role's list, `size` of them. Device side.
+
+    In the batch the items are dealt to the blocks of hosts, and so are those of the part.
+    """
+
+    def cut(path: Any, x: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        axis = int(name.endswith("positions") and x.ndim > 1)  # three rotary axes are in front
+        before, rows, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+        x = x.reshape(*before, blocks, rows // blocks, *after)
+        own = size // blocks
+        x = jax.lax.dynamic_slice_in_dim(x, number * own, own, axis + 1)
+        return mesh.constrain(x.reshape(*before, size, *after), *[None] * axis, BATCH)
+
+    return jax.tree_util.tree_map_with_path(cut, role)
+
+
+def _joined(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The metrics of the updates of a step: means over those that have one, but for losses of the
+    roles, which add up to the step's, and for updates left out, which are counted.
+    """
+    names = dict.fromkeys(name for metrics in updates for name in metrics)
+    values = {
+        name: float(np.mean([metrics[name] for metrics in updates if name in metrics]))
+        for name in names
+    }
+    if len(updates) > 1:
+        values["loss/total"] = values["loss/questioner"] + values["loss/solver"]
+        values["optimizer/skipped"] = sum(metrics["optimizer/skipped"] for metrics in updates)
+    return values
 
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:

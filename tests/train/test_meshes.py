@@ -180,3 +180,16 @@ def test_two_processes_of_which_one_is_killed_go_on_and_do_what_one_device_does(
     finish(*start_two(folder, run.name))
     assert_same_run(run, alone)
     assert (run / "summary.json").is_file()
+
+
+def test_the_published_order_takes_several_updates_and_one_step(folder: Path, alone: Path) -> None:
+    """The Questioner's first, then the Solver's in parts; until then nothing differs."""
+    finish(start(folder, "two_pass", 1, "--config.grpo.two_pass=2"))
+    found, joint = (lines(run / "metrics.jsonl") for run in (folder / "two_pass", alone))
+    assert [line["step"] for line in found] == list(range(WARM + EVOLVE))
+    first, expected = found[WARM], joint[WARM]
+    assert first["loss/questioner"] == pytest.approx(expected["loss/questioner"], abs=2e-6)
+    assert first["loss/total"] == pytest.approx(first["loss/questioner"] + first["loss/solver"])
+    # The rate of the first step is 0: what comes next is sampled from another policy.
+    assert found[-1]["optimizer/update_norm"] != joint[-1]["optimizer/update_norm"]
+    assert found[-1]["optimizer/skipped"] == 0
