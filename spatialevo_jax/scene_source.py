@@ -50,7 +50,7 @@ def load_scenes(config: DataConfig, split: str) -> SceneSet:
 
     Raises:
         FileNotFoundError: no scene there.
-        ValueError: none of them can be read.
+        ValueError: none of them can be read, or a room is in the other split too.
     """
     names = scene_names(config, split)
     records, skipped = [], []

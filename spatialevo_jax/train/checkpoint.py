@@ -71,9 +71,7 @@ def manager(folder: Path, *, kept: int) -> ocp.CheckpointManager:
             [preservation.LatestN(kept), _Best()]
         ),
         cleanup_tmp_directories=True,
-        async_options=ocp.AsyncOptions(
-            post_finalization_callback=functools.partial(_seal, folder)
-        ),
+        async_options=ocp.AsyncOptions(post_finalization_callback=functools.partial(_seal, folder)),
     )
     return ocp.CheckpointManager(folder, options=options)
 
@@ -84,7 +82,10 @@ def _seal(folder: Path) -> None:
     """
     (unnamed,) = folder.glob(UNFINISHED)
     files = sorted(
-        path for item in unnamed.iterdir() if item.is_dir() for path in item.rglob("*")
+        path
+        for item in unnamed.iterdir()
+        if item.is_dir()
+        for path in item.rglob("*")
         if path.is_file()
     )
     names = [path.relative_to(unnamed).as_posix() for path in files]
@@ -205,7 +206,7 @@ def _steps(folder: Path) -> list[int]:
     """Of all that bears a step's name, newest first."""
     if not folder.is_dir():
         return []
-    return sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()))[::-1]
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())[::-1]
 
 
 def _unused(path: Path) -> Path:
@@ -271,9 +272,7 @@ def load(folder: Path, step: int, like: TrainState) -> tuple[TrainState, dict[st
         jax.eval_shape(_storable, like),
         like,
     )
-    items = ocp.args.Composite(
-        state=ocp.args.StandardRestore(target), rows=ocp.args.JsonRestore()
-    )
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(target), rows=ocp.args.JsonRestore())
     options = ocp.CheckpointManagerOptions(read_only=True)
     with ocp.CheckpointManager(folder.absolute(), options=options) as checkpoints:
         found = checkpoints.restore(step, args=items)

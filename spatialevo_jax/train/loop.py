@@ -97,9 +97,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
     first, total, warm = int(state.step), config.total_steps, config.warm_start.steps
     records.resume(first)
     hosts.wait_for_all("records")
-    bar = tqdm(
-        total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05
-    )
+    bar = tqdm(total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05)
     accuracy, skipped = records.last_accuracy(), 0
     second, second_phase = ("evolve", steps.evolve)
     if setup.lessons is not None:

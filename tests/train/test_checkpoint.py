@@ -24,7 +24,6 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.scheduler import accuracy_scheduler
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.state import TrainState, init_state
-
 from tests.models.qwen2_5_vl.checkpoints import SMALL
 
 WARM = 3
@@ -188,7 +187,7 @@ def move_between_meshes() -> None:
 
     saved = jax.device_put(state, placed(sharding.make_mesh(fsdp=8)))
     kernel = saved.params["text"]["blocks"]["q"]["kernel"]
-    assert len({shard.index for shard in kernel.addressable_shards}) == 8
+    assert len({str(shard.index) for shard in kernel.addressable_shards}) == 8
     meshes = {
         8: sharding.make_mesh(data=2, fsdp=2, tensor=2),
         1: sharding.make_mesh(devices=jax.devices()[:1]),
@@ -325,7 +324,9 @@ def test_without_a_whole_checkpoint_nothing_begins_anew(two_saved: Path, tmp_pat
     truncate(folder / "4")
     empty(folder / "5")
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"only broken ones \(5: manifest.json is missing; 4: "):
+        with pytest.raises(
+            ValueError, match=r"only broken ones \(5: manifest.json is missing; 4: "
+        ):
             checkpoint.newest(folder, set_aside=True)
     for step in "45":
         (folder / step).rename(folder / f"broken-{step}")

@@ -179,7 +179,8 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(tmp_path, 1)
-    monkeypatch.setattr(Path, "open", lambda *args, **settings: open("/dev/full", "w"))
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *how, **more: opened(Path("/dev/full"), "w"))
     with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
         run.metrics(1, "evolve", {})
 
