@@ -193,12 +193,13 @@ def newest(folder: Path, *, set_aside: bool = False) -> int | None:
                 f"({'; '.join(said)}); choose another --workdir to begin anew."
             )
         return None
+    hosts.wait_for_all("checked")
     for step, fault in faults.items():
         action = "set aside" if set_aside else "left out"
         logging.warning("%s: broken and %s: %s.", folder / str(step), action, fault)
         if set_aside and jax.process_index() == 0:
             (folder / str(step)).rename(_unused(folder / f"{BROKEN}{step}"))
-    hosts.wait_for_all("checkpoints")
+    hosts.wait_for_all("set aside")
     return found
 
 

@@ -159,8 +159,8 @@ class Records:
         return summary
 
 
-# What may change when a run goes on: it says where the work is done, not what it is.
-MAY_CHANGE = ("mesh", "data.workers")
+# What may change when a run goes on: it says where the work is done and kept, not what it is.
+MAY_CHANGE = ("mesh", "data.workers", "checkpoint_every", "checkpoints_kept")
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
