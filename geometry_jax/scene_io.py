@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ import numpy as np
 from geometry_jax.types import Scene, leaf
 
 PACK_VERSION = 2
+SCANNET_ID = re.compile(r"(scene\d{4})_\d{2}")  # room and scan
 FRAME_FOLDER = "frame_processed"
 LARGEST = 1e9  # metres or pixels; beyond it a number is an accident
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -57,6 +59,28 @@ def list_scenes(root: Path, split: str) -> tuple[str, ...]:
             if (root / "metadata" / path.name / f"{path.name}.json").is_file()
         )
     )
+
+
+def room_of(scene_id: str) -> str:
+    """The room that a scene is a scan of. ScanNet scans many rooms more than once, and says so:
+    scene0000_00 and scene0000_01 are one room. Other data sets' ids do not tell.
+    """
+    scan = SCANNET_ID.fullmatch(scene_id)
+    return scan[1] if scan else scene_id
+
+
+def require_split_by_room(root: Path) -> None:
+    """
+    Raises:
+        ValueError: a room is in two splits: what is held out would have been trained on.
+    """
+    held_out = {room_of(name): name for name in list_scenes(root, "val")}
+    for name in list_scenes(root, "train"):
+        if room_of(name) in held_out:
+            raise ValueError(
+                f"{root}: expected each room in one split, but train/{name} and "
+                f"val/{held_out[room_of(name)]} are one; move one of them to the other's split."
+            )
 
 
 def scene_folder(root: Path, scene_id: str) -> Path:

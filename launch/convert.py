@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags, logging
+from absl import flags
 from tqdm import tqdm
 
-from launch.errors import UserError, run, user_errors
+from launch.errors import UserError, hush_orbax, run, user_errors
 from spatialevo_jax.models.qwen2_5_vl import folders, weights
 from spatialevo_jax.train import checkpoint
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"expected {' or '.join(DIRECTIONS)} after the command, got {got}.")
     if not _SOURCE.value or not _TARGET.value:
         raise UserError("--source and --target are needed; see --help.")
-    logging.set_verbosity(logging.FATAL)  # orbax tells its steps, and its errors twice
+    hush_orbax()
     jax.config.update("jax_platforms", "cpu")  # nothing is computed
     try:
         with user_errors(OSError, ValueError):

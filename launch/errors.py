@@ -16,8 +16,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 EXIT_CODE = 2  # the shell's habit for a wrong command line; 1 is left to crashes
 HELP_FLAGS = ("--help", "-help", "-h", "--h", "-?")
@@ -123,6 +124,14 @@ def run(main: Callable[[Sequence[str]], int | None], *, positionals: bool = Fals
             return EXIT_CODE
 
     app.run(guarded_main, flags_parser=guarded_parse)
+
+
+def hush_orbax() -> None:
+    """Keeps orbax from logging: it tells every step of its work, and its errors once more than it
+    raises them. Warnings of our own are shown.
+    """
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().addFilter(lambda record: "orbax" not in Path(record.pathname).parts)
 
 
 def program_name() -> str:

@@ -1,4 +1,5 @@
-"""The self-evolution loop. Resumes by itself from --workdir.
+"""The self-evolution loop. Resumes by itself from --workdir; SIGTERM or Ctrl-C ends it after the
+step that it is in (docs/resume.md).
 
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-from absl import flags, logging
+from absl import flags
 
 from launch import errors
 from launch.errors import user_errors
@@ -28,8 +29,10 @@ from launch.flags import define_config
 from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import loop
+from spatialevo_jax.train.stopping import Stopped
 
 LOST_PEER = 3  # exit code: another process of the run is gone, start all of them again
+SIGNALLED = 128  # exit code, with the number of the signal added: the shell's habit
 LONGEST_CAUSE = 300  # characters of it that a message quotes
 
 _CONFIG = define_config(TrainConfig)
@@ -80,9 +83,9 @@ def lost_peers() -> Iterator[None]:
         os._exit(LOST_PEER)  # an ordinary exit would wait for the one that is gone
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
     config = _CONFIG.load()
-    logging.set_verbosity(logging.WARNING)  # orbax tells every step of its work
+    errors.hush_orbax()
     with user_errors(ValueError, RuntimeError):
         hosts.join(
             distributed=_DISTRIBUTED.value,
@@ -91,12 +94,17 @@ def main(argv: Sequence[str]) -> None:
             process_id=_PROCESS.value,
         )
     with lost_peers():
-        with user_errors(FileNotFoundError, ValueError):
+        with user_errors(OSError, ValueError):
             run = loop.open_run(config, Path(_WORKDIR.value))
-        with user_errors(FloatingPointError):
-            summary = loop.train(run)
+        try:
+            with user_errors(FloatingPointError, OSError):
+                summary = loop.train(run)
+        except Stopped as stop:
+            print(f"{errors.program_name()}: {stop}", file=sys.stderr)
+            return SIGNALLED + stop.by
     if run.records.writer:
         print(json.dumps(summary, indent=1))
+    return 0
 
 
 if __name__ == "__main__":

@@ -270,8 +270,8 @@ class TrainConfig:
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     mesh: MeshConfig = MeshConfig()
-    checkpoint_every: int = 20  # steps
-    checkpoints_kept: int = 2
+    checkpoint_every: int = 20  # steps; held-out scores and ends of phases make one too
+    checkpoints_kept: int = 2  # the last ones; the best held-out one is kept beside them
     max_skipped: int = 5  # updates in a row that are left out as they are not finite; then it stops
 
     def __post_init__(self) -> None:
@@ -297,6 +297,10 @@ class TrainConfig:
         _require(
             self.checkpoint_every > 0,
             f"checkpoint_every: expected > 0, got {self.checkpoint_every}.",
+        )
+        _require(
+            self.checkpoints_kept > 0,
+            f"checkpoints_kept: expected > 0, got {self.checkpoints_kept}.",
         )
 
     @property

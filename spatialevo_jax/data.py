@@ -57,7 +57,12 @@ class RoomSet:
 
 
 def scene_names(config: DataConfig, split: str) -> tuple[str, ...]:
-    """The scenes of a split. Raises: FileNotFoundError, there are none."""
+    """The scenes of a split.
+
+    Raises:
+        FileNotFoundError: there are none. ValueError: one of their rooms is in the other split too.
+    """
+    scene_io.require_split_by_room(config.scenes)
     names = scene_io.list_scenes(config.scenes, split)
     if not names:
         raise FileNotFoundError(
@@ -72,7 +77,7 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
 
     Raises:
         FileNotFoundError: no scene there.
-        ValueError: a scene file of the wrong form.
+        ValueError: a scene file of the wrong form, or a room that is in the other split too.
     """
     names = scene_names(config, split)
     records = tuple(scene_io.load_scene(config.scenes, name) for name in names)

@@ -50,7 +50,7 @@ def load_scenes(config: DataConfig, split: str) -> SceneSet:
 
     Raises:
         FileNotFoundError: no scene there.
-        ValueError: none of them can be read.
+        ValueError: none of them can be read, or a room is in the other split too.
     """
     names = scene_names(config, split)
     records, skipped = [], []
@@ -150,7 +150,7 @@ class PromptStream:
             image_size=config.image_size,
             dot_size=rooms.dot_size,
         )
-        self._identity = {"seed": seed, "rows": list(counts), "scenes": _fingerprint(rooms)}
+        self._identity = {"seed": seed, "rows": list(counts), "scenes": fingerprint(rooms)}
         self._open(start)
 
     def _open(self, step: int) -> None:
@@ -220,7 +220,7 @@ class PromptStream:
         self.close()
 
 
-def _fingerprint(rooms: RoomSet) -> str:
+def fingerprint(rooms: RoomSet) -> str:
     """Of the scenes and frames that rows are drawn from."""
     names = [(record.scene_id, record.frame_ids) for record in rooms.records]
     return hashlib.sha256(repr((names, rooms.tasks)).encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from geometry_jax import scene_io
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASK_IDS
 from spatialevo_jax.config import DataConfig
@@ -58,6 +59,26 @@ def test_training_and_held_out_rooms_are_distinct(rooms: RoomSet, rooms_root: Pa
     for record in rooms.records:
         ours, theirs = (np.asarray(one.scene.center) for one in (record, held_out.records[0]))
         assert ours.shape != theirs.shape or not np.allclose(ours, theirs)
+
+
+@pytest.mark.parametrize("twin", ["scene0001_00", "scene0001_01"])
+def test_a_room_in_both_splits_is_refused(rooms_root: Path, tmp_path: Path, twin: str) -> None:
+    """As the same scan, or as another scan of it, whatever split is loaded."""
+    root = tmp_path / "rooms"
+    shutil.copytree(rooms_root, root)
+    shutil.copytree(root / "train" / "scene0001_00", root / "val" / twin)
+    metadata = root / "metadata" / twin
+    metadata.mkdir(exist_ok=True)
+    (metadata / f"{twin}.json").touch()
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match=rf"train/scene0001_00 and val/{twin} are one; move"):
+            load_rooms(DataConfig(scenes=root), split)
+
+
+def test_only_ids_of_one_data_set_tell_scans_of_a_room() -> None:
+    assert scene_io.room_of("scene0707_01") == scene_io.room_of("scene0707_00") == "scene0707"
+    for other in ("41069021", "scene0707_extra", "a_01", "xscene0707_01"):
+        assert scene_io.room_of(other) == other
 
 
 def test_images_come_at_the_size_the_policy_sees(rooms_root: Path) -> None:

@@ -3,7 +3,6 @@ number of processes and hosts.
 """
 
 import dataclasses
-import re
 import zlib
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from spatialevo_jax.qa.recipe import Recipe
 
 SCENES = 16  # of a block; what the environment stacks at least
 HELD_OUT = ("val", "test")  # splits on disk whose rooms are for validation
-SCAN = re.compile(r"(.+)_\d+")  # scene0012_00 and scene0012_01 are scans of one room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +18,6 @@ class Block:
     number: int  # counts through all blocks
     split: str  # "train" or "validation"
     scenes: tuple[str, ...]  # ids, in order
-
-
-def room_of(scene_id: str) -> str:
-    """The room that a scan is of."""
-    scan = SCAN.fullmatch(scene_id)
-    return scan[1] if scan else scene_id
 
 
 def make_blocks(root: Path, recipe: Recipe) -> list[Block]:
@@ -39,13 +31,15 @@ def make_blocks(root: Path, recipe: Recipe) -> list[Block]:
     found = {name: split for split in splits for name in scene_io.list_scenes(root, split)}
     if not found:
         raise FileNotFoundError(f"{root}: expected scenes in train/ or val/, found none.")
-    held = {room_of(name) for name, split in found.items() if split in HELD_OUT}
-    rooms = sorted({room_of(name) for name in found} - held)
+    held = {scene_io.room_of(name) for name, split in found.items() if split in HELD_OUT}
+    rooms = sorted({scene_io.room_of(name) for name in found} - held)
     shuffled = sorted(rooms, key=lambda room: zlib.crc32(f"{recipe.seed}/{room}".encode()))
     held.update(shuffled[: round(recipe.validation_share * len(rooms))])
     blocks: list[Block] = []
     for split in ("train", "validation"):
-        names = sorted(name for name in found if (room_of(name) in held) == (split != "train"))
+        names = sorted(
+            name for name in found if (scene_io.room_of(name) in held) == (split != "train")
+        )
         for start in range(0, len(names), SCENES):
             part = tuple(names[start : start + SCENES])
             blocks.append(Block(len(blocks), split, part))

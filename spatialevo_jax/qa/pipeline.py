@@ -19,7 +19,7 @@ from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.qa import blind, shards
-from spatialevo_jax.qa.blocks import Block, room_of
+from spatialevo_jax.qa.blocks import Block
 from spatialevo_jax.qa.candidates import (
     Candidates,
     concatenated,
@@ -261,7 +261,7 @@ def _plan_split(
         ]
     )
     names = [labels for one in found for labels in one.labels]
-    rooms = [room_of(scene) for one in found for scene in one.scenes]
+    rooms = [scene_io.room_of(scene) for one in found for scene in one.scenes]
     room = np.unique(rooms, return_inverse=True)[1].astype(np.int32)[candidates.scene]
     rng = np.random.default_rng((recipe.seed, 3, split == "train"))
     groups, members = make_groups(candidates, room, names, recipe, rng)

@@ -16,8 +16,7 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
 from spatialevo_jax.train import checkpoint
-from spatialevo_jax.train.setup import Setup, prepare
-from spatialevo_jax.train.state import init_state
+from spatialevo_jax.train.setup import Setup, placed_state, prepare
 from spatialevo_jax.train.steps import QUESTIONER, Steps
 
 CHECKPOINTS = "checkpoints"  # of a run
@@ -37,7 +36,7 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
     """
     setup, params = prepare(config, workdir)
     if (workdir / CHECKPOINTS).is_dir():
-        params = _trained(config, setup, params, workdir)
+        params = _trained(setup, workdir)
     key = jax.random.key(config.seed)
     steps = Steps(setup)
     asked, step, samples = 0, 0, config.rollout.questioner_samples
@@ -72,14 +71,11 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
             raise ValueError(f"{config.model}: expected questions, got none in {step} steps.")
 
 
-def _trained(config: TrainConfig, setup: Setup, params: qwen.Params, workdir: Path) -> qwen.Params:
+def _trained(setup: Setup, workdir: Path) -> qwen.Params:
     """The parameters of a run's latest checkpoint."""
-    with checkpoint.manager(workdir / CHECKPOINTS, kept=config.checkpoints_kept) as saved:
-        step = saved.latest_step()
-        if step is None:
-            raise FileNotFoundError(f"{workdir}: expected a checkpoint of a run, found none.")
-        state = checkpoint.restore(saved, init_state(config, params, setup.scheduler, step=step))
-    assert state is not None, "there is a latest step"
+    folder = checkpoint.latest_folder(workdir).parent
+    step = int(folder.name)
+    state, _ = checkpoint.load(folder.parent, step, placed_state(setup, step))
     return state.policy_params
 
 

@@ -1,19 +1,110 @@
-"""Saving and finding the train state. A half-written checkpoint is never found: orbax renames it
-when complete.
+"""Saving and finding the train state.
+
+    checkpoints/STEP/state          the train state, written by orbax in the background
+                    /rows           JSON: where the stream of rows was, see `setup.position`
+                    /metrics        JSON: the held-out accuracy of this very state, or null
+                    /manifest.json  the size and checksum of each of these files
+    checkpoints/broken-STEP         what no longer was what its manifest says
+
+A folder has a step's name when all of it is written, the manifest too; until then it has another
+one. So what a killed process leaves is never read, and what a disk lost is noticed.
 """
 
+import contextlib
 import dataclasses
+import functools
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from spatialevo_jax import hosts
 from spatialevo_jax.train.state import TrainState
+
+FORM = 1  # of a checkpoint; another one is not read
+STATE, ROWS = "state", "rows"
+MANIFEST = "manifest.json"
+ACCURACY = "held_out_accuracy"
+BROKEN = "broken-"
+UNFINISHED = "*.orbax-checkpoint-tmp*"
+SMALL = 1 << 16  # bytes; files of old checkpoints are read again up to this size
+CHUNK = 1 << 24  # bytes that are read at once
+READERS = 8  # threads that compute checksums
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+class _Best(preservation.PreservationPolicy):
+    """Keeps the checkpoint with the highest measured accuracy, the latest of equals."""
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: preservation.PreservationContext
+    ) -> Sequence[bool]:
+        scores = {
+            info.step: info.metrics[ACCURACY]
+            for info in checkpoints
+            if info.metrics and info.metrics[ACCURACY] is not None
+        }
+        best = max(scores, key=lambda step: (scores[step], step), default=None)
+        return [info.step == best for info in checkpoints]
 
 
 def manager(folder: Path, *, kept: int) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=kept, enable_async_checkpointing=True)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+    """Writes checkpoints of one run; keeps the last `kept` and the one with the best held-out
+    accuracy. What a killed process left half-written is removed.
+    """
+    folder = folder.absolute()
+    options = ocp.CheckpointManagerOptions(
+        # Given so that metrics are stored; which checkpoint they keep is decided below.
+        best_fn=lambda metrics: metrics[ACCURACY],
+        preservation_policy=preservation.AnyPreservationPolicy(
+            [preservation.LatestN(kept), _Best()]
+        ),
+        cleanup_tmp_directories=True,
+        async_options=ocp.AsyncOptions(post_finalization_callback=functools.partial(_seal, folder)),
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _seal(folder: Path) -> None:
+    """Writes the manifest of the one checkpoint that is complete but for its name. In the
+    background, in one of the processes.
+    """
+    (unnamed,) = folder.glob(UNFINISHED)
+    files = sorted(
+        path
+        for item in unnamed.iterdir()
+        if item.is_dir()
+        for path in item.rglob("*")
+        if path.is_file()
+    )
+    names = [path.relative_to(unnamed).as_posix() for path in files]
+    with ThreadPoolExecutor(READERS) as readers:
+        sums = list(readers.map(_checksum, files))
+    entries = {
+        name: {"bytes": path.stat().st_size, "crc32": total}
+        for name, path, total in zip(names, files, sums, strict=True)
+    }
+    text = json.dumps({"form": FORM, "files": entries}, indent=1)
+    (unnamed / MANIFEST).write_text(text + "\n")
+
+
+def _checksum(path: Path) -> int:
+    total = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            total = zlib.crc32(chunk, total)
+    return total
 
 
 def _storable(state: TrainState) -> TrainState:
@@ -21,37 +112,172 @@ def _storable(state: TrainState) -> TrainState:
     return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
 
-def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
-    """Starts writing in the background; `checkpoints.wait_until_finished()` waits for it."""
+def save(
+    checkpoints: ocp.CheckpointManager,
+    state: TrainState,
+    rows: Mapping[str, Any],
+    accuracy: float | None = None,
+) -> None:
+    """Starts writing in the background, unless this step is saved already; `finish` waits for it.
+
+    Args:
+        rows: where the stream of rows is, as JSON.
+        accuracy: the held-out score of this state, if it was measured. Only then it can be best.
+
+    Raises:
+        OSError: this one, or the one before, could not be written.
+    """
     step = int(state.step)
-    if step not in checkpoints.all_steps():
-        checkpoints.save(step, args=ocp.args.StandardSave(_storable(state)))
+    if step in checkpoints.all_steps():
+        return
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(_storable(state)), rows=ocp.args.JsonSave(dict(rows))
+    )
+    with _told_in_a_sentence(checkpoints):
+        checkpoints.save(step, args=items, metrics={ACCURACY: accuracy})
+
+
+def finish(checkpoints: ocp.CheckpointManager) -> None:
+    """Waits until all that was saved is on disk.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    with _told_in_a_sentence(checkpoints):
+        checkpoints.wait_until_finished()
+
+
+@contextlib.contextmanager
+def _told_in_a_sentence(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # TensorStore's errors are ValueErrors that quote the system's.
+        quoted = re.search(r"os_error_code='(\d+)'", str(error))
+        if isinstance(error, ValueError) and quoted is None:
+            raise
+        cause = os.strerror(int(quoted[1])) if quoted else getattr(error, "strerror", str(error))
+        raise OSError(
+            f"{checkpoints.directory}: a checkpoint could not be written ({cause}); those before "
+            "it are whole, and the same command goes on from the last of them."
+        ) from error
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def newest(folder: Path, *, set_aside: bool = False) -> int | None:
+    """The step of the newest whole checkpoint; None where none was ever written. Broken ones are
+    warned of, each in a sentence. Processes share the work and must call this together.
+
+    Args:
+        set_aside: whether they are also renamed, so that a run that goes on can take their names.
+
+    Raises:
+        ValueError: there are checkpoints, but none is whole.
+    """
+    found, faults = None, {}
+    for step in _steps(folder):
+        # What is older only has to be whole enough to be listed.
+        fault = _fault(folder / str(step), None if found is None else SMALL)
+        if fault is not None:
+            faults[step] = fault
+        elif found is None:
+            found = step
+    if found is None:
+        before = sorted(path.name for path in folder.glob(f"{BROKEN}*"))
+        said = [f"{step}: {fault}" for step, fault in faults.items()] + before
+        if said:
+            raise ValueError(
+                f"{folder}: expected a whole checkpoint, found only broken ones "
+                f"({'; '.join(said)}); choose another --workdir to begin anew."
+            )
+        return None
+    hosts.wait_for_all("checked")
+    for step, fault in faults.items():
+        action = "set aside" if set_aside else "left out"
+        logging.warning("%s: broken and %s: %s.", folder / str(step), action, fault)
+        if set_aside and jax.process_index() == 0:
+            (folder / str(step)).rename(_unused(folder / f"{BROKEN}{step}"))
+    hosts.wait_for_all("set aside")
+    return found
+
+
+def _steps(folder: Path) -> list[int]:
+    """Of all that bears a step's name, newest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())[::-1]
+
+
+def _unused(path: Path) -> Path:
+    tries = (path.with_name(f"{path.name}-{number}") for number in range(2, 1000))
+    return next(one for one in (path, *tries) if not one.exists())
+
+
+def _fault(folder: Path, largest: int | None) -> str | None:
+    """What is wrong with a checkpoint, in a phrase that names a file; None if it is whole.
+
+    Args:
+        largest: bytes of the largest file whose checksum is compared; None compares all.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        form, files = manifest["form"], manifest["files"]
+        expected = [(folder / name, one["bytes"], one["crc32"]) for name, one in files.items()]
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return f"{MANIFEST} is damaged"
+    if form != FORM:
+        return f"it has the form {form}, this version reads {FORM}"
+
+    def compare(one: tuple[Path, int, int]) -> str | None:
+        path, size, total = one
+        name = path.relative_to(folder)
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} of {size} bytes"
+        if (largest is None or size <= largest) and _checksum(path) != total:
+            return f"{name} has other bytes than were written"
+        return None
+
+    own, count = jax.process_index(), jax.process_count()
+    with ThreadPoolExecutor(READERS) as readers:
+        found = next((x for x in readers.map(compare, expected[own::count]) if x), None)
+    return next((x for x in hosts.gather({own: found}, count) if x), None)
 
 
 def latest_folder(workdir: Path) -> Path:
-    """Where orbax keeps the latest complete state of a run; its parameters are the branch `params`.
+    """Where orbax keeps the latest whole state of a run; its parameters are the branch `params`.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none. ValueError: none is whole.
     """
     folder = (workdir / "checkpoints").absolute()
-    options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(folder, options=options) as checkpoints:
-        latest = checkpoints.latest_step()
+    latest = newest(folder)
     if latest is None:
         raise FileNotFoundError(f"{folder}: expected a checkpoint, found none.")
-    return folder / str(latest) / "default"
+    return folder / str(latest) / STATE
 
 
-def restore(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState | None:
-    """The latest complete state, with the shapes, types and shardings of `like`; None when there is
-    none.
+def load(folder: Path, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """A whole checkpoint: the state, with the shapes, types and shardings of `like`, which need not
+    hold values nor be on the mesh that it was saved from; and where the stream of rows was.
     """
-    latest = checkpoints.latest_step()
-    if latest is None:
-        return None
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _storable(like))
-    state = checkpoints.restore(latest, args=ocp.args.StandardRestore(target))
-    if not isinstance(state, TrainState):
-        raise ValueError(f"{checkpoints.directory}: expected a train state, got {type(state)}.")
-    return dataclasses.replace(state, key=jax.random.wrap_key_data(state.key))
+    target = jax.tree.map(
+        lambda stored, leaf: jax.ShapeDtypeStruct(
+            stored.shape, stored.dtype, sharding=leaf.sharding
+        ),
+        jax.eval_shape(_storable, like),
+        like,
+    )
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(target), rows=ocp.args.JsonRestore())
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(folder.absolute(), options=options) as checkpoints:
+        found = checkpoints.restore(step, args=items)
+    if not isinstance(found.state, TrainState):
+        raise ValueError(f"{folder / str(step)}: expected a train state, got {type(found.state)}.")
+    state = dataclasses.replace(found.state, key=jax.random.wrap_key_data(found.state.key))
+    return state, dict(found.rows)

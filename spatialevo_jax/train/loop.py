@@ -9,6 +9,7 @@ Everything that changes is in the train state, and everything drawn is a functio
 run that is killed goes on from its last checkpoint and ends with the same numbers.
 """
 
+import contextlib
 import dataclasses
 import resource
 import sys
@@ -23,9 +24,16 @@ from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import checkpoint
 from spatialevo_jax.train.records import Records
-from spatialevo_jax.train.setup import Setup, prepare
+from spatialevo_jax.train.setup import (
+    Setup,
+    placed_state,
+    position,
+    prepare,
+    require_position,
+)
 from spatialevo_jax.train.state import TrainState, begin_evolution, init_state
 from spatialevo_jax.train.steps import Steps
+from spatialevo_jax.train.stopping import Asked, Stopped, stop_requests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,25 +47,30 @@ class Run:
 
 
 def open_run(config: TrainConfig, workdir: Path) -> Run:
-    """Loads all that the run of `workdir` needs, and its latest state where there is one.
+    """Loads all that the run of `workdir` needs, and its latest whole state where there is one.
 
     Raises:
-        FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration, or
-            scene files are of the wrong form.
+        FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration or
+            of other rooms, no checkpoint of it is whole, or scene files are of the wrong form.
     """
     records = Records(workdir, dataclasses.asdict(config), writer=jax.process_index() == 0)
+    folder = workdir / "checkpoints"
+    saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir)
-    checkpoints = checkpoint.manager(workdir / "checkpoints", kept=config.checkpoints_kept)
-    # The two phases have optimizers of different form: the checkpoint's step tells which.
-    saved = checkpoints.latest_step() or 0
-    fresh = sharding.born(
-        lambda params: init_state(config, params, setup.scheduler, step=saved),
-        setup.policy.config,
-        setup.mesh,
-        params,
-    )
-    restored = checkpoint.restore(checkpoints, fresh)
-    return Run(setup, records, checkpoints, fresh if restored is None else restored)
+    if saved is None:
+        state = sharding.born(
+            lambda params: init_state(config, params, setup.scheduler),
+            setup.policy.config,
+            setup.mesh,
+            params,
+        )
+    else:
+        del params  # there may not be room for them and the saved ones
+        # The two phases have optimizers of different form: the checkpoint's step tells which.
+        state, rows = checkpoint.load(folder, saved, placed_state(setup, saved))
+        require_position(setup, rows, saved)
+    checkpoints = checkpoint.manager(folder, kept=config.checkpoints_kept)
+    return Run(setup, records, checkpoints, state)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -65,29 +78,46 @@ def train(run: Run) -> dict[str, Any]:
 
     Raises:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
+        Stopped: a signal asked for it. OSError: a record or a checkpoint could not be written.
     """
+    with stop_requests() as asked, contextlib.closing(Steps(run.setup)) as steps:
+        state = _updates(run, steps, asked)
+    run.checkpoints.close()
+    config = run.setup.config
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+    return run.records.summary(int(state.step), peak, config.seed, config.reward)
+
+
+def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
+    """All updates that are still to be done, with scores and checkpoints between them."""
     setup, records, checkpoints, state = run.setup, run.records, run.checkpoints, run.state
     config = setup.config
-    first = int(state.step)
+    first, total, warm = int(state.step), config.total_steps, config.warm_start.steps
     records.resume(first)
     hosts.wait_for_all("records")
-    steps = Steps(setup)
-    bar = tqdm(
-        total=config.total_steps,
-        initial=first,
-        desc="train",
-        unit="step",
-        disable=None,
-        smoothing=0.05,
-    )
+    bar = tqdm(total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05)
     accuracy, skipped = records.last_accuracy(), 0
     second, second_phase = ("evolve", steps.evolve)
     if setup.lessons is not None:
         second, second_phase = ("sft", steps.imitate)
-    for number in range(first, config.total_steps):
-        evolving = number >= config.warm_start.steps
-        if number == config.warm_start.steps and not records.has_moment("before"):
-            accuracy = steps.evaluate(state, "before", records)
+    for number in range(first, total + 1):
+        # Here `number` updates are done.
+        stop, measured = asked(number), None
+        for moment in moments(config, number):
+            if stop is None and not records.evaluated(number, moment):
+                accuracy = measured = steps.evaluate(state, moment, records)
+        due = number > first and (number % config.checkpoint_every == 0 or number in (warm, total))
+        if due or stop is not None or measured is not None:
+            checkpoint.save(checkpoints, state, position(setup, number), measured)
+        if stop is not None:
+            checkpoint.finish(checkpoints)
+            bar.close()
+            raise Stopped(stop, number, total, Path(checkpoints.directory) / str(number))
+        if number == total:
+            break
+        evolving = number >= warm
         phase = second_phase if evolving else steps.supervise
         state, metrics = phase(state, number, records)
         records.metrics(number, second if evolving else "warm_start", metrics)
@@ -98,19 +128,13 @@ def train(run: Run) -> dict[str, Any]:
                 f"loss is {metrics['loss/total']}, the last norm of the gradient "
                 f"{metrics['optimizer/grad_norm']}. A smaller rate may help."
             )
-        done = number + 1
-        if done == config.warm_start.steps:
+        if number + 1 == warm:
             state = sharding.born(
                 lambda state: begin_evolution(config, state),
                 setup.policy.config,
                 setup.mesh,
                 state,
             )
-        since = done - config.warm_start.steps
-        if evolving and since % config.evaluation.every == 0 and done < config.total_steps:
-            accuracy = steps.evaluate(state, "during", records)
-        if done % config.checkpoint_every == 0 or done == config.warm_start.steps:
-            checkpoint.save(checkpoints, state)
         bar.update()
         shown = {"loss": f"{metrics['loss/total']:.3f}"}
         if accuracy is not None:
@@ -118,13 +142,13 @@ def train(run: Run) -> dict[str, Any]:
             shown["sampled"] = f"{metrics.get('accuracy/sampled', 0.0):.1%}"
         bar.set_postfix(shown)
     bar.close()
-    steps.close()
-    if not records.has_moment("after"):
-        steps.evaluate(state, "after", records)
-    checkpoint.save(checkpoints, state)
-    checkpoints.wait_until_finished()
-    checkpoints.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
-    return records.summary(int(state.step), peak, config.seed, config.reward)
+    checkpoint.finish(checkpoints)
+    return state
+
+
+def moments(config: TrainConfig, step: int) -> tuple[str, ...]:
+    """Which held-out scores are taken of the state after `step` updates."""
+    since = step - config.warm_start.steps
+    during = 0 < since < config.grpo.steps and since % config.evaluation.every == 0
+    due = {"before": since == 0, "during": during, "after": step == config.total_steps}
+    return tuple(moment for moment, taken in due.items() if taken)

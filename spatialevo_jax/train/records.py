@@ -8,14 +8,20 @@ samples.jsonl      some texts of training
 summary.json       at the end
 """
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from spatialevo_jax.evaluation.held_out import Score
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
+OF_UPDATES = (METRICS, SAMPLES)  # a line's step is the number of an update, from 0
+OF_STATES = (EVALUATIONS,)  # a line's step is the number of updates that a state has
 
 
 class Records:
@@ -48,21 +54,27 @@ class Records:
             _replace(path, json.dumps(wanted, indent=1) + "\n")
 
     def resume(self, step: int) -> None:
-        """Keeps what was recorded up to `step` updates; the rest will be done again."""
-        metrics = _read(self.workdir / METRICS)
-        kept = [line for line in metrics if line["step"] < step]
-        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        """Keeps what was recorded up to `step` updates; the rest will be done again. Warns where
+        lines of what was done are gone.
+
+        Raises:
+            ValueError: a line is no record.
+        """
+        metrics = [line for line in _read(self.workdir / METRICS) if line["step"] < step]
+        self._seconds_before = metrics[-1]["seconds"] if metrics else 0.0
         if not self.writer:
             return
-        _rewrite(self.workdir / METRICS, kept)
-        _rewrite(
-            self.workdir / EVALUATIONS,
-            [line for line in _read(self.workdir / EVALUATIONS) if line["step"] <= step],
-        )
-        _rewrite(
-            self.workdir / SAMPLES,
-            [line for line in _read(self.workdir / SAMPLES) if line["step"] < step],
-        )
+        if [line["step"] for line in metrics] != list(range(step)):
+            logging.warning(
+                "%s: expected a line for each of %d steps, found %d; the run goes on without them.",
+                self.workdir / METRICS,
+                step,
+                len(metrics),
+            )
+        for name in (*OF_UPDATES, *OF_STATES):
+            path, end = self.workdir / name, step + (name in OF_STATES)
+            if path.is_file():
+                _rewrite(path, [line for line in _read(path) if line["step"] < end])
 
     @property
     def seconds(self) -> float:
@@ -93,24 +105,38 @@ class Records:
         self._append(SAMPLES, line | texts)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        if self.writer:
-            with (self.workdir / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if not self.writer:
+            return
+        path = self.workdir / name
+        with _named(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def has_moment(self, moment: str) -> bool:
-        return any(line["moment"] == moment for line in _read(self.workdir / EVALUATIONS))
+    def evaluated(self, step: int, moment: str) -> bool:
+        """Whether that held-out score of the state after `step` updates is known."""
+        lines = _read(self.workdir / EVALUATIONS)
+        return any((line["step"], line["moment"]) == (step, moment) for line in lines)
 
     def last_accuracy(self) -> float | None:
         lines = _read(self.workdir / EVALUATIONS)
         return lines[-1]["accuracy"] if lines else None
 
     def summary(self, steps: int, peak_memory: int, seed: int, reward: str) -> dict[str, Any]:
-        """Writes and returns summary.json; of other processes than the writer it is empty."""
+        """Writes and returns summary.json; of other processes than the writer it is empty.
+
+        Raises:
+            FileNotFoundError: the scores that it compares are gone.
+        """
         if not self.writer:
             return {}
-        lines = _read(self.workdir / EVALUATIONS)
-        before = next(line for line in lines if line["moment"] == "before")
-        after = next(line for line in lines if line["moment"] == "after")
+        path = self.workdir / EVALUATIONS
+        scores = {line["moment"]: line for line in _read(path)}
+        for moment in ("before", "after"):
+            if moment not in scores:
+                raise FileNotFoundError(
+                    f"{path}: expected the held-out score {moment!r}, found none; the run is "
+                    "complete and saved, but has no summary."
+                )
+        before, after = scores["before"], scores["after"]
         tasks = [key.removeprefix("accuracy/") for key in after if key.startswith("accuracy/")]
         summary = {
             "warm_start_accuracy": before["accuracy"],
@@ -133,8 +159,8 @@ class Records:
         return summary
 
 
-# What may change when a run goes on: it says where the work is done, not what it is.
-MAY_CHANGE = ("mesh", "data.workers")
+# What may change when a run goes on: it says where the work is done and kept, not what it is.
+MAY_CHANGE = ("mesh", "data.workers", "checkpoint_every", "checkpoints_kept")
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
@@ -145,11 +171,27 @@ def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """All complete lines; a last line cut by a kill is left out."""
+    """All complete lines; a last line cut by a kill is left out.
+
+    Raises:
+        ValueError: a complete line is no record of a step.
+    """
     if not path.is_file():
         return []
+    lines = []
     # Cut as bytes: a kill may leave half a character.
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise ValueError(
+                f"{path}: line {number}: expected a record of a step, got {text[:40]!r}; take the "
+                "line out, or move the file away."
+            )
+        lines.append(line)
+    return lines
 
 
 def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
@@ -159,5 +201,15 @@ def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
 def _replace(path: Path, text: str) -> None:
     """Writes whole or not at all."""
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with _named(path):
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of writing name the file: on a full disk the system does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import string
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,9 +24,9 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
-from spatialevo_jax.scene_source import load_scenes
+from spatialevo_jax.scene_source import fingerprint, load_scenes
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
-from spatialevo_jax.sharding import make_mesh, param_shardings
+from spatialevo_jax.sharding import make_mesh, param_shardings, shardings
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
 from spatialevo_jax.train import sft, warm_start
 from spatialevo_jax.train.state import TrainState, init_state
@@ -114,6 +116,45 @@ def abstract_state(setup: Setup, step: int) -> TrainState:
         lambda params: init_state(setup.config, params, setup.scheduler, step=step),
         qwen.abstract_params(setup.policy.config),
     )
+
+
+def placed_state(setup: Setup, step: int) -> TrainState:
+    """The same, each with its place on the mesh: what a checkpoint is read into."""
+    state = abstract_state(setup, step)
+    layout = shardings(state, setup.policy.config, setup.mesh)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        state,
+        layout,
+    )
+
+
+def position(setup: Setup, step: int) -> dict[str, Any]:
+    """Where the rows are before update number `step`, as JSON: all that is drawn is a function of
+    the seed, the step and these rooms.
+    """
+    return {
+        "step": step,
+        "seed": setup.config.seed,
+        "train": fingerprint(setup.train),
+        "held_out": fingerprint(setup.held_out),
+    }
+
+
+def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
+    """
+    Raises:
+        ValueError: `saved` is another position than that of `step`.
+    """
+    own = position(setup, step)
+    for name, value in own.items():
+        if saved.get(name) != value:
+            what = f"{name} rooms" if name in ("train", "held_out") else name
+            raise ValueError(
+                f"{setup.config.data.scenes}: expected the {what} that the run began with "
+                f"({saved.get(name)}), found others ({value}); bring them back, or choose another "
+                "--workdir to begin anew."
+            )
 
 
 def _require_shares(config: TrainConfig, share: hosts.Share, devices: int) -> None:

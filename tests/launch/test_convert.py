@@ -81,7 +81,7 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
     assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}
     with pytest.raises(UserError, match="checkpoints: expected a checkpoint, found none"):
         command("to-hf", source=tmp_path / "run", target=tmp_path / "early")
-    checkpoint.save(run.checkpoints, run.state)
+    checkpoint.save(run.checkpoints, run.state, {})
     run.checkpoints.wait_until_finished()
     run.checkpoints.close()
     command("to-hf", source=tmp_path / "run", target=tmp_path / "back")
@@ -111,7 +111,7 @@ def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
     adapter = dataclasses.replace(state.adapter, factors=factors)
     state = dataclasses.replace(state, adapter=adapter)
     with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
-        checkpoint.save(checkpoints, state)
+        checkpoint.save(checkpoints, state, {})
     command("to-hf", source=workdir, target=tmp_path / "merged")
     assert "merged an adapter of 16 kernels" in capsys.readouterr().out
 

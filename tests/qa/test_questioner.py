@@ -52,5 +52,5 @@ def test_a_policy_that_asks_nothing_is_an_error(
 
 def test_a_run_without_a_checkpoint_is_an_error(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(FileNotFoundError, match="expected a checkpoint of a run, found none"):
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint, found none"):
         list(questioner.ask(config, tmp_path, 1))

@@ -1,7 +1,12 @@
-"""A whole run on three small rooms: it ends, it resumes to the same numbers, it compiles once."""
+"""A whole run on three small rooms: it ends, it resumes to the same numbers from wherever it was
+cut, it compiles once.
+"""
 
 import dataclasses
 import json
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,13 +27,15 @@ from spatialevo_jax.config import (
 from spatialevo_jax.rollout import decode
 from spatialevo_jax.train import checkpoint, loop
 from spatialevo_jax.train.records import Records
-from spatialevo_jax.train.setup import Setup
+from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
+from spatialevo_jax.train.state import TrainState
+from spatialevo_jax.train.steps import Steps
+from spatialevo_jax.train.stopping import Stopped
 
-WARM, EVOLVE = 3, 4
-STOPS = (1, 5)  # once in each phase
+WARM, EVOLVE = 3, 4  # one step each of naming, looking, answers; two evaluations in evolution
 
 
-class Stopped(Exception):
+class Killed(Exception):
     """Stands for a process that is killed."""
 
 
@@ -36,7 +43,7 @@ class Stopped(Exception):
 class Seen:
     """What a run did, as its neighbours saw it."""
 
-    params: Any = None  # after the last step
+    steps: list[Steps] = dataclasses.field(default_factory=list)  # one, with what it compiled
     programs: list[int] = dataclasses.field(default_factory=list)  # compiled so far, by step
 
 
@@ -68,46 +75,51 @@ def config_of(rooms_root: Path) -> TrainConfig:
         grpo=GrpoConfig(steps=EVOLVE, warmup_steps=1),
         evaluation=EvaluationConfig(questions_per_task=1, every=2, batch=len(TASKS)),
         checkpoint_every=1,
+        checkpoints_kept=WARM + EVOLVE,
     )
 
 
-def train(config: TrainConfig, workdir: Path, *, stop_before: int | None = None) -> Seen:
-    """One try of a run; it is stopped when the records of step `stop_before` are written."""
-    seen, managers, steps = Seen(), [], []
+def train(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    kill_in: int | None = None,
+    tell_in: tuple[int, signal.Signals] | None = None,
+) -> Seen:
+    """One try of a run.
+
+    Args:
+        kill_in: it is stopped in that step, before the step is recorded.
+        tell_in: it is asked to stop in that step, by a signal.
+    """
+    seen, managers = Seen(), []
     generate: Any = decode.generate
     with pytest.MonkeyPatch.context() as patch:
-        save, open_manager, record = checkpoint.save, checkpoint.manager, Records.metrics
-        make_steps = loop.Steps
-
-        def watched_save(checkpoints: Any, state: Any) -> None:
-            seen.params = jax.device_get(state.params)
-            save(checkpoints, state)
+        open_manager, record = checkpoint.manager, Records.metrics
 
         def watched_manager(folder: Path, *, kept: int) -> Any:
             managers.append(open_manager(folder, kept=kept))
             return managers[-1]
 
-        def watched_steps(setup: Setup) -> Any:
-            steps.append(make_steps(setup))
-            return steps[-1]
+        def watched_steps(setup: Setup) -> Steps:
+            seen.steps.append(Steps(setup))
+            return seen.steps[-1]
 
         def watched_record(self: Records, step: int, phase: str, values: dict[str, float]) -> None:
-            if step == stop_before:
-                raise Stopped
-            seen.programs.append(steps[0].update._cache_size() + generate._cache_size())
+            if step == kill_in:
+                raise Killed
+            if tell_in is not None and step == tell_in[0]:
+                os.kill(os.getpid(), tell_in[1])
+            seen.programs.append(seen.steps[0].update._cache_size() + generate._cache_size())
             record(self, step, phase, values)
 
-        patch.setattr(checkpoint, "save", watched_save)
         patch.setattr(checkpoint, "manager", watched_manager)
         patch.setattr(loop, "Steps", watched_steps)
         patch.setattr(Records, "metrics", watched_record)
-        if stop_before is None:
+        try:
             loop.train(loop.open_run(config, workdir))
-            return seen
-        with pytest.raises(Stopped):
-            loop.train(loop.open_run(config, workdir))
-        managers[0].wait_until_finished()
-        managers[0].close()
+        finally:
+            managers[0].close()
     return seen
 
 
@@ -176,25 +188,83 @@ def test_nothing_is_compiled_after_the_first_step_of_evolution(
     assert programs == [programs[0]] * EVOLVE
 
 
-def test_a_run_stopped_twice_ends_with_the_same_numbers(
-    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path
-) -> None:
-    config, workdir, whole = unbroken
-    again = tmp_path / "run"
-    for stop in STOPS:
-        train(config, again, stop_before=stop)
-        assert not (again / "summary.json").exists()
-    resumed = train(config, again)
-    assert len(resumed.programs) == config.total_steps - STOPS[-1]
-    jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
+def assert_same_end(again: Path, workdir: Path, setup: Setup) -> None:
+    """All records but the clock's, and every number of the last state."""
 
     def numbers(line: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in line.items() if not k.startswith(("time/", "seconds"))}
+
+    def last(folder: Path) -> TrainState:
+        total = setup.config.total_steps
+        state, _ = checkpoint.load(folder / "checkpoints", total, placed_state(setup, total))
+        return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
     for name in ("metrics.jsonl", "evaluations.jsonl", "samples.jsonl"):
         assert list(map(numbers, lines(again / name))) == list(
             map(numbers, lines(workdir / name))
         ), name
+    jax.tree.map(np.testing.assert_array_equal, last(again), last(workdir))
+
+
+@pytest.mark.parametrize("done", range(1, WARM + EVOLVE + 1))
+def test_a_run_cut_after_any_step_ends_with_the_same_numbers(
+    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path, done: int
+) -> None:
+    """At the end of each phase and inside. What was recorded after the cut is still there, as a
+    kill leaves it. Compiled programs are taken over.
+    """
+    config, workdir, whole = unbroken
+    setup, again = whole.steps[0].setup, tmp_path / "run"
+    shutil.copytree(workdir, again)
+    for step in range(done + 1, config.total_steps + 1):
+        shutil.rmtree(again / "checkpoints" / str(step))
+    folder = again / "checkpoints"
+    assert checkpoint.newest(folder, set_aside=True) == done
+    state, _ = checkpoint.load(folder, done, placed_state(setup, done))
+    run = loop.Run(
+        setup,
+        Records(again, dataclasses.asdict(config)),
+        checkpoint.manager(folder, kept=config.checkpoints_kept),
+        state,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Steps", lambda setup: whole.steps[0])
+        loop.train(run)
+    assert_same_end(again, workdir, setup)
+
+
+def test_a_run_killed_and_told_to_stop_ends_with_the_same_numbers(
+    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path
+) -> None:
+    """Each try loads everything anew. A kill costs the step, a signal does not."""
+    config, workdir, whole = unbroken
+    again = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(config, again, kill_in=1)
+    with pytest.raises(
+        Stopped, match=r"by SIGTERM after 5 of 7 steps; \S+/run/checkpoints/5 is"
+    ) as told:
+        train(config, again, tell_in=(4, signal.SIGTERM))
+    assert told.value.by == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not (again / "summary.json").exists()
+    resumed = train(config, again)
+    assert len(resumed.programs) == config.total_steps - 5
+    assert_same_end(again, workdir, whole.steps[0].setup)
+
+
+def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
+    """The rows of a step would be others."""
+    whole = unbroken[2].steps[0].setup
+    fewer = dataclasses.replace(
+        whole, train=dataclasses.replace(whole.train, records=whole.train.records[1:])
+    )
+    saved = position(whole, 3)
+    require_position(whole, saved, 3)
+    with pytest.raises(ValueError, match="expected the train rooms that the run began with"):
+        require_position(fewer, saved, 3)
+    with pytest.raises(ValueError, match="expected the step that"):
+        require_position(whole, saved, 4)
 
 
 def test_a_finished_run_is_left_as_it_is(unbroken: tuple[TrainConfig, Path, Seen]) -> None:

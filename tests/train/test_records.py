@@ -1,6 +1,7 @@
 """The files of a run: what is written, what a resumed run keeps, what the summary says."""
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,12 +105,13 @@ def test_whatever_the_policy_says_stays_one_line(tmp_path: Path) -> None:
 def test_moments_and_the_last_score_are_remembered(tmp_path: Path) -> None:
     run = Records(tmp_path, CONFIG)
     assert run.last_accuracy() is None
-    assert not run.has_moment("before")
+    assert not run.evaluated(3, "before")
     run.evaluation(3, "evolve", "before", scored(0.25), [])
     run.evaluation(5, "evolve", "during", scored(0.5), [])
     again = Records(tmp_path, CONFIG)
     assert again.last_accuracy() == 0.5
-    assert [again.has_moment(moment) for moment in ("before", "during", "after")] == [1, 1, 0]
+    known = [(3, "before"), (5, "during"), (5, "before"), (3, "after")]
+    assert [again.evaluated(*one) for one in known] == [True, True, False, False]
 
 
 # --- resuming --------------------------------------------------------------------------------
@@ -138,7 +140,63 @@ def test_a_run_that_lost_nothing_keeps_every_byte(tmp_path: Path) -> None:
 def test_a_fresh_run_resumes_from_nothing(tmp_path: Path) -> None:
     run = Records(tmp_path / "new" / "run", CONFIG)
     run.resume(0)
-    assert steps_in(run.workdir) == {"metrics": [], "evaluations": [], "samples": []}
+    assert [path.name for path in run.workdir.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("lost", [records.METRICS, records.EVALUATIONS, records.SAMPLES])
+def test_a_lost_file_is_missed_but_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    run_of(tmp_path, 4)
+    (tmp_path / lost).unlink()
+    run = Records(tmp_path, CONFIG)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        run.resume(3)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == (
+        [
+            f"{tmp_path / lost}: expected a line for each of 3 steps, found 0; "
+            "the run goes on without them."
+        ]
+        if lost == records.METRICS
+        else []
+    )
+    run.metrics(3, "evolve", {})
+    assert lines(tmp_path / records.METRICS)[-1]["step"] == 3
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    """A killed process leaves none of these; whatever did, it is not thrown away in silence."""
+    run_of(tmp_path, 2)
+    path = tmp_path / records.METRICS
+    path.write_bytes(b'{"step": 0, "seconds": 1}\n\x00\x00\n{"step": 1, "seconds": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2: expected a record of a step"):
+        Records(tmp_path, CONFIG).resume(2)
+    path.write_bytes(b'{"loss/total": 0}\n')
+    with pytest.raises(ValueError, match="line 1"):
+        Records(tmp_path, CONFIG).resume(1)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(tmp_path, 1)
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *how, **more: opened(Path("/dev/full"), "w"))
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
+        run.metrics(1, "evolve", {})
+
+
+def test_only_the_writer_writes(tmp_path: Path) -> None:
+    """The other processes of a run see the same folder, and read the same in it."""
+    run_of(tmp_path, 3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = Records(tmp_path, CONFIG, writer=False)
+    other.resume(1)
+    other.metrics(1, "evolve", {})
+    other.evaluation(1, "evolve", "after", scored(0.5), [])
+    other.sample(1, "solver", "motion_camera", [])
+    assert other.summary(steps=1, peak_memory=0, seed=0, reward="geometry") == {}
+    assert other.last_accuracy() == 0.2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", [records.METRICS, records.EVALUATIONS, records.SAMPLES])
@@ -154,7 +212,7 @@ def test_a_torn_last_line_is_dropped_and_the_next_one_is_whole(
     with (tmp_path / name).open("ab") as file:
         file.write(torn)
     run = Records(tmp_path, CONFIG)
-    assert not run.has_moment("after")
+    assert not run.evaluated(1, "after")
     run.resume(9)
     assert steps_in(tmp_path) == {"metrics": [0], "evaluations": [0], "samples": [0]}
     run.metrics(1, "evolve", {})
@@ -234,3 +292,12 @@ def test_the_summary_compares_before_with_after(tmp_path: Path, clock: Clock) ->
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert not list(tmp_path.glob(".*"))  # nothing half-written is left
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+def test_a_summary_without_its_scores_says_which(tmp_path: Path, lost: str) -> None:
+    run = Records(tmp_path, CONFIG)
+    for moment in {"before", "after"} - {lost}:
+        run.evaluation(3, "evolve", moment, scored(0.25), [])
+    with pytest.raises(FileNotFoundError, match=f"expected the held-out score {lost!r}"):
+        run.summary(steps=3, peak_memory=0, seed=3, reward="geometry")
