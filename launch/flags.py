@@ -69,8 +69,8 @@ def define_config(expected: type[T], default: str | None = None) -> ConfigFlag[T
     flags.DEFINE_string(
         "config",
         default,
-        f"A Python file that defines CONFIG, a {expected.__name__}. One field is changed by "
-        "--config.NAME.NAME=VALUE.",
+        f"A Python file that defines CONFIG, a {expected.__name__}, or FILE:NAME for one of its "
+        "CONFIGS. One field is changed by --config.NAME.NAME=VALUE.",
         allow_override=True,
     )
     flags.DEFINE_multi_string(
@@ -84,7 +84,9 @@ def define_config(expected: type[T], default: str | None = None) -> ConfigFlag[T
 
 
 def load_config(path: Path, overrides: Sequence[str], expected: type[T]) -> T:
-    """The `CONFIG` of a file with overrides (`"grpo.lr=1e-4"`) applied, later ones last."""
+    """The `CONFIG` of a file with overrides (`"grpo.lr=1e-4"`) applied, later ones last. A path
+    `FILE:NAME` takes the one of that name of the file's `CONFIGS`.
+    """
     config = read_config_file(path)
     if not isinstance(config, expected):
         raise UserError(
@@ -94,22 +96,38 @@ def load_config(path: Path, overrides: Sequence[str], expected: type[T]) -> T:
 
 
 def read_config_file(path: Path) -> Any:
-    """Runs a config file and returns its `CONFIG`. It may import whatever its command can."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such config file.{_nearest_file(path)}")
+    """Runs a config file and returns its `CONFIG`, or one of its `CONFIGS`. It may import whatever
+    its command can.
+    """
+    file, name = path, ""
+    if not path.is_file() and ":" in path.name:
+        stem, name = path.name.rsplit(":", 1)
+        file = path.with_name(stem)
+    if not file.is_file():
+        raise UserError(f"{file}: no such config file.{_nearest_file(file)}")
     try:
-        names = runpy.run_path(str(path), run_name="__config__")
+        names = runpy.run_path(str(file), run_name="__config__")
     except CONFIG_FILE_ERRORS as error:
         raise UserError(
-            f"{path}{_line_in(path, error)}: the config file failed with "
+            f"{file}{_line_in(file, error)}: the config file failed with "
             f"{type(error).__name__}: {one_sentence(error)}"
         ) from error
-    if "CONFIG" not in names:
-        raise UserError(f"{path}: expected a variable named CONFIG, got {_listed(names)}.")
-    config = names["CONFIG"]
+    config = _named(file, name, names) if name or "CONFIG" not in names else names["CONFIG"]
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise UserError(f"{path}: expected CONFIG to be a dataclass, got {_describe(config)}.")
     return config
+
+
+def _named(file: Path, name: str, names: Mapping[str, Any]) -> Any:
+    """The one of a file's `CONFIGS`."""
+    configs = names.get("CONFIGS")
+    if not isinstance(configs, Mapping):
+        wanted = "CONFIGS" if name else "CONFIG"
+        raise UserError(f"{file}: expected a variable named {wanted}, got {_listed(names)}.")
+    if name not in configs:
+        choices = ", ".join(f"{file}:{one}" for one in configs)
+        raise UserError(f"{file}: expected one of {choices}, got {name or 'no name'!r}.")
+    return configs[name]
 
 
 def _line_in(path: Path, error: BaseException) -> str:

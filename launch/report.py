@@ -8,6 +8,8 @@ Examples:
   python -m launch.report --summaries=runs/seed0,runs/seed1,runs/seed2
       prints warm start, final and gain of each run, their mean and standard deviation
       (--out=FILE writes the same as JSON)
+  python -m launch.report --summaries=full=runs/full0,full=runs/full1,vote=runs/vote0
+      with names: a line for each name, mean and spread over its runs
 """
 
 import dataclasses
@@ -20,11 +22,18 @@ from absl import flags
 
 from launch.errors import UserError, run, user_errors
 from spatialevo_jax.evaluation import charts, report
-from spatialevo_jax.evaluation.runs import Run, Summary, read_run, read_summary, seeds_table
+from spatialevo_jax.evaluation.runs import (
+    Run,
+    Summary,
+    groups_table,
+    read_run,
+    read_summary,
+    seeds_table,
+)
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of one run.", allow_override=True)
 _COMPARE = flags.DEFINE_list("compare", [], "NAME=DIR for each run to draw in one picture.")
-_SUMMARIES = flags.DEFINE_list("summaries", [], "Folders of runs to take the mean over.")
+_SUMMARIES = flags.DEFINE_list("summaries", [], "DIR or NAME=DIR of runs to take means over.")
 _OUT = flags.DEFINE_string("out", None, "The file to write.", allow_override=True)
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -43,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         elif _COMPARE.value:
             write_comparison(_COMPARE.value, out)
         else:
-            print_summaries([Path(folder) for folder in _SUMMARIES.value or []], out)
+            print_summaries(_SUMMARIES.value or [], out)
 
 
 def write_page(workdir: Path, out: Path | None) -> None:
@@ -76,13 +85,30 @@ def write_comparison(pairs: Sequence[str], out: Path | None) -> None:
     print(f"Wrote {out}.")
 
 
-def print_summaries(folders: Sequence[Path], out: Path | None) -> None:
-    """Prints the table of several seeds; writes it as JSON where `out` is given."""
-    summaries = [(str(folder), read_summary(folder / "summary.json")) for folder in folders]
-    print(seeds_table(summaries))
+def print_summaries(folders: Sequence[str], out: Path | None) -> None:
+    """Prints the table of several runs; writes it as JSON where `out` is given. Each is `DIR` or
+    `NAME=DIR`.
+    """
+    summaries, groups = [], {}
+    for given in folders:
+        name, _, folder = given.rpartition("=")
+        summary = read_summary(Path(folder) / "summary.json")
+        summaries.append((folder, summary))
+        groups.setdefault(name, []).append(summary)
+    if "" in groups and len(groups) > 1:
+        raise UserError("--summaries: expected NAME=DIR for all runs or for none.")
+    print(seeds_table(summaries) if "" in groups else groups_table(groups))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(_as_json(summaries), indent=2) + "\n", encoding="utf-8")
+        values = (
+            _as_json(summaries)
+            if "" in groups
+            else {
+                name: _as_json([one for one in summaries if one[1] in members])
+                for name, members in groups.items()
+            }
+        )
+        out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _as_json(summaries: Sequence[tuple[str, Summary]]) -> dict[str, object]:

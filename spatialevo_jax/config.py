@@ -212,6 +212,7 @@ class SchedulerConfig:
     prior_count: float = 2.0
     floor: float = 0.05
     decay: float = 0.9  # what an observation still weighs one step later
+    uniform: bool = False  # no curriculum: tasks are drawn evenly, whatever is known of them
     count_invalid: bool = False  # an invalid question counts as one answered wrong
     half_is_perfect: tuple[str, ...] = ()  # tasks in which an accuracy of 0.5 counts as 1
 

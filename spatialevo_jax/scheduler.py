@@ -40,12 +40,14 @@ def accuracy_scheduler(
     prior_count: float,
     floor: float,
     decay: float,
+    uniform: bool = False,
     count_invalid: bool = False,
     targets: Sequence[float] | None = None,
 ) -> Scheduler:
     """Builds the trio of pure functions; K = `num_tasks`.
 
     Args:
+        uniform: whether all tasks are equally likely, whatever is known of them.
         count_invalid: whether an invalid question counts, as one that was answered wrong.
         targets: (K,) accuracy of each task that counts as perfect; 1 without.
 
@@ -91,7 +93,8 @@ def accuracy_scheduler(
         """Chance of each task among the feasible ones; a row without any gets zeros."""
         prior_sum = prior_accuracy * prior_count
         smoothed = (state.accuracy_sum + prior_sum) / (state.valid_sum + prior_count)
-        weight = jnp.where(feasible, jnp.maximum(floor, 1.0 - smoothed), 0.0)
+        need = jnp.ones_like(smoothed) if uniform else jnp.maximum(floor, 1.0 - smoothed)
+        weight = jnp.where(feasible, need, 0.0)
         total = weight.sum(-1, keepdims=True)
         return weight / jnp.where(total > 0, total, 1.0)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ def as_text(value: Any) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_config_file_builds_and_begins_with_its_command(path: Path) -> None:
-    config = load_config(path, [], TrainConfig)
-    assert config_to_json(config)
+    names = runpy.run_path(str(path)).get("CONFIGS", {"": None})
+    for name in names:
+        given = path.with_name(f"{path.name}:{name}") if name else path
+        assert config_to_json(load_config(given, [], TrainConfig))
     assert f"--config=configs/{path.name}" in path.read_text(encoding="utf-8").split('"""')[1]
 
 

@@ -175,3 +175,23 @@ def test_published_weights_of_the_reference_values(count: int, mean: float, weig
 def test_targets_out_of_range_are_refused(targets: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"scheduler\.targets: expected 3 numbers"):
         accuracy_scheduler(TASKS, **SETTINGS, targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("count", "mean", "need"), [(0, 0.0, 0.65), (10, 0.9, 0.19167), (100, 1.0, 0.05)]
+)
+def test_published_reference_values(count: int, mean: float, need: float) -> None:
+    """Of one task beside two that were never asked, whose need is 0.65 each."""
+    scheduler = scheduler_with()
+    state = scheduler.init()
+    if count:
+        state = after(scheduler, state, (0, mean, True, float(count)))
+    chances = scheduler.probabilities(state, EVERY)
+    np.testing.assert_allclose(chances[0], need / (need + 1.3), rtol=1e-4)
+
+
+def test_without_a_curriculum_tasks_stay_equal() -> None:
+    scheduler = scheduler_with(uniform=True)
+    state = after(scheduler, scheduler.init(), (0, 1.0, True, 50.0))
+    feasible = jnp.array([True, False, True])
+    np.testing.assert_allclose(scheduler.probabilities(state, feasible), [0.5, 0.0, 0.5])

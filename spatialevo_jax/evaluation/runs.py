@@ -14,7 +14,7 @@ step twice; the later row counts.
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -287,6 +287,19 @@ def seeds_table(summaries: Sequence[tuple[str, Summary]]) -> str:
     if len(summaries) > 1:
         deviations = [statistics.stdev(column) for column in by_column]
         lines.append(f"{'std':<{width}}        {_cells(deviations, sign='')}")
+    return "\n".join(lines)
+
+
+def groups_table(groups: Mapping[str, Sequence[Summary]]) -> str:
+    """A table for the terminal: of each group of runs the means, and the spread of their gains."""
+    width = max(map(len, ("run", *groups)))
+    lines = [f"{'run':<{width}}  seeds  warm start     final      gain       std"]
+    for name, runs in groups.items():
+        values = [(one.warm_start_accuracy, one.final_accuracy, one.gain) for one in runs]
+        means = [statistics.fmean(column) for column in zip(*values, strict=True)]
+        gains = [100 * gain for _, _, gain in values]
+        spread = f"{statistics.stdev(gains):>8.1f}" if len(gains) > 1 else f"{'-':>8}"
+        lines.append(f"{name:<{width}}  {len(runs):>5}  {_cells(means)}  {spread}")
     return "\n".join(lines)
 
 

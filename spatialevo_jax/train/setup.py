@@ -187,6 +187,7 @@ def _scheduler(config: SchedulerConfig) -> Scheduler:
         prior_count=config.prior_count,
         floor=config.floor,
         decay=config.decay,
+        uniform=config.uniform,
         count_invalid=config.count_invalid,
         targets=[0.5 if task.name in config.half_is_perfect else 1.0 for task in TASKS],
     )

@@ -251,6 +251,19 @@ def test_a_config_of_another_class_is_refused(tmp_path: Path) -> None:
         load_config(config_file(tmp_path, GOOD), [], Outer)
 
 
+def test_a_file_may_hold_several_configurations(tmp_path: Path) -> None:
+    several = GOOD.replace("CONFIG =", "CONFIGS = dict(long=Config(steps=9), short=") + ")"
+    path = config_file(tmp_path, several)
+    for name, steps in (("long", 9), ("short", 4)):
+        assert load_config(path.with_name(f"{path.name}:{name}"), [], object).steps == steps  # pyright: ignore
+    for name, got in ((f"{path.name}:lang", "'lang'"), (path.name, "'no name'")):
+        with pytest.raises(UserError, match=rf"expected one of .*:long, .*:short, got {got}"):
+            read_config_file(path.with_name(name))
+    config_file(tmp_path, GOOD)
+    with pytest.raises(UserError, match="expected a variable named CONFIGS, got"):
+        read_config_file(path.with_name(f"{path.name}:long"))
+
+
 def test_the_resolved_config_is_written_as_plain_json() -> None:
     config = changed("mode=EXACT", "tasks=a,b", "extra=none", "folder=x/y")
     written = json.loads(config_to_json(config))

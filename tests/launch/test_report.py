@@ -253,7 +253,7 @@ def test_seeds_are_summed_up_by_mean_and_deviation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [make_run(tmp_path / f"s{i}", gain=g, seed=i) for i, g in enumerate((0.1, 0.2, 0.3))]
-    tool.print_summaries(folders, tmp_path / "seeds.json")
+    tool.print_summaries([*map(str, folders)], tmp_path / "seeds.json")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[1:]] == ["+10.0", "+20.0", "+30.0", "+20.0", "10.0"]
     written = json.loads((tmp_path / "seeds.json").read_text())
@@ -263,8 +263,39 @@ def test_seeds_are_summed_up_by_mean_and_deviation(
 
 
 def test_one_seed_has_no_deviation(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tool.print_summaries([finished], None)
+    tool.print_summaries([str(finished)], None)
     assert "std" not in capsys.readouterr().out
+
+
+def test_named_summaries_are_a_line_for_each_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"full": [(0.4, 0.5), (0.4, 0.7)], "vote": [(0.4, 0.3)]}
+    given = []
+    for name, runs in numbers.items():
+        for seed, (before, after) in enumerate(runs):
+            folder = tmp_path / f"{name}{seed}"
+            folder.mkdir()
+            summary = {
+                "warm_start_accuracy": before,
+                "final_accuracy": after,
+                "per_task": {},
+                "seconds": 1.0,
+                "peak_memory_bytes": 1,
+                "steps": 1,
+                "seed": seed,
+                "reward": "geometry",
+            }
+            (folder / "summary.json").write_text(json.dumps(summary))
+            given.append(f"{name}={folder}")
+    tool.print_summaries(given, tmp_path / "table.json")
+    _, full, vote = capsys.readouterr().out.splitlines()
+    assert full.split() == ["full", "2", "40.0", "%", "60.0", "%", "+20.0", "14.1"]
+    assert vote.split() == ["vote", "1", "40.0", "%", "30.0", "%", "-10.0", "-"]
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["full"]["mean_gain"] == pytest.approx(0.2) and len(table["vote"]["runs"]) == 1
+    with pytest.raises(UserError, match="NAME=DIR for all runs or for none"):
+        tool.print_summaries([*given, str(tmp_path / "full0")], None)
 
 
 @pytest.mark.parametrize(
