@@ -17,6 +17,7 @@ RewardSource = Literal["geometry", "vote", "shuffled"]
 Scoring = Literal["corrected", "published"]
 Decay = Literal["linear", "cosine"]
 Dtype = Literal["float32", "bfloat16"]
+Language = Literal["pointings", "prose"]
 SftReply = Literal["answer", "pointings", "rationale"]
 
 
@@ -228,6 +229,24 @@ PUBLISHED_SCHEDULER = SchedulerConfig(
 
 
 @dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What the Questioner's reward is made of beside form and validity; see
+    `spatialevo_jax.rewards.content_factor`.
+    """
+
+    observation: Language = "pointings"  # "prose": free English, what a released model writes
+    learnability: float = 0.0  # share of the content that the spread of the Solver's answers scales
+    novelty: float = 0.0  # share that is divided among those who ask the same of the same images
+
+    def __post_init__(self) -> None:
+        for name in ("learnability", "novelty"):
+            value = getattr(self, name)
+            _require(
+                0.0 <= value <= 1.0, f"rewards.{name}: expected a share in [0, 1], got {value}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices of all hosts along the axes of the mesh; see `spatialevo_jax.mesh`."""
 
@@ -261,6 +280,7 @@ class TrainConfig:
     reward: RewardSource = "geometry"
     scoring: Scoring = "corrected"  # "published": see `spatialevo_jax.published`
     alpha: float = 0.1  # share of the format in both rewards
+    rewards: RewardConfig = RewardConfig()
     data: DataConfig = DataConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
     rollout: RolloutConfig = RolloutConfig()
@@ -301,6 +321,14 @@ class TrainConfig:
         _require(
             self.checkpoints_kept > 0,
             f"checkpoints_kept: expected > 0, got {self.checkpoints_kept}.",
+        )
+        extra = self.rewards.learnability > 0 or self.rewards.novelty > 0
+        known = self.reward == "geometry" and self.scoring == "corrected"
+        _require(
+            not extra or (known and not self.grpo.two_pass),
+            "rewards: learnability and novelty need the oracle's verdicts and a joint update, and "
+            f"are not in the published scoring; got reward={self.reward}, scoring={self.scoring}, "
+            f"grpo.two_pass={self.grpo.two_pass}.",
         )
 
     @property

@@ -22,7 +22,7 @@ from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.roles import prompts
+from spatialevo_jax.roles import claims, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scene_source import PromptStream
@@ -318,7 +318,9 @@ class Steps:
         own = share.dealt(len(rows))
         asking = [
             setup.encoder.conversation(
-                prompts.questioner(assignments[place].task, assignments[place].pools),
+                prompts.questioner(
+                    assignments[place].task, assignments[place].pools, config.rewards.observation
+                ),
                 len(rows[place].frames),
             )
             for place in own
@@ -334,7 +336,12 @@ class Steps:
         asked_texts = self.texts(asked_out)
         clock.lap("time/rollout_questioner_s")
         judged = episode.judge_questions(
-            setup.train, hosts.local(assignments, own), asked_texts, config.reward, own
+            setup.train,
+            hosts.local(assignments, own),
+            asked_texts,
+            config.reward,
+            own,
+            judge=claims.observation_judge(config.rewards.observation, setup.train.records),
         )
         said = {
             place: [episode.to_json(group), lengths]
@@ -349,11 +356,10 @@ class Steps:
 
         if config.reward == "shuffled":
             asked_rewards = rewards.shuffled(asked_rewards, rng)
-        questioner = self.role_batch(
-            asked_prompts, asked_out, asked_rewards, np.ones(len(rows), np.float32)
-        )
+        same = np.ones(len(rows), np.float32)
         updates: list[dict[str, jax.Array]] = []
         if config.grpo.two_pass:
+            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
             batch = EvolutionBatch(vision, questioner, None)
             state, metrics = self.on_mesh(self.update_part, state, batch)
             updates.append(metrics)
@@ -412,6 +418,16 @@ class Steps:
         if config.grpo.two_pass:
             state = self._update_solver(state, vision, solver, int(weights.sum()), updates)
         else:
+            asked_rewards = episode.with_content_factor(
+                asked_rewards,
+                assignments,
+                asked,
+                questions,
+                scored.correctness,
+                config.rewards,
+                alpha=config.alpha,
+            )
+            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
             batch = EvolutionBatch(vision, questioner, solver)
             state, metrics = self.on_mesh(self.update, state, batch)
             updates.append(metrics)
