@@ -269,6 +269,34 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AlarmConfig:
+    """When a run says that something is wrong; see `spatialevo_jax.train.alarms`. `*_steps` are
+    steps in a row: noise of single steps is no alarm.
+    """
+
+    least_valid: float = 0.1  # share of questions; random names give more in the demo
+    invalid_steps: int = 20
+    flat_steps: int = 10  # without any group whose rewards differ
+    mean_drift: float = 0.05  # nats; rounding of bfloat16 stays below, a wrong mask does not
+    most_drift: float = 1.0  # nats, of one token: sampling and update disagree e times
+    most_unfinished: float = 0.5  # share of replies: most of a step's tokens earn nothing
+    unfinished_steps: int = 3
+    most_unreadable: float = 0.9  # share of replies
+    unreadable_steps: int = 10
+    least_entropy: float = 0.005  # nats a token; the groups of such a policy are copies
+    entropy_steps: int = 10
+    fall: float = 0.05  # of the held-out accuracy since its best; more than its standard error
+    most_skipped: int = 3  # updates left out: one may be bad luck, three have a cause
+    skipped_steps: int = 20  # not in a row: among so many
+    idle_steps: int = 50  # without a question of a task; at its smallest chance it comes sooner
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            _require(value > 0, f"alarms.{field.name}: expected > 0, got {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One run: rooms, policy, warm start, self-evolution."""
 
@@ -289,6 +317,7 @@ class TrainConfig:
     sft: SftConfig = SftConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    alarms: AlarmConfig = AlarmConfig()
     mesh: MeshConfig = MeshConfig()
     checkpoint_every: int = 20  # steps; held-out scores and ends of phases make one too
     checkpoints_kept: int = 2  # the last ones; the best held-out one is kept beside them

@@ -27,7 +27,7 @@ from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scene_source import PromptStream
 from spatialevo_jax.train import episode, warm_start
-from spatialevo_jax.train.metrics import evolution_metrics, log_samples
+from spatialevo_jax.train.metrics import evolution_metrics, log_samples, speeds
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, abstract_state
 from spatialevo_jax.train.state import TrainState, optimizer
@@ -447,12 +447,16 @@ class Steps:
         values = _joined([_floats(metrics) for metrics in updates])
         clock.lap("time/update_s")
         values |= evolution_metrics(
-            assignments, asked, asked_rewards, questions, scored, solved_rewards
+            assignments,
+            asked,
+            asked_lengths,
+            asked_rewards,
+            questions,
+            solved_texts,
+            np.asarray(solved_lengths),
+            scored,
+            solved_rewards,
         )
-        values |= {
-            "rollout/unfinished_questioner": 1.0 - float(asked_lengths[..., 1].mean()),
-            "rollout/unfinished_solver": 1.0 - float(np.asarray(solved_lengths)[..., 1].mean()),
-        }
         everywhere = np.asarray([task.name in config.data.tasks for task in TASKS])
         probability = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
         for task in config.data.tasks:
@@ -470,6 +474,7 @@ class Steps:
                 solved_rewards,
             )
         clock.lap("time/records_s")
+        values |= speeds(asked_lengths, np.asarray(solved_lengths), clock.laps)
         return state, values | clock.laps
 
     def _update_solver(
