@@ -211,7 +211,7 @@ class SchedulerConfig:
 
     prior_accuracy: float = 0.35
     prior_count: float = 2.0
-    floor: float = 0.05
+    floor: float = 0.05  # least weight of a task; 1: no curriculum, all tasks weigh the same
     decay: float = 0.9  # what an observation still weighs one step later
     count_invalid: bool = False  # an invalid question counts as one answered wrong
     half_is_perfect: tuple[str, ...] = ()  # tasks in which an accuracy of 0.5 counts as 1

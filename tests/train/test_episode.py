@@ -9,7 +9,7 @@ import pytest
 
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax.config import RewardConfig, RewardSource, RolloutConfig, TrainConfig
+from spatialevo_jax.config import GrpoConfig, RewardConfig, RewardSource, RolloutConfig, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Request, answer_requests, pools
 from spatialevo_jax.roles import prompts
@@ -261,7 +261,15 @@ def test_a_violation_costs_the_same_with_every_weight() -> None:
     np.testing.assert_allclose(found, [[-1.0, 0.1]], atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"reward": "vote"}, {"scoring": "published"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reward": "vote"},
+        {"reward": "shuffled"},
+        {"scoring": "published"},
+        {"grpo": GrpoConfig(two_pass=8)},  # the Questioner learns before the Solver has answered
+    ],
+)
 def test_learnability_is_refused_where_nobody_says_what_is_right(changes: Any) -> None:
     with pytest.raises(ValueError, match=r"rewards: learnability and novelty"):
         TrainConfig(rewards=RewardConfig(learnability=0.5), **changes)
