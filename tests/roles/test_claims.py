@@ -209,6 +209,11 @@ def test_what_needs_no_look_earns_little(game: str) -> None:
     assert score(GAMES[game]) <= 0.34
 
 
+@pytest.mark.parametrize("game", ["both sides", "saying and denying", "every number"])
+def test_of_claims_that_contradict_each_other_none_holds(game: str) -> None:
+    assert score(GAMES[game]) == 0.0
+
+
 def test_what_comes_after_many_claims_is_not_read() -> None:
     """Neither to gain nor to lose: a text of any length has the claims of its beginning."""
     beginning = " ".join(f"A {label}." for label in (*EVERY, "trash can"))
