@@ -17,6 +17,7 @@ RewardSource = Literal["geometry", "vote", "shuffled"]
 Scoring = Literal["corrected", "published"]
 Decay = Literal["linear", "cosine"]
 Dtype = Literal["float32", "bfloat16"]
+Language = Literal["pointings", "prose"]
 SftReply = Literal["answer", "pointings", "rationale"]
 
 
@@ -210,7 +211,7 @@ class SchedulerConfig:
 
     prior_accuracy: float = 0.35
     prior_count: float = 2.0
-    floor: float = 0.05
+    floor: float = 0.05  # least weight of a task; 1: no curriculum, all tasks weigh the same
     decay: float = 0.9  # what an observation still weighs one step later
     uniform: bool = False  # no curriculum: tasks are drawn evenly, whatever is known of them
     count_invalid: bool = False  # an invalid question counts as one answered wrong
@@ -226,6 +227,24 @@ PUBLISHED_SCHEDULER = SchedulerConfig(
     count_invalid=True,
     half_is_perfect=("absolute_distance", "distance_cam_obj", "room_size"),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+    """What the Questioner's reward is made of beside form and validity; see
+    `spatialevo_jax.rewards.content_factor`.
+    """
+
+    observation: Language = "pointings"  # "prose": free English, what a released model writes
+    learnability: float = 0.0  # share of the content that the spread of the Solver's answers scales
+    novelty: float = 0.0  # share that is divided among those who ask the same of the same images
+
+    def __post_init__(self) -> None:
+        for name in ("learnability", "novelty"):
+            value = getattr(self, name)
+            _require(
+                0.0 <= value <= 1.0, f"rewards.{name}: expected a share in [0, 1], got {value}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +270,34 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class AlarmConfig:
+    """When a run says that something is wrong; see `spatialevo_jax.train.alarms`. `*_steps` are
+    steps in a row: noise of single steps is no alarm.
+    """
+
+    least_valid: float = 0.1  # share of questions; random names give more in the demo
+    invalid_steps: int = 20
+    flat_steps: int = 10  # without any group whose rewards differ
+    mean_drift: float = 0.05  # nats; rounding of bfloat16 stays below, a wrong mask does not
+    most_drift: float = 1.0  # nats, of one token: sampling and update disagree e times
+    most_unfinished: float = 0.5  # share of replies: most of a step's tokens earn nothing
+    unfinished_steps: int = 3
+    most_unreadable: float = 0.9  # share of replies
+    unreadable_steps: int = 10
+    least_entropy: float = 0.005  # nats a token; the groups of such a policy are copies
+    entropy_steps: int = 10
+    fall: float = 0.05  # of the held-out accuracy since its best; more than its standard error
+    most_skipped: int = 3  # updates left out: one may be bad luck, three have a cause
+    skipped_steps: int = 20  # not in a row: among so many
+    idle_steps: int = 50  # without a question of a task; at its smallest chance it comes sooner
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            _require(value > 0, f"alarms.{field.name}: expected > 0, got {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """One run: rooms, policy, warm start, self-evolution."""
 
@@ -262,6 +309,7 @@ class TrainConfig:
     reward: RewardSource = "geometry"
     scoring: Scoring = "corrected"  # "published": see `spatialevo_jax.published`
     alpha: float = 0.1  # share of the format in both rewards
+    rewards: RewardConfig = RewardConfig()
     data: DataConfig = DataConfig()
     warm_start: WarmStartConfig = WarmStartConfig()
     rollout: RolloutConfig = RolloutConfig()
@@ -270,6 +318,7 @@ class TrainConfig:
     sft: SftConfig = SftConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    alarms: AlarmConfig = AlarmConfig()
     mesh: MeshConfig = MeshConfig()
     checkpoint_every: int = 20  # steps; held-out scores and ends of phases make one too
     checkpoints_kept: int = 2  # the last ones; the best held-out one is kept beside them
@@ -302,6 +351,14 @@ class TrainConfig:
         _require(
             self.checkpoints_kept > 0,
             f"checkpoints_kept: expected > 0, got {self.checkpoints_kept}.",
+        )
+        extra = self.rewards.learnability > 0 or self.rewards.novelty > 0
+        known = self.reward == "geometry" and self.scoring == "corrected"
+        _require(
+            not extra or (known and not self.grpo.two_pass),
+            "rewards: learnability and novelty need the oracle's verdicts and a joint update, and "
+            f"are not in the published scoring; got reward={self.reward}, scoring={self.scoring}, "
+            f"grpo.two_pass={self.grpo.two_pass}.",
         )
 
     @property

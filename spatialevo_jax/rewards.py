@@ -5,16 +5,23 @@ and no network.
     solver      r = -1 for a hard violation, else alpha * f_fmt + (1 - alpha) * (f_acc | f_exp)
 
 f_acc scores the answer of a valid question against geometry, f_exp the explanation of an invalid
-one by reason class.
+one by reason class. f_obs and f_exp come from a judge, by default from a rule: an
+`ObservationJudge` of `roles.claims`, and `reason_class`.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from spatialevo_jax.environment import Reply, Request
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles.replies import QuestionerReply, SolverReply
+
+# Who says what is good, in [0, 1]; a language model may stand here. An observation is judged with
+# what was asked beside it, an explanation with what the oracle said of the question.
+ObservationJudge = Callable[[str, Request], float]
+ExplanationJudge = Callable[[str, Reply], float]
 
 HALF_VALUE = {
     "depth_order_obj_obj": "same",
@@ -50,6 +57,29 @@ def solver_reward(reply: SolverReply, correctness: float, *, alpha: float) -> fl
 def explanation_score(answer: str, phrase: str) -> float:
     """f_exp: whether the reply names the oracle's reason class, given as its phrase."""
     return 1.0 if readings.name(answer) == readings.name(phrase) else 0.0
+
+
+def reason_class(explanation: str, verdict: Reply) -> float:
+    """f_exp by default."""
+    return explanation_score(explanation, verdict.reason.phrase)
+
+
+def content_factor(
+    spread: np.ndarray, same: np.ndarray, *, learnability: float, novelty: float
+) -> np.ndarray:
+    """What f_valid f_obs of a question is multiplied by, in [0, 1]:
+
+        (1 - l + l * 4 spread) * (1 - n + n / same)
+
+    Args:
+        spread: variance of the accuracies of the Solver's answers to it. With right and wrong
+            answers alone, 4 spread is 4 p (1 - p): 1 where half of them are right, 0 where all or
+            none are, and nothing can be learnt.
+        same: how many questions of the step ask the same of the same images, itself among them.
+        learnability, novelty: l and n, the shares that these two scale; 0 leaves the reward.
+    """
+    learnable = 1.0 - learnability + learnability * np.clip(4.0 * spread, 0.0, 1.0)
+    return learnable * (1.0 - novelty + novelty / same)
 
 
 def majority_answer(answers: Sequence[str]) -> str:

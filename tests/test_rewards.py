@@ -128,6 +128,39 @@ def test_an_answer_that_is_empty_once_cleaned_has_no_vote(answers: list[str]) ->
     assert rewards.majority_answer(answers) == "left"
 
 
+# --- learnability and novelty ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("right", "factor"), [(0, 0.0), (1, 0.4375), (2, 0.75), (4, 1.0), (7, 0.4375), (8, 0.0)]
+)
+def test_a_question_is_learnable_where_half_of_the_answers_are_right(
+    right: int, factor: float
+) -> None:
+    """Of 8 answers: 4 p (1 - p)."""
+    spread = np.array([1.0] * right + [0.0] * (8 - right)).var(keepdims=True)
+    one = rewards.content_factor(spread, np.ones(()), learnability=1.0, novelty=0.0)
+    assert one == pytest.approx(factor)
+
+
+def test_graded_answers_that_agree_teach_nothing() -> None:
+    spread = np.full(8, 0.5).var(keepdims=True)
+    assert rewards.content_factor(spread, np.ones(()), learnability=1.0, novelty=0.0) == 0.0
+
+
+@pytest.mark.parametrize(("same", "novelty", "factor"), [(1, 1, 1), (4, 1, 0.25), (4, 0.5, 0.625)])
+def test_those_who_ask_the_same_share(same: int, novelty: float, factor: float) -> None:
+    found = rewards.content_factor(np.zeros(()), np.array(same), learnability=0.0, novelty=novelty)
+    assert found == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.25])
+@pytest.mark.parametrize("same", [1, 3])
+def test_weights_of_zero_leave_the_content(spread: float, same: int) -> None:
+    found = rewards.content_factor(np.array(spread), np.array(same), learnability=0.0, novelty=0.0)
+    assert found == 1.0
+
+
 def test_shuffled_rewards_are_the_same_rewards_elsewhere() -> None:
     given = np.arange(48, dtype=np.float32).reshape(6, 8)
     found = rewards.shuffled(given, np.random.default_rng(0))

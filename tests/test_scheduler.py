@@ -114,6 +114,12 @@ def test_only_feasible_tasks_are_asked_and_a_row_without_any_gets_zeros() -> Non
     np.testing.assert_allclose(scheduler.probabilities(state, feasible), expected, rtol=1e-5)
 
 
+def test_with_a_floor_of_one_there_is_no_curriculum() -> None:
+    scheduler = scheduler_with(floor=1.0)
+    state = after(scheduler, scheduler.init(), (0, 1.0, True, 100.0), (1, 0.0, True, 100.0))
+    np.testing.assert_allclose(scheduler.probabilities(state, EVERY), [1 / 3] * 3, rtol=1e-6)
+
+
 def test_the_state_starts_with_three_buffers() -> None:
     """A donated buffer may appear in a state only once."""
     state = accuracy_scheduler(TASKS, **SETTINGS).init()

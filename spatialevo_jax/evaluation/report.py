@@ -23,6 +23,7 @@ T = TypeVar("T")
 THUMBNAIL = 160  # pixels, longest side
 SAMPLES_PER_TASK = 4  # held-out questions shown of each task
 TRAINING_SAMPLES = 24  # shown of each role, spread over the run
+MAX_ALARMS = 30  # lines shown, spread over the run
 MAX_MOMENTS = 7  # columns of the table by task
 
 REWARD_SOURCES = {
@@ -41,6 +42,7 @@ h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .3
 h3 { font-size: 1rem; margin: 1.4rem 0 .2rem; }
 p { margin: .3rem 0 .8rem; max-width: 48rem; } .soft, figcaption { color: var(--soft); }
 .note { background: #fff8e1; border-left: 4px solid #e69f00; padding: .3rem .8rem; }
+.alarms { border-left: 4px solid #b34700; list-style: none; margin: .3rem 0; padding: 0 .8rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .7rem; margin: 1.2rem 0; }
 .tile { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem; }
 .tile b { display: block; font-size: 1.45rem; } .tile.main b { color: var(--accent); }
@@ -73,6 +75,7 @@ def build_page(run: Run) -> str:
         _header(run, title),
         _summary_tiles(run),
         "".join(f'<p class="note">{escape(note)}</p>' for note in run.notes),
+        _alarms(run),
         _held_out(run),
         _training(run),
         _held_out_samples(run),
@@ -166,6 +169,21 @@ def _with_error(accuracy: float, evaluation: Evaluation | None) -> str:
     if evaluation is None or math.isnan(evaluation.standard_error):
         return percent(accuracy)
     return f"{100 * accuracy:.1f} ± {100 * evaluation.standard_error:.1f} %"
+
+
+def _alarms(run: Run) -> str:
+    """What the run said of itself; each line when it began."""
+    if not run.alarms:
+        return ""
+    shown = _spread(run.alarms, MAX_ALARMS)
+    lines = "".join(
+        f'<li><span class="soft">step {row.step:,}</span> {escape(row.sentence)}</li>'
+        for row in shown
+    )
+    left_out = len(run.alarms) - len(shown)
+    more = f" {left_out:,} more are in alarms.jsonl." if left_out else ""
+    lead = f"Each was raised once, when its cause appeared.{more}"
+    return _section("Alarms", lead, f'<ul class="alarms">{lines}</ul>')
 
 
 def _held_out(run: Run) -> str:

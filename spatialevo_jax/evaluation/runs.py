@@ -3,6 +3,7 @@
     metrics.jsonl      one row a step
     evaluations.jsonl  one row a held-out evaluation; samples before and after self-evolution
     samples.jsonl      questions and answers from training, of both roles
+    alarms.jsonl       what went wrong, in sentences; absent where nothing did
     summary.json       the numbers of a finished run
     config.json        the resolved config
 
@@ -73,6 +74,13 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alarm:
+    step: int
+    name: str
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskChange:
     before: float
     after: float
@@ -101,6 +109,7 @@ class Run:
     metrics: tuple[MetricRow, ...]  # by step
     evaluations: tuple[Evaluation, ...]  # by step; before, during, after
     samples: tuple[Sample, ...]  # by step
+    alarms: tuple[Alarm, ...]  # by step
     summary: Summary | None
     config_text: str  # "" where absent
     notes: tuple[str, ...]  # what was absent or cut off, as sentences
@@ -138,6 +147,8 @@ def read_run(folder: Path) -> Run:
     metrics = _rows(folder / "metrics.jsonl", _metric_row, notes)
     evaluations = _rows(folder / "evaluations.jsonl", _evaluation, notes)
     samples = _rows(folder / "samples.jsonl", _training_sample, notes)
+    told = folder / "alarms.jsonl"
+    alarms = _rows(told, _alarm, notes) if told.is_file() and told.stat().st_size else []
     config = folder / "config.json"
     summary = folder / "summary.json"
     return Run(
@@ -145,6 +156,7 @@ def read_run(folder: Path) -> Run:
         metrics=_latest(metrics, lambda row: (row.step,)),
         evaluations=_latest(evaluations, lambda row: (row.step, MOMENTS.index(row.moment))),
         samples=tuple(sorted(samples, key=lambda row: row.step)),
+        alarms=tuple(sorted(alarms, key=lambda row: row.step)),
         summary=read_summary(summary) if summary.is_file() else None,
         config_text=config.read_text(encoding="utf-8") if config.is_file() else "",
         notes=tuple(notes),
@@ -204,6 +216,10 @@ def _metric_row(row: Any) -> MetricRow:
         if name not in ("step", "phase") and isinstance(value, int | float)
     }
     return MetricRow(int(row["step"]), str(row["phase"]), values)
+
+
+def _alarm(row: Any) -> Alarm:
+    return Alarm(int(row["step"]), str(row["name"]), str(row["sentence"]))
 
 
 def _evaluation(row: Any) -> Evaluation:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
+from spatialevo_jax.config import Language
 from spatialevo_jax.environment.pools import Pools
 
 GOALS = {
@@ -61,13 +62,20 @@ def pool_text(pools: Pools) -> str:
     return " ".join(parts)
 
 
-def questioner(task: str, pools: Pools) -> str:
+# What an observation is to say, by the language it is written in; see `roles.claims`.
+OBSERVATIONS: dict[Language, str] = {
+    "pointings": "image, label, column, row, depth",
+    "prose": "what each image shows: objects, how many, and where they are relative to each other",
+}
+
+
+def questioner(task: str, pools: Pools, observation: Language = "pointings") -> str:
     """Offers the labels that fit the task; none where a question names only cameras."""
     labels = pools.offered(task) if TASKS[TASK_IDS[task]].slots else ()
     names = f"Name only: {', '.join(labels)}. " if labels else ""
     return (
         f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {names}Reply with "
-        "<observation> image, label, column, row, depth </observation>"
+        f"<observation> {OBSERVATIONS[observation]} </observation>"
         "<question> </question>"
     )
 

@@ -5,6 +5,7 @@ rows -> tasks -> Questioner prompts -> [rollout] -> parse, judge, reward, dedup
      -> Solver prompts -> [rollout] -> score, reward
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -15,11 +16,12 @@ import numpy as np
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import published, rewards
-from spatialevo_jax.config import RewardSource, Scoring, TrainConfig
+from spatialevo_jax.config import RewardConfig, RewardSource, Scoring, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Pools, Reply, Request, Slots, answer_requests, pools
 from spatialevo_jax.evaluation import readings
-from spatialevo_jax.roles import pointing, prompts, replies
+from spatialevo_jax.rewards import ExplanationJudge, ObservationJudge
+from spatialevo_jax.roles import claims, prompts, replies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,14 @@ def judge_questions(
     texts: Sequence[Sequence[str]],
     reward: RewardSource,
     places: Sequence[int] | None = None,
+    *,
+    judge: ObservationJudge | None = None,
 ) -> list[list[Asked]]:
     """Parses and judges the responses, (R, G) texts -> (R, G). All of them in one call of the
-    oracle. `places` are the assignments' numbers in the step, where they are not all of it.
+    oracle. `places` are the assignments' numbers in the step, where they are not all of it; `judge`
+    says what observations are worth, by default as pointings.
     """
+    judge = judge or claims.observation_judge("pointings", rooms.records)
     parsed = [[replies.parse_questioner(text) for text in group] for group in texts]
     requests = [
         Request(
@@ -94,26 +100,20 @@ def judge_questions(
         for assignment, group in zip(assignments, parsed, strict=True)
         for reply in group
     ]
-    verdicts = iter(answer_requests(requests, strict_margin=True))
-    judged = []
+    verdicts = zip(requests, answer_requests(requests, strict_margin=True), strict=True)
+    judged: list[list[Asked]] = []
     places = range(len(assignments)) if places is None else places
-    for index, assignment, written, group in zip(places, assignments, texts, parsed, strict=True):
-        seen = pointing.visible(rooms.records[assignment.row.room], assignment.row.frames)
-        judged.append(
-            [
-                Asked(
-                    assignment=index,
-                    text=text,
-                    reply=reply,
-                    verdict=next(verdicts),
-                    # Without geometry there is nothing to hold an observation against.
-                    grounding=float(bool(reply.observation))
-                    if reward == "vote"
-                    else pointing.grounding(reply.observation, seen),
-                )
-                for text, reply in zip(written, group, strict=True)
-            ]
-        )
+    for index, written, group in zip(places, texts, parsed, strict=True):
+        judged.append([])
+        for text, reply in zip(written, group, strict=True):
+            request, verdict = next(verdicts)
+            # Without geometry there is nothing to hold an observation against.
+            grounding = (
+                float(bool(reply.observation))
+                if reward == "vote"
+                else judge(reply.observation, request)
+            )
+            judged[-1].append(Asked(index, text, reply, verdict, grounding))
     return judged
 
 
@@ -192,6 +192,53 @@ def questioner_rewards(
     return np.asarray([[one(item) for item in group] for group in asked], np.float32)
 
 
+def with_content_factor(
+    given: np.ndarray,
+    assignments: Sequence[Assignment],
+    asked: Sequence[Sequence[Asked]],
+    questions: Sequence[Question],
+    correctness: np.ndarray,
+    config: RewardConfig,
+    *,
+    alpha: float,
+) -> np.ndarray:
+    """The Questioner's rewards (R, G) with learnability and novelty, now that the Solver answered.
+
+    `correctness` (U, G) is of the Solver's `questions`. Questions that ask the same share what was
+    found of the one that stood for them; of one that was not posed, the budget being full, the mean
+    over those that were is assumed.
+    """
+    if config.learnability == config.novelty == 0.0:
+        return given
+    spreads = {
+        (question.assignment, question.verdict.signature): float(row.var())
+        for question, row in zip(questions, correctness, strict=True)
+        if question.weight > 0 and question.verdict.valid
+    }
+    usual = float(np.mean(list(spreads.values()))) if spreads else 0.0
+    meant = [[_meaning(assignments[x.assignment], x) for x in group] for group in asked]
+    counts = collections.Counter(key for group in meant for key in group)
+    factor = rewards.content_factor(
+        np.array(
+            [
+                [spreads.get((x.assignment, x.verdict.signature), usual) for x in group]
+                for group in asked
+            ]
+        ),
+        np.array([[counts[key] for key in group] for group in meant]),
+        learnability=config.learnability,
+        novelty=config.novelty,
+    )
+    form = alpha * np.array([[x.reply.format_score for x in group] for group in asked])
+    violation = np.array([[x.reply.hard_violation for x in group] for group in asked])
+    return np.where(violation, given, form + (given - form) * factor).astype(np.float32)
+
+
+def _meaning(assignment: Assignment, item: Asked) -> tuple[Any, ...]:
+    """The same for questions that ask the same of the same images."""
+    return (assignment.row, assignment.task, item.verdict.signature)
+
+
 def distinct_questions(
     assignments: Sequence[Assignment],
     asked: Sequence[Sequence[Asked]],
@@ -266,10 +313,11 @@ def score_answers(
     *,
     alpha: float,
     scoring: Scoring = "corrected",
+    judge: ExplanationJudge = rewards.reason_class,
 ) -> Scored:
     """Rewards of the Solver's responses, (U, G) texts. `vote` takes the group's majority for the
-    truth. In the published scoring the reason class stands for the language model that judged
-    explanations.
+    truth. `judge` says what explanations are worth; in the published scoring it stands for the
+    language model that did.
     """
     given, correct = [], []
     for question, group in zip(questions, texts, strict=True):
@@ -283,8 +331,7 @@ def score_answers(
         elif verdict.valid:
             earned = [readings.score(question.task, one, truth, partial=True) for one in answers]
         else:
-            phrase = verdict.reason.phrase
-            earned = [rewards.explanation_score(one, phrase) for one in answers]
+            earned = [judge(one, verdict) for one in answers]
         if scoring == "published":
             received = [
                 published.solver_reward(

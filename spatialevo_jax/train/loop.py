@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
-from spatialevo_jax.train import checkpoint
+from spatialevo_jax.train import alarms, checkpoint
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import (
     Setup,
@@ -99,6 +99,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
     hosts.wait_for_all("records")
     bar = tqdm(total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05)
     accuracy, skipped = records.last_accuracy(), 0
+    window = alarms.replay(records.history("evolve"), config.alarms)
     second, second_phase = ("evolve", steps.evolve)
     if setup.lessons is not None:
         second, second_phase = ("sft", steps.imitate)
@@ -121,6 +122,12 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         phase = second_phase if evolving else steps.supervise
         state, metrics = phase(state, number, records)
         records.metrics(number, second if evolving else "warm_start", metrics)
+        if second == "evolve" and evolving:
+            window, raised = alarms.observe(window, metrics, accuracy, config.alarms)
+            for alarm in raised:
+                if records.writer:
+                    tqdm.write(f"step {number}: {alarm.sentence}")
+                records.alarm(number, alarm.name, alarm.sentence)
         skipped = skipped + 1 if metrics["optimizer/skipped"] else 0
         if skipped == config.max_skipped:
             raise FloatingPointError(

@@ -1,57 +1,147 @@
 """What a step of self-evolution did, in plain numbers and some texts."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from geometry_jax.tasks import TASKS
 from spatialevo_jax.data import RoomSet, row_paths
+from spatialevo_jax.evaluation import readings
+from spatialevo_jax.roles.replies import SolverReply, parse_solver
 from spatialevo_jax.train import episode
 from spatialevo_jax.train.records import Records
 
+FLAT = 1e-6  # rewards of a group that spread less teach nothing
 SAMPLES_SHOWN = 6  # samples of a step that are logged with their texts
 
 
 def evolution_metrics(
     assignments: Sequence[episode.Assignment],
     asked: Sequence[Sequence[episode.Asked]],
+    asked_lengths: np.ndarray,
     asked_rewards: np.ndarray,
     questions: Sequence[episode.Question],
+    solved_texts: Sequence[Sequence[str]],
+    solved_lengths: np.ndarray,
     scored: episode.Scored,
     solved_rewards: np.ndarray,
 ) -> dict[str, float]:
-    """What a step did, in plain numbers. Accuracies are against geometry, whatever the reward."""
-    values = {
-        "reward/questioner": float(asked_rewards.mean()),
-        "questioner/valid": float(np.mean([x.verdict.valid for group in asked for x in group])),
-        "questioner/grounding": float(np.mean([x.grounding for group in asked for x in group])),
-        "questioner/format": float(
-            np.mean([x.reply.format_score for group in asked for x in group])
-        ),
-    }
+    """What a step did, in plain numbers: shares unless said otherwise. Padding counts nowhere.
+
+    Args:
+        asked_lengths: (R, G, 2) tokens of each response, and 1 where it came to its end.
+        asked_rewards: (R, G). solved_lengths, solved_rewards: likewise, (U, G, 2) and (U, G).
+    """
     real = np.array([question.weight > 0 for question in questions])
-    valid = np.array([question.verdict.valid for question in questions]) & real
-    values["solver/questions"] = float(real.sum())
-    values["solver/valid_questions"] = float(valid.sum())
-    values["reward/solver"] = float(solved_rewards[real].mean()) if real.any() else 0.0
-    values["solver/flat_groups"] = (
-        float((solved_rewards[real].std(1) < 1e-6).mean()) if real.any() else 0.0
+    replies = [
+        [parse_solver(text) for text in group]
+        for group, counts in zip(solved_texts, real, strict=True)
+        if counts
+    ]
+    return (
+        _of_role("questioner", asked_lengths, asked_rewards)
+        | _of_role("solver", solved_lengths[real], solved_rewards[real])
+        | _of_questions(assignments, asked)
+        | _of_answers(questions, real, replies, scored)
     )
-    if valid.any():
-        values["accuracy/sampled"] = float(scored.correctness[valid].mean())
+
+
+def _of_role(role: str, lengths: np.ndarray, earned: np.ndarray) -> dict[str, float]:
+    if not len(earned):
+        return {f"reward/{role}": 0.0}
+    return {
+        f"reward/{role}": float(earned.mean()),
+        f"reward_std/{role}": float(earned.std()),
+        f"{role}/flat_groups": float((earned.std(1) < FLAT).mean()),
+        f"length/mean_{role}": float(lengths[..., 0].mean()),  # tokens
+        f"length/max_{role}": float(lengths[..., 0].max()),
+        f"rollout/unfinished_{role}": 1.0 - float(lengths[..., 1].mean()),
+    }
+
+
+def _of_questions(
+    assignments: Sequence[episode.Assignment], asked: Sequence[Sequence[episode.Asked]]
+) -> dict[str, float]:
+    """Of all questions written: form, observations, validity by task, reasons against it."""
+    every = [x for group in asked for x in group]
+    silent = [x.grounding for x in every if not x.reply.observation]
+    different = sum(
+        len({x.verdict.signature for x in group if x.reply.question})
+        + sum(not x.reply.question for x in group)
+        for group in asked
+    )
+    values = {
+        "questioner/valid": np.mean([x.verdict.valid for x in every]),
+        "questioner/grounding": np.mean([x.grounding for x in every]),
+        # Of replies that observe nothing: it can only be 0, unless their judge is broken.
+        "questioner/grounding_of_nothing": np.mean(silent) if silent else 0.0,
+        "questioner/format": np.mean([x.reply.format_score for x in every]),
+        "questioner/unreadable": np.mean([not x.reply.question for x in every]),
+        "questioner/violations": np.mean([x.reply.hard_violation for x in every]),
+        "questioner/duplicates": 1.0 - different / len(every),  # within a row
+    }
+    reasons = collections.Counter(x.verdict.reason for x in every if not x.verdict.valid)
+    values |= {f"invalid/{why.name.lower()}": n / len(every) for why, n in reasons.items()}
     for task in TASKS:
-        own = np.array([question.task == task.name for question in questions])
-        if (own & valid).any():
-            values[f"accuracy/sampled/{task.name}"] = float(scored.correctness[own & valid].mean())
-        flags = [
-            x.verdict.valid
+        groups = [
+            group
             for assignment, group in zip(assignments, asked, strict=True)
             if assignment.task == task.name
-            for x in group
         ]
-        if flags:
-            values[f"validity/{task.name}"] = float(np.mean(flags))
-    return values
+        if groups:
+            values[f"rows/{task.name}"] = len(groups)
+            values[f"validity/{task.name}"] = np.mean(
+                [x.verdict.valid for group in groups for x in group]
+            )
+    return {name: float(value) for name, value in values.items()}
+
+
+def _of_answers(
+    questions: Sequence[episode.Question],
+    real: np.ndarray,
+    replies: Sequence[Sequence[SolverReply]],
+    scored: episode.Scored,
+) -> dict[str, float]:
+    """Of the questions posed; accuracies are against geometry, whatever the reward."""
+    valid = np.array([question.verdict.valid for question in questions]) & real
+    values = {"solver/questions": real.sum(), "solver/valid_questions": valid.sum()}
+    if replies:
+        every = [reply for group in replies for reply in group]
+        answers = [len({readings.clean(x.answer) for x in group} - {""}) for group in replies]
+        values |= {
+            "solver/format": np.mean([x.format_score for x in every]),
+            "solver/unreadable": np.mean([not x.answer for x in every]),
+            "solver/violations": np.mean([x.hard_violation for x in every]),
+            "solver/two_answers": np.mean(np.array(answers) >= 2),  # or more different ones
+            "solver/three_answers": np.mean(np.array(answers) >= 3),
+        }
+    if valid.any():
+        values["accuracy/sampled"] = scored.correctness[valid].mean()
+    for task in TASKS:
+        own = valid & np.array([question.task == task.name for question in questions])
+        if own.any():
+            values[f"questions/{task.name}"] = own.sum()
+            values[f"accuracy/sampled/{task.name}"] = scored.correctness[own].mean()
+    return {name: float(value) for name, value in values.items()}
+
+
+def speeds(
+    asked_lengths: np.ndarray, solved_lengths: np.ndarray, laps: Mapping[str, float]
+) -> dict[str, float]:
+    """Tokens of responses per second of their phase, all processes together, padding groups
+    included: they cost as much. `laps` are seconds, by the names of `time/`.
+    """
+    asked, solved = float(asked_lengths[..., 0].sum()), float(solved_lengths[..., 0].sum())
+    phases = {
+        "questioner": (asked, laps["time/rollout_questioner_s"]),
+        "solver": (solved, laps["time/rollout_solver_s"]),
+        "update": (asked + solved, laps["time/update_s"]),
+        "step": (asked + solved, sum(laps.values())),
+    }
+    return {
+        f"speed/{name}": tokens / max(seconds, 1e-6) for name, (tokens, seconds) in phases.items()
+    }
 
 
 def log_samples(

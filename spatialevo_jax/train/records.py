@@ -5,6 +5,7 @@ config.json        the resolved configuration; a folder holds one run
 metrics.jsonl      one line a step
 evaluations.jsonl  one line for each held-out score
 samples.jsonl      some texts of training
+alarms.jsonl       sentences about what goes wrong, where anything does
 summary.json       at the end
 """
 
@@ -20,7 +21,8 @@ from absl import logging
 from spatialevo_jax.evaluation.held_out import Score
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
-OF_UPDATES = (METRICS, SAMPLES)  # a line's step is the number of an update, from 0
+ALARMS = "alarms.jsonl"
+OF_UPDATES = (METRICS, SAMPLES, ALARMS)  # a line's step is the number of an update, from 0
 OF_STATES = (EVALUATIONS,)  # a line's step is the number of updates that a state has
 
 
@@ -104,6 +106,21 @@ class Records:
         line = {"step": step, "role": role, "task": task, "images": images}
         self._append(SAMPLES, line | texts)
 
+    def alarm(self, step: int, name: str, sentence: str) -> None:
+        self._append(ALARMS, {"step": step, "name": name, "sentence": sentence})
+
+    def history(self, phase: str) -> list[tuple[dict[str, float], float | None]]:
+        """The metrics of each step of a phase so far, with the held-out score that was the latest
+        when it was recorded.
+        """
+        scores = _read(self.workdir / EVALUATIONS)
+        found = []
+        for line in _read(self.workdir / METRICS):
+            if line["phase"] == phase:
+                before = [x["accuracy"] for x in scores if x["step"] <= line["step"]]
+                found.append((line, before[-1] if before else None))
+        return found
+
     def _append(self, name: str, line: dict[str, Any]) -> None:
         if not self.writer:
             return
@@ -159,8 +176,9 @@ class Records:
         return summary
 
 
-# What may change when a run goes on: it says where the work is done and kept, not what it is.
-MAY_CHANGE = ("mesh", "data.workers", "checkpoint_every", "checkpoints_kept")
+# What may change when a run goes on: where the work is done and kept and what is said of it, not
+# what it is.
+MAY_CHANGE = ("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms")
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:

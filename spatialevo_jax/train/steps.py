@@ -22,12 +22,12 @@ from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.roles import prompts
+from spatialevo_jax.roles import claims, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scene_source import PromptStream
 from spatialevo_jax.train import episode, warm_start
-from spatialevo_jax.train.metrics import evolution_metrics, log_samples
+from spatialevo_jax.train.metrics import evolution_metrics, log_samples, speeds
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, abstract_state
 from spatialevo_jax.train.state import TrainState, optimizer
@@ -318,7 +318,9 @@ class Steps:
         own = share.dealt(len(rows))
         asking = [
             setup.encoder.conversation(
-                prompts.questioner(assignments[place].task, assignments[place].pools),
+                prompts.questioner(
+                    assignments[place].task, assignments[place].pools, config.rewards.observation
+                ),
                 len(rows[place].frames),
             )
             for place in own
@@ -334,7 +336,12 @@ class Steps:
         asked_texts = self.texts(asked_out)
         clock.lap("time/rollout_questioner_s")
         judged = episode.judge_questions(
-            setup.train, hosts.local(assignments, own), asked_texts, config.reward, own
+            setup.train,
+            hosts.local(assignments, own),
+            asked_texts,
+            config.reward,
+            own,
+            judge=claims.observation_judge(config.rewards.observation, setup.train.records),
         )
         said = {
             place: [episode.to_json(group), lengths]
@@ -349,11 +356,10 @@ class Steps:
 
         if config.reward == "shuffled":
             asked_rewards = rewards.shuffled(asked_rewards, rng)
-        questioner = self.role_batch(
-            asked_prompts, asked_out, asked_rewards, np.ones(len(rows), np.float32)
-        )
+        same = np.ones(len(rows), np.float32)
         updates: list[dict[str, jax.Array]] = []
         if config.grpo.two_pass:
+            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
             batch = EvolutionBatch(vision, questioner, None)
             state, metrics = self.on_mesh(self.update_part, state, batch)
             updates.append(metrics)
@@ -412,6 +418,16 @@ class Steps:
         if config.grpo.two_pass:
             state = self._update_solver(state, vision, solver, int(weights.sum()), updates)
         else:
+            asked_rewards = episode.with_content_factor(
+                asked_rewards,
+                assignments,
+                asked,
+                questions,
+                scored.correctness,
+                config.rewards,
+                alpha=config.alpha,
+            )
+            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
             batch = EvolutionBatch(vision, questioner, solver)
             state, metrics = self.on_mesh(self.update, state, batch)
             updates.append(metrics)
@@ -431,12 +447,16 @@ class Steps:
         values = _joined([_floats(metrics) for metrics in updates])
         clock.lap("time/update_s")
         values |= evolution_metrics(
-            assignments, asked, asked_rewards, questions, scored, solved_rewards
+            assignments,
+            asked,
+            asked_lengths,
+            asked_rewards,
+            questions,
+            solved_texts,
+            np.asarray(solved_lengths),
+            scored,
+            solved_rewards,
         )
-        values |= {
-            "rollout/unfinished_questioner": 1.0 - float(asked_lengths[..., 1].mean()),
-            "rollout/unfinished_solver": 1.0 - float(np.asarray(solved_lengths)[..., 1].mean()),
-        }
         everywhere = np.asarray([task.name in config.data.tasks for task in TASKS])
         probability = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
         for task in config.data.tasks:
@@ -454,6 +474,7 @@ class Steps:
                 solved_rewards,
             )
         clock.lap("time/records_s")
+        values |= speeds(asked_lengths, np.asarray(solved_lengths), clock.laps)
         return state, values | clock.laps
 
     def _update_solver(

@@ -172,6 +172,22 @@ def test_the_page_needs_nothing_outside_itself(page: Page) -> None:
     assert all(source.startswith("data:image/") for source in page.sources)
 
 
+def test_alarms_stand_above_the_curves_and_are_limited(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "Alarms" not in page_of(folder).text
+    rows = [
+        {"step": step, "name": "flat", "sentence": f"Sentence {step}: <b>nothing</b> is learnt."}
+        for step in range(1000, 1040)
+    ]
+    write_lines(folder / "alarms.jsonl", rows)
+    page = page_of(folder)
+    assert "step 1,000 Sentence 1000: <b>nothing</b> is learnt." in page.text
+    assert "step 1,039 Sentence 1039" in page.text
+    assert page.text.count(" is learnt.") == report.MAX_ALARMS
+    assert "10 more are in alarms.jsonl." in page.text
+    assert page.text.index("Alarms") < page.text.index("Held-out accuracy")
+
+
 def test_what_a_model_wrote_can_not_become_markup(page: Page) -> None:
     assert "script" not in page.tags
     assert "b" in page.tags  # ours

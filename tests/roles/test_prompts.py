@@ -50,6 +50,16 @@ def test_every_choice_is_among_the_words_of_the_hint(task: TaskSpec) -> None:
         assert all(choice in hint for choice in task.choices)
 
 
+def test_an_observation_is_asked_for_in_the_language_that_is_judged() -> None:
+    pointings, prose = (
+        prompts.questioner("room_size", POOLS, language) for language in ("pointings", "prose")
+    )
+    assert "column, row, depth" in pointings
+    assert "column" not in prose
+    assert "where they are relative to each other" in prose
+    assert prompts.questioner("room_size", POOLS) == pointings
+
+
 def test_pools_are_written_out() -> None:
     assert prompts.pool_text(Pools("scene", ("bed",), ())) == "Unique: bed."
     assert prompts.pool_text(Pools("scene", (), ())) == "Unique: none."

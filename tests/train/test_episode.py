@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
-from spatialevo_jax.config import RewardSource, RolloutConfig, TrainConfig
+from spatialevo_jax.config import GrpoConfig, RewardConfig, RewardSource, RolloutConfig, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Request, answer_requests, pools
 from spatialevo_jax.roles import prompts
@@ -202,6 +203,97 @@ def test_rewards_keep_rows_and_samples_apart() -> None:
     _, asked = judged([BED_OR_LAMP, OFF_TASK], [BED_OR_CUSHION, BED_OR_TV], [OFF_TASK, OFF_TASK])
     found = episode.questioner_rewards(asked, "geometry", alpha=ALPHA)
     np.testing.assert_allclose(found, [[1.0, 0.1], [0.55, 1.0], [0.1, 0.1]], atol=1e-6)
+
+
+def with_content(
+    config: RewardConfig, correctness: Sequence[Sequence[float]], *groups: Sequence[str]
+) -> np.ndarray:
+    """Rewards after the Solver answered those questions of the rows that fit the budget."""
+    assignments, asked = judged(*groups)
+    given = episode.questioner_rewards(asked, "geometry", alpha=ALPHA)
+    questions = episode.distinct_questions(assignments, asked, budget(len(correctness)))
+    return episode.with_content_factor(
+        given, assignments, asked, questions, np.asarray(correctness), config, alpha=ALPHA
+    )
+
+
+def test_a_question_earns_by_how_much_the_answers_to_it_differ() -> None:
+    """Bed or lamp: half right. Bed or tv: all right. Its twin shares; form is never taken."""
+    config = RewardConfig(learnability=1.0)
+    found = with_content(
+        config, [[1, 1, 0, 0], [1, 1, 1, 1]], [BED_OR_LAMP, LAMP_OR_BED, BED_OR_TV, OFF_TASK]
+    )
+    np.testing.assert_allclose(found, [[1.0, 1.0, 0.1, 0.1]], atol=1e-6)
+    half = dataclasses.replace(config, learnability=0.5)
+    found = with_content(half, [[1, 1, 0, 0], [1, 1, 1, 1]], [BED_OR_LAMP, BED_OR_TV])
+    np.testing.assert_allclose(found, [[1.0, 0.1 + 0.9 * 0.5]], atol=1e-6)
+
+
+def test_a_question_that_was_not_posed_earns_as_the_others_do_on_average() -> None:
+    """Two of three were: variances 1/4 and 3/16."""
+    config = RewardConfig(learnability=1.0)
+    found = with_content(config, [[1, 1, 0, 0], [1, 0, 0, 0]], [BED_OR_LAMP, BED_OR_TV, TV_OR_LAMP])
+    np.testing.assert_allclose(found, 0.1 + 0.9 * np.array([[1.0, 0.75, 0.875]]), atol=1e-6)
+
+
+def test_who_asks_what_others_ask_of_the_same_images_shares_with_them() -> None:
+    """Both rows show the same image."""
+    config = RewardConfig(novelty=1.0)
+    found = with_content(config, [[0, 0]], [BED_OR_LAMP, LAMP_OR_BED], [BED_OR_LAMP, BED_OR_TV])
+    third = 0.1 + 0.9 / 3
+    np.testing.assert_allclose(found, [[third, third], [third, 1.0]], atol=1e-6)
+
+
+def test_a_violation_costs_the_same_with_every_weight() -> None:
+    twice = asking(BED_OR_LAMP) + f"<question>{BED_OR_TV}</question>"
+    asked = episode.judge_questions(ROOMS, [DEPTH], [[twice, asking(BED_OR_LAMP)]], "geometry")
+    given = episode.questioner_rewards(asked, "geometry", alpha=ALPHA)
+    questions = episode.distinct_questions([DEPTH], asked, budget(1))
+    found = episode.with_content_factor(
+        given,
+        [DEPTH],
+        asked,
+        questions,
+        np.ones((1, 4)),
+        RewardConfig(learnability=1.0, novelty=1.0),
+        alpha=ALPHA,
+    )
+    np.testing.assert_allclose(found, [[-1.0, 0.1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reward": "vote"},
+        {"reward": "shuffled"},
+        {"scoring": "published"},
+        {"grpo": GrpoConfig(two_pass=8)},  # the Questioner learns before the Solver has answered
+    ],
+)
+def test_learnability_is_refused_where_nobody_says_what_is_right(changes: Any) -> None:
+    with pytest.raises(ValueError, match=r"rewards: learnability and novelty"):
+        TrainConfig(rewards=RewardConfig(learnability=0.5), **changes)
+
+
+def test_another_judge_may_say_what_observations_and_explanations_are_worth() -> None:
+    asked = episode.judge_questions(
+        ROOMS,
+        [DEPTH],
+        [[asking(BED_OR_LAMP, "Lovely."), asking(BED_OR_TV, "Dull.")]],
+        "geometry",
+        judge=lambda text, request: 0.6 if text == "Lovely." and request.frames else 0.3,
+    )
+    assert [item.grounding for item in asked[0]] == [0.6, 0.3]
+    _, asked = judged([BED_OR_SOFA])
+    question = Question(0, "depth_order_obj_obj", BED_OR_SOFA, asked[0][0].verdict, 1.0)
+    scored = episode.score_answers(
+        [question],
+        [["<answer>no sofa here</answer>"] * 2],
+        "geometry",
+        alpha=ALPHA,
+        judge=lambda text, verdict: 0.5 if "sofa" in text and not verdict.valid else 0.0,
+    )
+    np.testing.assert_allclose(scored.rewards, [[0.55, 0.55]], atol=1e-6)
 
 
 # --- the Solver's budget ---------------------------------------------------------------------

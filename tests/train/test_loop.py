@@ -192,7 +192,7 @@ def assert_same_end(again: Path, workdir: Path, setup: Setup) -> None:
     """All records but the clock's, and every number of the last state."""
 
     def numbers(line: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in line.items() if not k.startswith(("time/", "seconds"))}
+        return {k: v for k, v in line.items() if not k.startswith(("time/", "speed/", "seconds"))}
 
     def last(folder: Path) -> TrainState:
         total = setup.config.total_steps

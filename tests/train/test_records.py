@@ -301,3 +301,27 @@ def test_a_summary_without_its_scores_says_which(tmp_path: Path, lost: str) -> N
         run.evaluation(3, "evolve", moment, scored(0.25), [])
     with pytest.raises(FileNotFoundError, match=f"expected the held-out score {lost!r}"):
         run.summary(steps=3, peak_memory=0, seed=3, reward="geometry")
+
+
+# --- alarms ----------------------------------------------------------------------------------
+
+
+def test_alarms_are_kept_up_to_where_a_run_goes_on(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 5)
+    run.alarm(1, "flat", "Nothing is learnt.")
+    run.alarm(3, "skipped", "Updates were left out.")
+    Records(tmp_path, CONFIG).resume(3)
+    assert lines(tmp_path / "alarms.jsonl") == [
+        {"step": 1, "name": "flat", "sentence": "Nothing is learnt."}
+    ]
+
+
+def test_the_history_of_a_phase_has_each_step_with_its_latest_score(tmp_path: Path) -> None:
+    run = Records(tmp_path, CONFIG)
+    run.metrics(0, "warm_start", {"x": 0.0})
+    run.metrics(1, "evolve", {"x": 1.0})
+    run.evaluation(2, "evolve", "during", scored(0.4), [])
+    run.metrics(2, "evolve", {"x": 2.0})
+    run.metrics(3, "evolve", {"x": 3.0})
+    found = [(line["x"], accuracy) for line, accuracy in run.history("evolve")]
+    assert found == [(1.0, None), (2.0, 0.4), (3.0, 0.4)]
