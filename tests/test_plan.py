@@ -1,4 +1,4 @@
-"""What a step takes of TPUs that are not here. The compiler for them comes with `make setup-dev`."""
+"""What a step takes of TPUs that are not here; `make setup-dev` installs the compiler for them."""
 
 import dataclasses
 import importlib.util
@@ -84,7 +84,7 @@ def test_both_axes_of_the_mesh_split_the_state(small: plan.Plan) -> None:
 def test_the_compiler_is_given_what_was_counted(small: plan.Plan) -> None:
     """Its layouts fill small arrays up to whole tiles, so it may take more and never less."""
     batch = small.update.arguments - small.memory.state
-    assert 0 < batch
+    assert batch > 0
     assert small.memory.params < small.rollouts[0].arguments < small.update.arguments
     assert small.update.results < small.memory.params / 10, "the state is written over"
 
