@@ -45,6 +45,7 @@ CONFIG = TrainConfig(
         solver_tokens=2048,
         questioner_prompt=3072,  # 16 images and their labels take 2,450, the rest is text
         solver_prompt=3072,
+        whole_weights=True,
     ),
     grpo=GrpoConfig(
         steps=2180,

@@ -32,7 +32,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.update({name: os.environ.get(name, value) for name, value in COMPILE_ONLY.items()})
 
 import jax  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from launch.errors import UserError, run, user_errors  # noqa: E402
@@ -64,6 +64,7 @@ _OUT = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
     config = _CONFIG.load()
+    logging.set_verbosity(logging.WARNING)  # optax tells of schedules that stay where they are
     unknown = [kind for kind in _SMALLEST.value if kind not in plan.SLICES]
     if unknown:
         known = ", ".join(plan.SLICES)

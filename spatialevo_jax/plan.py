@@ -391,6 +391,7 @@ def lower_rollout(
             length=shapes.reply_tokens[role],
             temperature=config.rollout.temperature,
             end_token=0,
+            whole_weights=config.rollout.whole_weights,
         )
 
 
@@ -458,10 +459,11 @@ def count_work(
         read = costs.decode_bytes(model, own, samples, before, length / 2) / tensor
         weights = costs.decode_bytes(model, 0, 0, 0, 0) / tensor
         gathered = weights * (1 - 1 / devices.shape[mesh.FSDP])
+        once = length if config.rollout.whole_weights else 1
         a_step = max(
             (replies + head) / length / (chips * chip.flops),
             read / chip.bandwidth,
-            gathered / chip.network,
+            gathered / once / chip.network,
         )
         rollout_seconds += (tower + prefill) / (chips * chip.flops) + length * a_step
     return Work(rollout, update, rollout_seconds, update / (chips * chip.flops))
@@ -503,10 +505,12 @@ class Plan:
 
 
 def lower_all(
-    config: TrainConfig, model: ModelConfig, devices: Mesh
+    config: TrainConfig, model: ModelConfig, devices: Mesh, blocks: int = 1
 ) -> tuple[Shapes, TrainState, dict[str, Any]]:
-    """Shapes, the placed state, and what lowers each program of a step."""
-    shapes = shapes_of(config, model, batch_devices(devices), blocks_of(devices))
+    """Shapes of batches that hosts make in `blocks`, the placed state, and what lowers each program
+    of a step.
+    """
+    shapes = shapes_of(config, model, batch_devices(devices), blocks)
     state = abstract_state(config, model)
     state = placed(state, sharding.shardings(state, model, devices))
     programs = {
@@ -529,7 +533,10 @@ def make_plan(
         NoMeshError: no mesh of these devices can hold the run.
     """
     found = mesh_of(config, model, machine)
-    shapes, state, programs = lower_all(config, model, found)
+    stands_in = machine.compiled_for != machine.name  # for a server, which is one host
+    hosts = 1 if stands_in else len({device.process_index for device in machine.devices})
+    blocks = 1 if stands_in else blocks_of(found)
+    shapes, state, programs = lower_all(config, model, found, blocks)
     done = []
     for name, lower in programs.items():
         progress(name)
@@ -538,7 +545,7 @@ def make_plan(
         machine=machine.name,
         compiled_for=machine.compiled_for,
         chips=found.size,
-        hosts=len({device.process_index for device in machine.devices}),
+        hosts=hosts,
         limit=machine.chip.memory,
         mesh=dict(found.shape),
         shapes=shapes,

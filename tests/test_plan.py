@@ -37,6 +37,7 @@ SMALL = TrainConfig(
         solver_tokens=T,
         questioner_prompt=S,
         solver_prompt=S,
+        whole_weights=True,
     ),
     grpo=GrpoConfig(kl_coefficient=0.01, reference_dtype="bfloat16"),
     mesh=MeshConfig(fsdp=2, tensor=2),
