@@ -5,10 +5,10 @@ The published run at 7B: 2,180 steps of 8 rows, of which 3 are scenes of 16 imag
 each question, of at most 2,048 tokens. DIR holds the released weights. The pool of rooms is yours:
 `--config.data.scenes=DIR`.
 
-As published: clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours:
-scoring is corrected (`--config.scoring=published` is theirs), both roles are updated together, and
-masters and moments are float32, where the published run kept them in bfloat16. Images are square,
-144 tokens each.
+As published: the Questioner's update before the Solver answers, the Solver's by 8 questions each;
+clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours: scoring is
+corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
+published run kept them in bfloat16; images are square, 144 tokens each.
 """
 
 from pathlib import Path
@@ -55,7 +55,7 @@ CONFIG = TrainConfig(
         clip_low=0.2,
         clip_high=0.3,
         clip_dual=3.0,
-        questioner_weight=1.0,
+        two_pass=8,
         kl_coefficient=0.01,
         kl_estimator="k3",
         reference_dtype="bfloat16",

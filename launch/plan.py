@@ -138,9 +138,19 @@ def record(one: plan.Plan) -> dict[str, Any]:
     return dataclasses.asdict(one) | {
         "state_bytes": one.memory.state,
         "rollout_bytes": one.rollout_bytes,
-        "update_bytes": one.update.needed,
+        "update_bytes": one.update_bytes,
         "fits": one.fits,
     }
+
+
+def _updates(config: TrainConfig) -> str:
+    grpo = config.grpo
+    if grpo.two_pass:
+        parts = config.rollout.solver_prompts // grpo.two_pass
+        said = f"an update of the Questioner and {parts} of {grpo.two_pass} questions"
+    else:
+        said = "one update of both roles"
+    return said + (f", in {grpo.micro_batches} micro-batches" if grpo.micro_batches > 1 else "")
 
 
 def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan]) -> str:
@@ -157,7 +167,7 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
         f"{rollout.questioner_prompt:,} and {rollout.solver_prompt:,} tokens; "
         f"{rollout.questioner_samples} questions of {rollout.questioner_tokens:,} tokens for each "
         f"row, {rollout.solver_samples} answers of {rollout.solver_tokens:,} tokens for each of "
-        f"{rollout.solver_prompts} questions; {config.grpo.micro_batches} micro-batches.",
+        f"{rollout.solver_prompts} questions; {_updates(config)}.",
         "",
         "GiB of each chip:",
         "",
@@ -174,7 +184,7 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
             memory.gradients,
             memory.prefix_cache + memory.reply_cache,
             one.rollout_bytes,
-            one.update.needed,
+            one.update_bytes,
             one.limit,
         ]
         numbers = " | ".join(f"{cell / GIB:.2f}" for cell in cells)
@@ -200,7 +210,7 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
     ]
     for one in plans:
         work = one.work
-        seconds = sum(program.seconds for program in (*one.rollouts, one.update))
+        seconds = sum(program.seconds for program in (*one.rollouts, *one.updates))
         lines.append(
             f"| {one.machine} | {work.rollout_flops / 1e15:.2f} | {work.update_flops / 1e15:.2f} "
             f"| {work.rollout_seconds:.1f} | {work.update_seconds:.1f} | {seconds:.0f} "

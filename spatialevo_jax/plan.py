@@ -1,13 +1,13 @@
 """What a run needs of machines that are not here: its own functions, compiled for them.
 
-The rollouts of both roles (`decode.generate`) and the update (`make_evolution_step`) are compiled
+The rollouts of both roles (`decode.generate`) and the updates (`make_evolution_step`) are compiled
 from shapes alone, for a described topology of TPUs, on a machine with neither TPUs nor room for the
 parameters. The compiler then says how many bytes of each chip they take, or by how much they do not
 fit. What a byte is for is counted by hand from the shapes and their shardings.
 
     machine = described("v5p:2x2x2")
     plan = make_plan(config, model, machine)
-    plan.fits, plan.memory.params, plan.update.peak
+    plan.fits, plan.memory.params, plan.update_bytes
 """
 
 import dataclasses
@@ -123,7 +123,8 @@ def meshes(config: TrainConfig, model: ModelConfig, devices: Sequence[Any]) -> I
             sharding.param_shardings(model, made)
         except ValueError:
             continue
-        if all(rows % batch_devices(made) == 0 for rows in prompts_of(config).values()):
+        updated = config.grpo.two_pass
+        if all(rows % batch_devices(made) == 0 for rows in (*prompts_of(config).values(), updated)):
             yield made
 
 
@@ -186,6 +187,24 @@ class Shapes:
     prompt_tokens: dict[str, int]
     samples: dict[str, int]
     reply_tokens: dict[str, int]
+    window_patches: int
+    patch_dim: int
+    merged: int  # patches that become a visual token
+
+    @property
+    def vision(self) -> qwen.VisionInputs:
+        """The packed images, as shapes."""
+        windows, count, patches, tokens = self.packed
+        size = self.window_patches
+        return qwen.VisionInputs(
+            patches=_shape(jnp.float32, windows, size, self.patch_dim),
+            valid=_shape(bool, windows, size),
+            positions=_shape(jnp.int32, windows, size, 2),
+            image_slots=_shape(jnp.int32, count, patches),
+            image_valid=_shape(bool, count, patches),
+            return_slots=_shape(jnp.int32, windows * size),
+            token_slots=_shape(jnp.int32, tokens, self.merged),
+        )
 
 
 def shapes_of(config: TrainConfig, model: ModelConfig, devices: int, blocks: int) -> Shapes:
@@ -214,6 +233,9 @@ def shapes_of(config: TrainConfig, model: ModelConfig, devices: int, blocks: int
         prompt_tokens=roles(rollout.questioner_prompt, rollout.solver_prompt),
         samples=roles(rollout.questioner_samples, rollout.solver_samples),
         reply_tokens=roles(rollout.questioner_tokens, rollout.solver_tokens),
+        window_patches=model.vision.window_patches,
+        patch_dim=model.vision.patch_dim,
+        merged=model.vision.spatial_merge_size**2,
     )
 
 
@@ -221,29 +243,15 @@ def _shape(dtype: Any, *sizes: int) -> Any:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def abstract_vision(shapes: Shapes, model: ModelConfig) -> qwen.VisionInputs:
-    windows, count, patches, tokens = shapes.packed
-    size, merge = model.vision.window_patches, model.vision.spatial_merge_size
-    return qwen.VisionInputs(
-        patches=_shape(jnp.float32, windows, size, model.vision.patch_dim),
-        valid=_shape(bool, windows, size),
-        positions=_shape(jnp.int32, windows, size, 2),
-        image_slots=_shape(jnp.int32, count, patches),
-        image_valid=_shape(bool, count, patches),
-        return_slots=_shape(jnp.int32, windows * size),
-        token_slots=_shape(jnp.int32, tokens, merge**2),
-    )
-
-
-def abstract_prompts(shapes: Shapes, role: str) -> Prompts:
-    count, length = shapes.prompts[role], shapes.prompt_tokens[role]
+def abstract_prompts(shapes: Shapes, role: str, count: int) -> Prompts:
+    length = shapes.prompt_tokens[role]
     ids = _shape(jnp.int32, count, length)
     positions = _shape(jnp.int32, 3, count, length)
     return Prompts(ids, positions, _shape(bool, count, length), ids)
 
 
-def abstract_role(shapes: Shapes, role: str) -> RoleBatch:
-    sampled = (shapes.prompts[role], shapes.samples[role], shapes.reply_tokens[role])
+def abstract_role(shapes: Shapes, role: str, prompts: int) -> RoleBatch:
+    sampled = (prompts, shapes.samples[role], shapes.reply_tokens[role])
     ids, numbers = _shape(jnp.int32, *sampled), _shape(jnp.float32, *sampled)
     suffixes = Suffixes(
         inputs=ids,
@@ -253,7 +261,7 @@ def abstract_role(shapes: Shapes, role: str) -> RoleBatch:
         mask=numbers,
     )
     gains = _shape(jnp.float32, *sampled[:2])
-    return RoleBatch(abstract_prompts(shapes, role), suffixes, numbers, gains)
+    return RoleBatch(abstract_prompts(shapes, role, prompts), suffixes, numbers, gains)
 
 
 def abstract_state(config: TrainConfig, model: ModelConfig) -> TrainState:
@@ -380,7 +388,7 @@ def lower_rollout(
     prompts, samples = shapes.prompts[role], shapes.samples[role]
     first = _shape(jnp.int32, prompts)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (prompts, samples)))
-    batch = (abstract_vision(shapes, model), abstract_prompts(shapes, role), Starts(first, first))
+    batch = (shapes.vision, abstract_prompts(shapes, role, prompts), Starts(first, first))
     params = placed(qwen.abstract_params(model), sharding.param_shardings(model, devices))
     with jax.set_mesh(devices):
         return decode.generate.lower(
@@ -395,13 +403,34 @@ def lower_rollout(
         )
 
 
+def updates_of(config: TrainConfig, shapes: Shapes) -> dict[str, EvolutionBatch]:
+    """The batches of a step's updates by what they are called: both roles together, or in the
+    published order the Questioner's and one part of the Solver's prompts. Two of the same shape are
+    one.
+    """
+    asked, part = ROLES
+    if not config.grpo.two_pass:
+        both = [abstract_role(shapes, role, shapes.prompts[role]) for role in ROLES]
+        return {"update": EvolutionBatch(shapes.vision, *both)}
+    questioner = abstract_role(shapes, asked, shapes.prompts[asked])
+    solver = abstract_role(shapes, part, config.grpo.two_pass)
+    batches = {
+        "update of the questioner": EvolutionBatch(shapes.vision, questioner, None),
+        "update of the solver": EvolutionBatch(shapes.vision, None, solver),
+    }
+    if jax.tree.leaves(questioner) == jax.tree.leaves(solver):
+        return {"update of a role": batches["update of the solver"]}
+    return batches
+
+
 def lower_update(
-    config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, state: TrainState
+    config: TrainConfig,
+    model: ModelConfig,
+    devices: Mesh,
+    state: TrainState,
+    batch: EvolutionBatch,
 ) -> Any:
-    """The update of both roles as the loop calls it; `state` has its shardings."""
-    batch = EvolutionBatch(
-        abstract_vision(shapes, model), *(abstract_role(shapes, role) for role in ROLES)
-    )
+    """An update as the loop calls it; `state` has its shardings."""
     update = make_evolution_step(
         qwen.Policy(model),
         optimizer(config, config.warm_start.steps),
@@ -440,10 +469,13 @@ def count_work(
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
-    again = int(model.remat)
-    rollout, update, rollout_seconds = 0.0, (3.0 + again) * tower, 0.0
-    kept = bool(config.grpo.kl_coefficient)
-    update += tower * kept * bool(config.grpo.vision_lr_share)
+    again, kept = int(model.remat), bool(config.grpo.kl_coefficient)
+    updates, size = 1, config.grpo.two_pass
+    if size:
+        updates += shapes.prompts["solver"] // size
+    moves = bool(config.grpo.vision_lr_share)
+    update = updates * tower * (1 + moves * (2 + again + kept))
+    rollout = rollout_seconds = 0.0
     chips, tensor = devices.size, devices.shape[mesh.TENSOR]
     for role in ROLES:
         prompts, samples = shapes.prompts[role], shapes.samples[role]
@@ -485,7 +517,7 @@ class Plan:
     shapes: Shapes
     memory: Memory
     rollouts: tuple[Program, ...]
-    update: Program
+    updates: tuple[Program, ...]
     work: Work
     host_peak: int  # bytes of this process's memory, so far
 
@@ -496,8 +528,13 @@ class Plan:
         return beside + max(program.needed for program in self.rollouts)
 
     @property
+    def update_bytes(self) -> int:
+        """Of a chip during the larger update."""
+        return max(program.needed for program in self.updates)
+
+    @property
     def needed(self) -> int:
-        return max(self.rollout_bytes, self.update.needed)
+        return max(self.rollout_bytes, self.update_bytes)
 
     @property
     def fits(self) -> bool:
@@ -519,8 +556,11 @@ def lower_all(
         )
         for role in ROLES
     }
-    update = functools.partial(lower_update, config, model, shapes, devices, state)
-    return shapes, state, programs | {"update": update}
+    updates = {
+        name: functools.partial(lower_update, config, model, devices, state, batch)
+        for name, batch in updates_of(config, shapes).items()
+    }
+    return shapes, state, programs | updates
 
 
 def make_plan(
@@ -550,8 +590,8 @@ def make_plan(
         mesh=dict(found.shape),
         shapes=shapes,
         memory=count_memory(state, shapes, model, found),
-        rollouts=tuple(done[:-1]),
-        update=done[-1],
+        rollouts=tuple(done[: len(ROLES)]),
+        updates=tuple(done[len(ROLES) :]),
         work=count_work(config, model, shapes, found, machine.chip),
         host_peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )

@@ -39,7 +39,7 @@ SMALL = TrainConfig(
         solver_prompt=S,
         whole_weights=True,
     ),
-    grpo=GrpoConfig(kl_coefficient=0.01, reference_dtype="bfloat16"),
+    grpo=GrpoConfig(kl_coefficient=0.01, reference_dtype="bfloat16", two_pass=P),
     mesh=MeshConfig(fsdp=2, tensor=2),
 )
 MODEL = dataclasses.replace(TINY, compute_dtype="bfloat16", remat=True, unroll=1)
@@ -61,8 +61,8 @@ def small() -> plan.Plan:
 def test_a_small_step_compiles_for_tpus_and_fits(small: plan.Plan) -> None:
     assert small.fits
     assert small.mesh == {"data": 1, "fsdp": 2, "tensor": 2}
-    assert all(program.compiles for program in (*small.rollouts, small.update))
-    assert small.needed == max(small.rollout_bytes, small.update.needed)
+    assert all(program.compiles for program in (*small.rollouts, *small.updates))
+    assert small.needed == max(small.rollout_bytes, small.update_bytes)
     assert small.rollout_bytes > small.rollouts[0].needed, "moments and reference stay meanwhile"
 
 
@@ -84,10 +84,11 @@ def test_both_axes_of_the_mesh_split_the_state(small: plan.Plan) -> None:
 
 def test_the_compiler_is_given_what_was_counted(small: plan.Plan) -> None:
     """Its layouts fill small arrays up to whole tiles, so it may take more and never less."""
-    batch = small.update.arguments - small.memory.state
-    assert batch > 0
-    assert small.memory.params < small.rollouts[0].arguments < small.update.arguments
-    assert small.update.results < small.memory.params / 10, "the state is written over"
+    (update,) = small.updates
+    assert update.name == "update of a role"
+    assert small.memory.state < update.arguments
+    assert small.memory.params < small.rollouts[0].arguments < update.arguments
+    assert update.results < small.memory.params / 10, "the state is written over"
 
 
 def test_caches_are_split_over_prompts_and_heads(small: plan.Plan) -> None:
@@ -103,7 +104,7 @@ def test_a_plan_is_told_in_words_and_as_json(small: plan.Plan) -> None:
     assert "15.75 | yes |" in text
     told = command.record(small)
     assert told["fits"] is True
-    assert told["update_bytes"] == small.update.needed
+    assert told["update_bytes"] == small.update_bytes
 
 
 def test_what_does_not_fit_is_told_by_how_much() -> None:
