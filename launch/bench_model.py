@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from geometry_jax.types import leaf
+from spatialevo_jax import costs
 from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, TextConfig, VisionConfig
@@ -33,16 +34,6 @@ from spatialevo_jax.tokenizer import SpecialIds
 MID = "mid"  # wide enough that matrices and not launches take the time, small enough for a laptop
 DTYPES = ("float32", "bfloat16")
 GOALS = {"forward": 1.0, "forward + backward": 1.2, "decode": 2.0}  # ours / PyTorch
-# Peak arithmetic in half precision, dense, FLOP/s, and memory bandwidth, B/s, by a part of the
-# device's name. Sources: the vendors' data sheets.
-CHIPS = {
-    "h200": (989e12, 4.8e12),
-    "h100": (989e12, 3.35e12),
-    "a100": (312e12, 2.04e12),
-    "v6 lite": (918e12, 1.64e12),
-    "v5 lite": (197e12, 0.82e12),
-    "v5p": (459e12, 2.77e12),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,42 +158,22 @@ def forward_flops(config: ModelConfig, inputs: Inputs) -> float:
     """Multiplications and additions of the matrix products of a forward pass; causal attention
     counts its half.
     """
-    sizes = {
-        jax.tree_util.keystr(path, simple=True, separator="."): math.prod(x.shape)
-        for path, x in jax.tree_util.tree_leaves_with_path(qwen.abstract_params(config))
-    }
-
-    def kernels(start: str) -> int:
-        return sum(n for name, n in sizes.items() if name.startswith(start) and "kernel" in name)
-
-    shapes, vision, text = inputs.shapes, config.vision, config.text
-    tokens = shapes.prompts * shapes.prompt_tokens
-    merged = inputs.patch_count // vision.spatial_merge_size**2
-    linear = tokens * (kernels("text.blocks") + text.vocab_size * text.hidden_size)
-    linear += inputs.patch_count * (kernels("vision.blocks") + kernels("vision.patch"))
-    linear += merged * kernels("vision.merger")
-    squares = tokens * shapes.prompt_tokens / 2 * text.num_heads * text.head_dim * text.num_layers
-    whole = len(vision.fullatt_block_indexes)
-    seen = sum(len(one.values) ** 2 for one in inputs.patches) * whole
-    seen += inputs.patch_count * vision.window_patches * (vision.depth - whole)
-    return 2.0 * linear + 4.0 * (squares + seen * vision.hidden_size)
+    shapes = inputs.shapes
+    vision = costs.vision_flops(config, shapes.prompts, inputs.patch_count // shapes.prompts)
+    text = costs.text_flops(config, shapes.prompts, shapes.prompt_tokens)
+    return vision + text + costs.head_flops(config, shapes.prompts * shapes.prompt_tokens)
 
 
 def decode_bytes(config: ModelConfig, shapes: Shapes) -> float:
-    """Bytes that a step of decoding must read: the decoder, each prompt's keys and values once, and
-    those of all samples so far, in half their length on average.
-    """
-    text, size = config.text, jnp.dtype(config.compute_dtype).itemsize
-    params = jax.tree.leaves(qwen.abstract_params(config)["text"])
-    entry = 2 * text.num_layers * text.num_kv_heads * text.head_dim
-    kept = shapes.prompts * (shapes.prompt_tokens + shapes.samples * shapes.new_tokens / 2)
-    return size * (sum(math.prod(x.shape) for x in params) + entry * kept)
+    """Bytes that a step of decoding must read, in the middle of the samples."""
+    half = shapes.new_tokens / 2
+    return costs.decode_bytes(config, shapes.prompts, shapes.samples, shapes.prompt_tokens, half)
 
 
 def chip() -> tuple[float, float] | None:
     """Peak FLOP/s and B/s of the device, None where it is not known."""
-    kind = jax.devices()[0].device_kind.lower()
-    return next((peaks for name, peaks in CHIPS.items() if name in kind), None)
+    found = costs.chip_of(jax.devices()[0].device_kind)
+    return None if found is None else (found.flops, found.bandwidth)
 
 
 # --- ours ----------------------------------------------------------------------------------------

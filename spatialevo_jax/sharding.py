@@ -71,14 +71,14 @@ def make_mesh(
         ValueError: the sizes do not make up the devices.
     """
     # The devices of a process stay together: it feeds the rows of a batch that lie on them.
-    ordered = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
-    devices = ordered if devices is None else devices
+    given = jax.devices() if devices is None else devices
+    devices = sorted(given, key=lambda one: (one.process_index, one.id))
     sizes = (data, fsdp or max(len(devices) // max(data * tensor, 1), 1), tensor)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         asked = " x ".join(f"{name} {size}" for name, size in zip(AXES, sizes, strict=True))
         raise ValueError(f"mesh: expected {asked} to make up {len(devices)} devices.")
     kinds = (AxisType.Auto,) * 3
-    if jax.process_count() == 1:
+    if devices[0].process_index == devices[-1].process_index:
         return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
     return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=kinds)
 
@@ -134,6 +134,26 @@ def spec(
         if size % devices:
             raise ValueError(f"{name}: expected {counted} to divide over {axis}={devices}.")
     return PartitionSpec(*axes)
+
+
+def whole_weights(params: Params, config: ModelConfig) -> Params:
+    """The decoder's weights as a loop that decodes reads them at every token: in the type that the
+    policy computes in, and on a mesh gathered along `fsdp`, once and not for every token.
+    """
+    devices = jax.sharding.get_abstract_mesh()
+
+    def place(path: Any, leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if not name.endswith("scale"):  # norms compute in float32
+            leaf = leaf.astype(config.compute_dtype)
+        if devices.empty:
+            return leaf
+        split = spec(name, leaf.shape, config, dict(devices.shape))
+        kept = PartitionSpec(*(axis if axis == TENSOR else None for axis in split))
+        return jax.lax.with_sharding_constraint(leaf, kept)
+
+    decoder = {"text": params["text"]}
+    return {**params, **jax.tree_util.tree_map_with_path(place, decoder)}
 
 
 def born(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:

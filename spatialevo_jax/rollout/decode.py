@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from spatialevo_jax import sharding
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.rollout import sampling
 from spatialevo_jax.rollout.batch import Prompts, Starts
@@ -42,7 +43,9 @@ def prefill(policy: qwen.Policy, params, features: jax.Array, prompts: Prompts) 
     return qwen.as_prefix(cache)
 
 
-@functools.partial(jax.jit, static_argnames=("policy", "length", "temperature", "end_token"))
+@functools.partial(
+    jax.jit, static_argnames=("policy", "length", "temperature", "end_token", "whole_weights")
+)
 def generate(
     policy: qwen.Policy,
     params,
@@ -55,13 +58,17 @@ def generate(
     length: int,
     temperature: float,
     end_token: int,
+    whole_weights: bool = False,
 ) -> Responses:
     """Samples G responses of at most `length` tokens for each prompt. `keys` is (P, G), `banned`
-    (V,) bool.
+    (V,) bool. `whole_weights` makes a copy of the decoder for the loop, see
+    `sharding.whole_weights`.
     """
     features = qwen.encode_images(policy, params, vision)
     prefix = prefill(policy, params, features, prompts)
     shape = (keys.shape[0], keys.shape[1], length)
+    if whole_weights:
+        params = sharding.whole_weights(params, policy.config)
     if policy.config.unroll >= policy.config.text.num_layers:
         params = qwen.unstacked(params)
 

@@ -211,7 +211,7 @@ def _policy(
                 f"got {len(tokenizer)}."
             )
         layout = param_shardings(source.config, mesh)
-        policy = qwen.Policy(_computing(config, source.config))
+        policy = qwen.Policy(computing(config, source.config))
         return policy, folders.load(source, np.float32, layout), tokenizer
     sized(config.model)  # an unknown one is said before a tokenizer is trained for it
     folder = workdir / "tokenizer"
@@ -219,11 +219,11 @@ def _policy(
         train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
     hosts.wait_for_all("tokenizer")
     tokenizer = load_tokenizer(folder)
-    model = _computing(config, sized(config.model, _padded_vocabulary(len(tokenizer))))
+    model = computing(config, sized(config.model, _padded_vocabulary(len(tokenizer))))
     return *qwen.build(model, config.seed, param_shardings(model, mesh)), tokenizer
 
 
-def _computing(config: TrainConfig, model: ModelConfig) -> ModelConfig:
+def computing(config: TrainConfig, model: ModelConfig) -> ModelConfig:
     """The model with the run's own way to compute, where it has one."""
     own = {"compute_dtype": config.compute_dtype, "remat": config.remat}
     own = {name: value for name, value in own.items() if value is not None}

@@ -184,6 +184,7 @@ class Steps:
             length=length,
             temperature=0.0 if greedy else self.setup.config.rollout.temperature,
             end_token=self.setup.encoder.ids.im_end,
+            whole_weights=self.setup.config.rollout.whole_weights,
         )
 
     def keys(self, key: jax.Array, step: int, role: int, prompts: int, samples: int) -> jax.Array:

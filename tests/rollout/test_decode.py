@@ -33,7 +33,13 @@ class Setup:
     first_features: tuple[int, ...]
 
     def generate(
-        self, *, padded: int = 96, temperature: float = 1.0, end_token: int = NEVER, seed: int = 0
+        self,
+        *,
+        padded: int = 96,
+        temperature: float = 1.0,
+        end_token: int = NEVER,
+        seed: int = 0,
+        whole_weights: bool = False,
     ) -> Responses:
         prompts, starts = prompts_for_decoding(self.conversations, self.first_features, padded)
         keys = sample_keys(jax.random.key(seed), 0, 0, jnp.arange(len(self.conversations)), SAMPLES)
@@ -49,6 +55,7 @@ class Setup:
                 length=LENGTH,
                 temperature=temperature,
                 end_token=end_token,
+                whole_weights=whole_weights,
             )
         )
 
@@ -181,3 +188,13 @@ def test_more_padding_changes_nothing(setup: Setup, sampled: Responses) -> None:
     padded = setup.generate(padded=131)
     np.testing.assert_array_equal(padded.tokens, sampled.tokens)
     np.testing.assert_allclose(padded.logprobs, sampled.logprobs, atol=1e-4)
+
+
+def test_a_copy_of_the_weights_in_their_type_samples_the_same(setup: Setup) -> None:
+    """In half precision: norms must not be rounded, and all else is rounded just as it is used."""
+    half = model.Policy(dataclasses.replace(CONFIG, compute_dtype="bfloat16"))
+    odd = jax.tree.map(lambda array: 1.003 * array, setup.params)  # norms that bfloat16 has not
+    setup = dataclasses.replace(setup, policy=half, params=odd)
+    copied, own = setup.generate(whole_weights=True), setup.generate()
+    np.testing.assert_array_equal(copied.tokens, own.tokens)
+    np.testing.assert_allclose(copied.logprobs, own.logprobs, atol=1e-6)
