@@ -3,10 +3,11 @@ leaves with a run that nobody disturbed. What follows -- is for launch.train.
 
 python -m launch.soak --workdir=runs/soak --kills=20 -- --config=configs/soak.py
 
-Moments are drawn evenly over the seconds that a whole run takes; every fourth kill waits until a
-checkpoint is being written. When a run is done a new one begins, until all kills are spent. Prints
-a table of the kills; exits with 1 if a number differs. Compiled programs are kept in the workdir
-(JAX_COMPILATION_CACHE_DIR), so that starting again is quick.
+Moments are drawn evenly over the seconds that a whole run takes; those of every second kill over
+the seconds of its steps, since starting takes as long as many of them; and every fourth kill waits
+until a checkpoint is being written. When a run is done a new one begins, until all kills are spent.
+Prints a table of the kills; exits with 2 if a number differs. Compiled programs are kept in
+JAX_COMPILATION_CACHE_DIR, by default in the workdir, so that starting again is quick.
 """
 
 import contextlib
@@ -32,10 +33,13 @@ from tqdm import tqdm
 from launch.errors import UserError, hush_orbax, run
 from spatialevo_jax.train import checkpoint, records
 
+STEPS_EVERY = 2  # every so many kills one counts from the first step
 WRITING_EVERY = 4  # every so many kills one waits for a checkpoint that is being written
 WRITING_SECONDS = 0.2  # the longest that such a kill waits then
 POLL_SECONDS = 0.005
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+CHECKPOINTS = "checkpoints"  # of a run
 CLOCKS = ("seconds", "time/")  # fields of records that no two runs share
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
@@ -60,7 +64,7 @@ def start(workdir: Path, cache: Path, arguments: Sequence[str]) -> subprocess.Po
     with (workdir / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "launch.train", f"--workdir={workdir}", *arguments],
-            env=os.environ | CACHE | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+            env=os.environ | CACHE | {CACHE_VARIABLE: str(cache)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -91,16 +95,28 @@ def writing(folder: Path, since: float) -> bool:
 
 
 def kill(
-    process: subprocess.Popen[bytes], folder: Path, since: float, after: float, into: float | None
+    process: subprocess.Popen[bytes],
+    workdir: Path,
+    since: float,
+    after: float,
+    *,
+    known: int = -1,
+    into: float | None = None,
 ) -> bool:
-    """Kills a process `after` seconds; or, if `into` is given, that many seconds into the first
-    checkpoint that is then written. False if the process ended before.
+    """Kills a process `after` seconds. False if it ended before.
+
+    Args:
+        known: if more steps than these are recorded; `after` counts from there.
+        into: if a checkpoint is being written, this many seconds into the first one from there.
     """
-    end = time.monotonic() + after
-    while time.monotonic() < end or into is not None:
+    end = None
+    while end is None or time.monotonic() < end or into is not None:
         if process.poll() is not None:
             return False
-        if time.monotonic() >= end and into is not None and writing(folder, since):
+        if end is None and len(lines(workdir / records.METRICS)) > known:
+            end = time.monotonic() + after
+        waited = end is not None and time.monotonic() >= end
+        if waited and into is not None and writing(workdir / CHECKPOINTS, since):
             end, into = time.monotonic() + into, None
         time.sleep(POLL_SECONDS)
     process.send_signal(signal.SIGKILL)
@@ -119,7 +135,7 @@ def what_it_did(workdir: Path, since: float, known: int) -> str:
         since: when it was started, a time of the clock.
         known: steps that were recorded then.
     """
-    if writing(workdir / "checkpoints", since):
+    if writing(workdir / CHECKPOINTS, since):
         return "writing a checkpoint"
     metrics = lines(workdir / records.METRICS)
     if len(metrics) <= known:
@@ -133,10 +149,21 @@ def what_it_did(workdir: Path, since: float, known: int) -> str:
 
 
 def kills(
-    whole: Path, cache: Path, arguments: Sequence[str], seconds: float, rng: random.Random
+    whole: Path,
+    again: Path,
+    cache: Path,
+    arguments: Sequence[str],
+    seconds: float,
+    rng: random.Random,
 ) -> Iterator[Kill]:
-    """Runs that are killed and done in the end, each compared with the whole one."""
+    """Runs that are killed and done in the end, each compared with the whole one.
+
+    Args:
+        again: an undisturbed run with compiled programs, which took `seconds`.
+    """
     number, round_ = 0, 0
+    took = [line["seconds"] for line in lines(again / records.METRICS)]
+    step_seconds = took[-1] - took[0]
     while number < _KILLS.value:
         round_ += 1
         workdir = whole.parent / f"killed{round_}"
@@ -144,13 +171,20 @@ def kills(
         while not done and number < _KILLS.value:
             known, since = len(lines(workdir / records.METRICS)), time.time()
             process = start(workdir, cache, arguments)
-            waits = number % WRITING_EVERY == WRITING_EVERY - 1
-            after, into = rng.uniform(0, seconds), rng.uniform(0, WRITING_SECONDS)
-            if kill(process, workdir / "checkpoints", since, after, into if waits else None):
+            steps, waits = (number % every == every - 1 for every in (STEPS_EVERY, WRITING_EVERY))
+            share, into = rng.random(), rng.uniform(0, WRITING_SECONDS)
+            if kill(
+                process,
+                workdir,
+                since,
+                share * (step_seconds if steps else seconds),
+                known=known if steps else -1,
+                into=into if waits else None,
+            ):
                 number += 1
                 saved = [
                     int(path.name)
-                    for path in (workdir / "checkpoints").glob("*")
+                    for path in (workdir / CHECKPOINTS).glob("*")
                     if path.name.isdecimal()
                 ]
                 yield Kill(
@@ -204,11 +238,12 @@ def main(argv: Sequence[str]) -> None:
     folder = Path(_WORKDIR.value).absolute()
     if folder.exists():
         raise UserError(f"{folder}: expected a new folder, this one exists.")
-    whole, cache = folder / "whole", folder / "programs"
+    whole, again = folder / "whole", folder / "again"
+    cache = Path(os.environ.get(CACHE_VARIABLE, folder / "programs"))
     cold = whole_run(whole, cache, arguments)
-    warm = whole_run(folder / "again", cache, arguments)
-    require_same(folder / "again", whole)
-    rows = kills(whole, cache, arguments, warm, random.Random(_SEED.value))
+    warm = whole_run(again, cache, arguments)
+    require_same(again, whole)
+    rows = kills(whole, again, cache, arguments, warm, random.Random(_SEED.value))
     print(f"undisturbed: {cold:.0f} s, with compiled programs {warm:.0f} s\n")
     print("| kill | run | after | during | steps recorded | newest checkpoint |")
     print("| ---: | ---: | ---: | --- | ---: | ---: |")

@@ -21,7 +21,8 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import sized
 from spatialevo_jax.scheduler import accuracy_scheduler
 from spatialevo_jax.tokenizer import train_tokenizer
-from spatialevo_jax.train import checkpoint, loop, setup
+from spatialevo_jax.train import checkpoint, loop
+from spatialevo_jax.train import setup as preparing
 from spatialevo_jax.train.state import init_state
 from tests.models.qwen2_5_vl.released import TIED, UNTIED, contents, random_tensors, write_folder
 
@@ -74,7 +75,7 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
         tmp_path / "hf", model, random_tensors(model), files=2, companions=contents(tokenizer)
     )
     command("from-hf", source=source, target=tmp_path / "ours")
-    monkeypatch.setattr(setup.scoring, "build_items", lambda *_: [])  # nothing is asked here
+    monkeypatch.setattr(preparing.scoring, "build_items", lambda *_: [])  # nothing is asked here
     data = DataConfig(rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1))
     config = TrainConfig(model=str(tmp_path / "ours"), data=data)
     run = loop.open_run(config, tmp_path / "run")

@@ -70,20 +70,27 @@ def sleeping(seconds: float) -> "subprocess.Popen[bytes]":
 
 def test_a_process_is_killed_or_was_faster(tmp_path: Path) -> None:
     slow, quick = sleeping(60), sleeping(0)
-    assert soak.kill(slow, tmp_path, time.time(), 0.05, None)
+    assert soak.kill(slow, tmp_path, time.time(), 0.05)
     assert slow.returncode == -signal.SIGKILL
-    assert not soak.kill(quick, tmp_path, time.time(), 60, None)
+    assert not soak.kill(quick, tmp_path, time.time(), 60)
 
 
 def test_a_kill_can_wait_for_a_checkpoint_that_is_being_written(tmp_path: Path) -> None:
     """Not for one that an earlier process left."""
-    left = tmp_path / f"3{checkpoint.UNFINISHED.replace('*', '')}"
+    (tmp_path / "checkpoints").mkdir()
+    left = tmp_path / "checkpoints" / f"3{checkpoint.UNFINISHED.replace('*', '')}"
     left.mkdir()
     since = time.time() + 0.001
     time.sleep(0.01)
-    assert not soak.writing(tmp_path, since)
-    assert not soak.kill(sleeping(0.1), tmp_path, since, 0, 0.0)
+    assert not soak.writing(left.parent, since)
+    assert not soak.kill(sleeping(0.1), tmp_path, since, 0, into=0.0)
     left.rmdir()
     left.mkdir()
-    assert soak.writing(tmp_path, since)
-    assert soak.kill(sleeping(60), tmp_path, since, 0, 0.0)
+    assert soak.writing(left.parent, since)
+    assert soak.kill(sleeping(60), tmp_path, since, 0, into=0.0)
+
+
+def test_a_kill_can_wait_for_a_step(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(LINES[0]) + "\n")
+    assert not soak.kill(sleeping(0.1), tmp_path, time.time(), 0, known=1)
+    assert soak.kill(sleeping(60), tmp_path, time.time(), 0, known=0)
