@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool, Float
 from geometry_jax import ops
 
 # NumPy: whoever imports this module has not asked for a device yet.
-SIGNS = np.float32([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])  # counter-clockwise
+# Counter-clockwise.
+SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
 
 
 def footprint(
@@ -127,9 +128,11 @@ def closest_to_point(
 
 # --- boxes that are tilted -----------------------------------------------------------------------
 
-CORNERS = np.float32([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+CORNERS = np.array(
+    [[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)], np.float32
+)
 # Pairs of corners that differ along one axis: x, y, z in turn.
-EDGES = np.int32([[i, i | bit] for bit in (4, 2, 1) for i in range(8) if not i & bit])  # (12, 2)
+EDGES = np.array([[i, i | bit] for bit in (4, 2, 1) for i in range(8) if not i & bit])  # (12, 2)
 PARALLEL = 1e-6  # squared length of the product of unit axes that counts as none
 PULLS = 24  # projections from box to box that lead into what two boxes share
 
