@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import jax
 import numpy as np
 import pytest
 
-from geometry_jax.tasks import TASKS
 from spatialevo_jax.config import (
     DataConfig,
     EvaluationConfig,
@@ -32,6 +32,14 @@ from spatialevo_jax.train.state import TrainState
 from spatialevo_jax.train.steps import Steps
 from spatialevo_jax.train.stopping import Stopped
 
+TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
+# What is put into the mouth of a policy that has learnt nothing: a question that is valid in one of
+# three rows, and answers of which one is nearer the truth.
+SAYINGS = (
+    "<observation>1 bed c42</observation><question>How large is the room?</question>",
+    "<answer>15</answer>",
+    "<answer>40</answer>",
+)
 WARM, EVOLVE = 3, 4  # one step each of naming, looking, answers; two evaluations in evolution
 
 
@@ -50,7 +58,7 @@ class Seen:
 def config_of(rooms_root: Path) -> TrainConfig:
     return TrainConfig(
         vocab_size=384,
-        data=DataConfig(scenes=rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1)),
+        data=DataConfig(rooms_root, image_size=56, scene_frames=3, tasks=TASKS, rows=(1, 1, 1)),
         warm_start=WarmStartConfig(
             steps=WARM,
             naming_steps=1,
@@ -133,6 +141,24 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     jax.config.update("jax_compilation_cache_dir", known)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def spoken() -> Iterator[None]:
+    """Tokens that differ are read as other texts, so that rewards, gradients and the curriculum
+    depend on what was sampled.
+    """
+    read = Steps.texts
+
+    def texts(self: Steps, responses: decode.Responses) -> list[list[str]]:
+        def said(text: str) -> str:
+            return SAYINGS[zlib.crc32(text.encode()) % len(SAYINGS)]
+
+        return [[said(text) for text in group] for group in read(self, responses)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "texts", texts)
+        yield
+
+
 @pytest.fixture(scope="module")
 def unbroken(
     rooms_root: Path, tmp_path_factory: pytest.TempPathFactory
@@ -154,7 +180,7 @@ def test_a_run_records_every_step_and_its_summary(
     assert [line["step"] for line in metrics] == list(range(config.total_steps))
     assert [line["phase"] for line in metrics] == ["warm_start"] * WARM + ["evolve"] * EVOLVE
     assert all(np.isfinite(line["loss/total"]) for line in metrics)
-    chances = [metrics[-1][f"scheduler/probability/{task.name}"] for task in TASKS]
+    chances = [metrics[-1][f"scheduler/probability/{task}"] for task in TASKS]
     assert sum(chances) == pytest.approx(1.0, abs=1e-4)
 
     evaluations = lines(workdir / "evaluations.jsonl")
@@ -163,14 +189,25 @@ def test_a_run_records_every_step_and_its_summary(
         (WARM + 2, "during"),
         (WARM + EVOLVE, "after"),
     ]
-    assert {sample["task"] for sample in evaluations[0]["samples"]} == {t.name for t in TASKS}
+    assert {sample["task"] for sample in evaluations[0]["samples"]} == set(TASKS)
     assert {line["role"] for line in lines(workdir / "samples.jsonl")} == {"questioner", "solver"}
 
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["steps"] == config.total_steps
     assert summary["final_accuracy"] == evaluations[-1]["accuracy"]
-    assert set(summary["per_task"]) == {task.name for task in TASKS}
+    assert set(summary["per_task"]) == set(TASKS)
     assert summary["peak_memory_bytes"] > 1e8
+
+
+def test_what_was_sampled_moves_the_policy_and_the_curriculum(
+    unbroken: tuple[TrainConfig, Path, Seen],
+) -> None:
+    """Else a test that a cut run ends with the same numbers would say little."""
+    steps = lines(unbroken[1] / "metrics.jsonl")[WARM:]
+    assert sum(line["optimizer/grad_norm"] > 0 for line in steps) >= EVOLVE - 1
+    assert sum(line["optimizer/update_norm"] > 0 for line in steps[1:]) >= EVOLVE - 2
+    chances = [tuple(line[f"scheduler/probability/{task}"] for task in TASKS) for line in steps]
+    assert len(set(chances)) > 1
 
 
 def test_the_update_uses_the_distribution_that_was_sampled_from(

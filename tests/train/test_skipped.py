@@ -26,6 +26,9 @@ def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> N
         def __init__(self, setup: Any) -> None:
             self.evolve = self.imitate = self.evaluate = None
 
+        def close(self) -> None:
+            pass
+
         def supervise(self, state: Any, step: int, records: Any) -> Any:
             if step > 20:
                 raise KeyboardInterrupt
@@ -38,6 +41,7 @@ def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> N
             }
 
     monkeypatch.setattr(loop, "Steps", Steps)
+    monkeypatch.setattr(loop, "position", lambda setup, step: {"step": step})  # of no rooms
     scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
     setup: Any = types.SimpleNamespace(config=CONFIG, lessons=None)
     with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
