@@ -346,12 +346,16 @@ class Program:
     seconds: float  # to compile
 
 
-_EXCEEDED = re.compile(r"Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = r"([\d.]+)([KMGT]?)i?B?"
+# In the compiler's words: all that a program would use, or what is temporary alone.
+_USED = re.compile(rf"Used {_SIZE} of {_SIZE} hbm")
+_TEMPORARY = re.compile(rf"HLO temporaries \({_SIZE}\) exceeds")
 
 
-def compile_program(name: str, lowered: Any, chips: int) -> Program:
-    """Compiles, and reads what the compiler says of memory, also where that is too much.
+def compile_program(name: str, lowered: Any, chips: int, given: int) -> Program:
+    """Compiles, and reads what the compiler says of memory, also where that is too much. `given`
+    are the bytes on each chip that the program begins with.
 
     Raises:
         jax.errors.JaxRuntimeError: anything else than too much memory.
@@ -360,10 +364,12 @@ def compile_program(name: str, lowered: Any, chips: int) -> Program:
     try:
         done = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _EXCEEDED.search(str(error))
+        used, temporary = _USED.search(str(error)), _TEMPORARY.search(str(error))
+        found = used or temporary
         if found is None:
             raise
-        needed = int(float(found[1]) * _UNITS[found[2]])
+        size = int(float(found[1]) * _UNITS[found[2]])
+        needed = size if used else size + given
         return Program(name, 0, 0, 0, needed, False, 0.0, {}, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     memory, cost = done.memory_analysis(), done.cost_analysis() or {}
@@ -464,8 +470,8 @@ def count_work(
     config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, chip: Chip
 ) -> Work:
     """By hand. All replies are counted at their full length. An update computes a forward pass and
-    a backward pass of twice its cost, the layers' forward again with `remat`, the logits' again
-    where they come in chunks, and a forward pass of the reference.
+    a backward pass of twice its cost, the layers' forward again with `remat` (the tower's twice), the
+    logits' again where they come in chunks, and a forward pass of the reference.
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
@@ -474,7 +480,7 @@ def count_work(
     if size:
         updates += shapes.prompts["solver"] // size
     moves = bool(config.grpo.vision_lr_share)
-    update = updates * tower * (1 + moves * (2 + again + kept))
+    update = updates * tower * (1 + moves * (2 + 2 * again + kept))
     rollout = rollout_seconds = 0.0
     chips, tensor = devices.size, devices.shape[mesh.TENSOR]
     for role in ROLES:
@@ -577,10 +583,12 @@ def make_plan(
     hosts = 1 if stands_in else len({device.process_index for device in machine.devices})
     blocks = 1 if stands_in else blocks_of(found)
     shapes, state, programs = lower_all(config, model, found, blocks)
+    memory = count_memory(state, shapes, model, found)
     done = []
     for name, lower in programs.items():
         progress(name)
-        done.append(compile_program(name, lower(), found.size))
+        given = memory.params if name.startswith("rollout") else memory.state
+        done.append(compile_program(name, lower(), found.size, given))
     return Plan(
         machine=machine.name,
         compiled_for=machine.compiled_for,
@@ -589,7 +597,7 @@ def make_plan(
         limit=machine.chip.memory,
         mesh=dict(found.shape),
         shapes=shapes,
-        memory=count_memory(state, shapes, model, found),
+        memory=memory,
         rollouts=tuple(done[: len(ROLES)]),
         updates=tuple(done[len(ROLES) :]),
         work=count_work(config, model, shapes, found, machine.chip),
