@@ -470,8 +470,8 @@ def count_work(
     config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, chip: Chip
 ) -> Work:
     """By hand. All replies are counted at their full length. An update computes a forward pass and
-    a backward pass of twice its cost, the layers' forward again with `remat` (the tower's twice), the
-    logits' again where they come in chunks, and a forward pass of the reference.
+    a backward pass of twice its cost, the layers' forward again with `remat` (the tower's twice),
+    the logits' again where they come in chunks, and a forward pass of the reference.
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
