@@ -9,6 +9,10 @@ As published: the Questioner's update before the Solver answers, the Solver's by
 clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours: scoring is
 corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
 published run kept them in bfloat16; images are square, 144 tokens each.
+
+State, gradients and caches, without activations, take 9.4 of 15.75 GiB on each of 16 chips of v5e
+(`--config.mesh.fsdp=8 --config.mesh.tensor=2`) and 35 of 95.74 GiB on each of 4 chips of v5p, as
+launch.plan counts them. docs/plan.md has other machines.
 """
 
 from pathlib import Path
