@@ -9,6 +9,9 @@ As published: the Questioner's update before the Solver answers, the Solver's by
 clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours: scoring is
 corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
 published run kept them in bfloat16; images are square, 144 tokens each.
+
+16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 8.9 of 15.75 GiB each in
+rollouts and 8.2 in updates, as launch.plan compiles them. docs/plan.md has other machines.
 """
 
 from pathlib import Path

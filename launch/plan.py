@@ -43,6 +43,7 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen  # noqa: E402
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig  # noqa: E402
 
 GIB = 2**30
+FITS = {True: "yes", False: "no", None: "perhaps"}
 
 _CONFIG = define_config(TrainConfig)
 _TOPOLOGY = flags.DEFINE_list(
@@ -56,6 +57,12 @@ _SMALLEST = flags.DEFINE_list(
 )
 _SIZE = flags.DEFINE_string(
     "size", None, "The model's size, where its name does not say it.", allow_override=True
+)
+_COMPILE = flags.DEFINE_bool(
+    "compile",
+    True,
+    "--nocompile counts only what needs no compiler, in seconds.",
+    allow_override=True,
 )
 _OUT = flags.DEFINE_string(
     "out", None, "A file for the plans as JSON, one on a line.", allow_override=True
@@ -103,7 +110,7 @@ def _made(
         bar.update()
 
     try:
-        return plan.make_plan(config, model, machine, progress)
+        return plan.make_plan(config, model, machine, progress, compiled=_COMPILE.value)
     except plan.NoMeshError as error:
         return str(error)
 
@@ -127,7 +134,7 @@ def _searched(config: TrainConfig, model: ModelConfig, bar: Any) -> Iterator[pla
                 continue
             one = _made(config, model, machine, bar)
             yield one
-            if isinstance(one, plan.Plan) and one.fits:
+            if isinstance(one, plan.Plan) and one.fits is not False:
                 break
         else:
             yield f"{kind}: none of {', '.join(plan.SLICES[kind])} fits."
@@ -171,9 +178,9 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
         "",
         "GiB of each chip:",
         "",
-        "| machine | chips, hosts | mesh | params | moments | reference | gradients | cache | "
-        "rollout | update | of | fits |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| machine | chips, hosts | mesh | params | moments | reference | gradients | cache "
+        "| copy | rollout | update | of | fits |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for one in plans:
         memory = one.memory
@@ -183,6 +190,7 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
             memory.reference,
             memory.gradients,
             memory.prefix_cache + memory.reply_cache,
+            memory.copy,
             one.rollout_bytes,
             one.update_bytes,
             one.limit,
@@ -194,13 +202,14 @@ def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan
             name += f" (as {one.compiled_for})"
         lines.append(
             f"| {name} | {one.chips}, {one.hosts} | {axes or 'one'} | {numbers} "
-            f"| {'yes' if one.fits else 'no'} |"
+            f"| {FITS[one.fits]} |"
         )
     lines += [
         "",
-        "params, moments, reference, gradients and cache (keys and values of the Solver's rollout) "
-        "are counted; rollout and update are all that a chip holds then, by the compiler, the "
-        "state included.",
+        "params, moments, reference, gradients, cache (keys and values of the Solver's rollout), "
+        "copy (of the decoder, for rollouts) are counted; rollout and update are all that a chip "
+        "holds then, by the compiler, the state included. Perhaps: nothing was compiled, and what "
+        "is counted fits.",
         "",
         "Arithmetic of a step, the least time for it, and what compiling took here:",
         "",

@@ -308,6 +308,7 @@ class Memory:
     gradients: int  # float32, of what is trained; during an update only
     prefix_cache: int  # keys and values of the Solver's prompts; during its rollout only
     reply_cache: int  # and of its replies
+    copy: int  # the decoder in its type of computing, with `whole_weights`; during rollouts only
 
     @property
     def state(self) -> int:
@@ -315,7 +316,21 @@ class Memory:
         return self.params + self.optimizer + self.reference
 
 
-def count_memory(state: TrainState, shapes: Shapes, model: ModelConfig, devices: Mesh) -> Memory:
+def _copy_bytes(config: TrainConfig, state: TrainState, model: ModelConfig) -> int:
+    """Of the decoder's matrices gathered along fsdp; see `sharding.whole_weights`."""
+    if not config.rollout.whole_weights:
+        return 0
+    size = np.dtype(model.compute_dtype).itemsize
+    return sum(
+        math.prod(leaf.shape) // (leaf.sharding.mesh.shape[mesh.TENSOR] ** over) * size
+        for leaf in jax.tree.leaves(state.params["text"])
+        for over in [mesh.TENSOR in leaf.sharding.spec]
+    )
+
+
+def count_memory(
+    config: TrainConfig, state: TrainState, shapes: Shapes, model: ModelConfig, devices: Mesh
+) -> Memory:
     text, role = model.text, "solver"
     tensor = devices.shape[mesh.TENSOR]
     heads = text.num_kv_heads // tensor if text.num_kv_heads % tensor == 0 else text.num_kv_heads
@@ -328,6 +343,7 @@ def count_memory(state: TrainState, shapes: Shapes, model: ModelConfig, devices:
         gradients=chip_bytes(state.trained),
         prefix_cache=prompts * shapes.prompt_tokens[role] * entry,
         reply_cache=prompts * shapes.samples[role] * shapes.reply_tokens[role] * entry,
+        copy=_copy_bytes(config, state, model),
     )
 
 
@@ -346,12 +362,16 @@ class Program:
     seconds: float  # to compile
 
 
-_EXCEEDED = re.compile(r"Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = r"([\d.]+)([KMGT]?)i?B?"
+# In the compiler's words: all that a program would use, or what is temporary alone.
+_USED = re.compile(rf"Used {_SIZE} of {_SIZE} hbm")
+_TEMPORARY = re.compile(rf"HLO temporaries \({_SIZE}\) exceeds")
 
 
-def compile_program(name: str, lowered: Any, chips: int) -> Program:
-    """Compiles, and reads what the compiler says of memory, also where that is too much.
+def compile_program(name: str, lowered: Any, chips: int, given: int) -> Program:
+    """Compiles, and reads what the compiler says of memory, also where that is too much. `given`
+    are the bytes on each chip that the program begins with.
 
     Raises:
         jax.errors.JaxRuntimeError: anything else than too much memory.
@@ -360,10 +380,12 @@ def compile_program(name: str, lowered: Any, chips: int) -> Program:
     try:
         done = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _EXCEEDED.search(str(error))
+        used, temporary = _USED.search(str(error)), _TEMPORARY.search(str(error))
+        found = used or temporary
         if found is None:
             raise
-        needed = int(float(found[1]) * _UNITS[found[2]])
+        size = int(float(found[1]) * _UNITS[found[2]])
+        needed = size if used else size + given
         return Program(name, 0, 0, 0, needed, False, 0.0, {}, time.perf_counter() - start)
     seconds = time.perf_counter() - start
     memory, cost = done.memory_analysis(), done.cost_analysis() or {}
@@ -464,8 +486,8 @@ def count_work(
     config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, chip: Chip
 ) -> Work:
     """By hand. All replies are counted at their full length. An update computes a forward pass and
-    a backward pass of twice its cost, the layers' forward again with `remat`, the logits' again
-    where they come in chunks, and a forward pass of the reference.
+    a backward pass of twice its cost, the layers' forward again with `remat` (the tower's twice),
+    the logits' again where they come in chunks, and a forward pass of the reference.
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
@@ -474,7 +496,7 @@ def count_work(
     if size:
         updates += shapes.prompts["solver"] // size
     moves = bool(config.grpo.vision_lr_share)
-    update = updates * tower * (1 + moves * (2 + again + kept))
+    update = updates * tower * (1 + moves * (2 + 2 * again + kept))
     rollout = rollout_seconds = 0.0
     chips, tensor = devices.size, devices.shape[mesh.TENSOR]
     for role in ROLES:
@@ -516,29 +538,37 @@ class Plan:
     mesh: dict[str, int]
     shapes: Shapes
     memory: Memory
-    rollouts: tuple[Program, ...]
+    rollouts: tuple[Program, ...]  # none of them where nothing was compiled
     updates: tuple[Program, ...]
     work: Work
     host_peak: int  # bytes of this process's memory, so far
 
     @property
     def rollout_bytes(self) -> int:
-        """Of a chip during the larger rollout, with all that is kept beside it."""
-        beside = self.memory.optimizer + self.memory.reference
-        return beside + max(program.needed for program in self.rollouts)
+        """Of a chip during the larger rollout, with all that is kept beside it. Of what is counted
+        alone, the least that it can be.
+        """
+        memory = self.memory
+        beside = memory.optimizer + memory.reference
+        counted = memory.params + memory.copy + memory.prefix_cache + memory.reply_cache
+        return beside + max((program.needed for program in self.rollouts), default=counted)
 
     @property
     def update_bytes(self) -> int:
-        """Of a chip during the larger update."""
-        return max(program.needed for program in self.updates)
+        """Of a chip during the larger update, likewise."""
+        counted = self.memory.state + self.memory.gradients
+        return max((program.needed for program in self.updates), default=counted)
 
     @property
     def needed(self) -> int:
         return max(self.rollout_bytes, self.update_bytes)
 
     @property
-    def fits(self) -> bool:
-        return self.needed <= self.limit
+    def fits(self) -> bool | None:
+        """None: what is counted fits, and what more there is was not compiled."""
+        if self.needed > self.limit:
+            return False
+        return True if self.updates else None
 
 
 def lower_all(
@@ -564,10 +594,15 @@ def lower_all(
 
 
 def make_plan(
-    config: TrainConfig, model: ModelConfig, machine: Machine, progress: Any = lambda name: None
+    config: TrainConfig,
+    model: ModelConfig,
+    machine: Machine,
+    progress: Any = lambda name: None,
+    *,
+    compiled: bool = True,
 ) -> Plan:
-    """Compiles a step for a machine. `progress` is called with the name of each program before it
-    is compiled.
+    """Compiles a step for a machine, or only counts. `progress` is called with the name of each
+    program before it is compiled.
 
     Raises:
         NoMeshError: no mesh of these devices can hold the run.
@@ -577,10 +612,12 @@ def make_plan(
     hosts = 1 if stands_in else len({device.process_index for device in machine.devices})
     blocks = 1 if stands_in else blocks_of(found)
     shapes, state, programs = lower_all(config, model, found, blocks)
+    memory = count_memory(config, state, shapes, model, found)
     done = []
-    for name, lower in programs.items():
+    for name, lower in programs.items() if compiled else ():
         progress(name)
-        done.append(compile_program(name, lower(), found.size))
+        given = memory.params if name.startswith("rollout") else memory.state
+        done.append(compile_program(name, lower(), found.size, given))
     return Plan(
         machine=machine.name,
         compiled_for=machine.compiled_for,
@@ -589,7 +626,7 @@ def make_plan(
         limit=machine.chip.memory,
         mesh=dict(found.shape),
         shapes=shapes,
-        memory=count_memory(state, shapes, model, found),
+        memory=memory,
         rollouts=tuple(done[: len(ROLES)]),
         updates=tuple(done[len(ROLES) :]),
         work=count_work(config, model, shapes, found, machine.chip),

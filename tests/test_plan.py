@@ -107,26 +107,32 @@ def test_a_plan_is_told_in_words_and_as_json(small: plan.Plan) -> None:
     assert told["update_bytes"] == small.update_bytes
 
 
-def test_what_does_not_fit_is_told_by_how_much() -> None:
-    class Refused:
-        def compile(self) -> Any:
-            raise jax.errors.JaxRuntimeError(
-                "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
-                "space hbm. Used 117.50G of 15.75G hbm. Exceeded hbm capacity by 101.75G."
-            )
+class Refused:
+    """A program that the compiler refuses in these words."""
 
-    found = plan.compile_program("update", Refused(), 4)
-    assert not found.compiles
-    assert found.needed == int(117.5 * 2**30)
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def compile(self) -> Any:
+        raise jax.errors.JaxRuntimeError(self.words)
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        ("Ran out of memory in memory space hbm. Used 117.50G of 15.75G hbm.", 117.5),
+        ("the total memory required for HLO temporaries (23.83G) exceeds available HBM", 25.83),
+    ],
+)
+def test_what_does_not_fit_is_told_by_how_much(words: str, needed: float) -> None:
+    program = plan.compile_program("update", Refused(f"RESOURCE_EXHAUSTED: {words}"), 4, 2 * 2**30)
+    assert not program.compiles
+    assert program.needed == pytest.approx(needed * 2**30)
 
 
 def test_another_failure_of_the_compiler_is_not_hidden() -> None:
-    class Broken:
-        def compile(self) -> Any:
-            raise jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed to compile")
-
     with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic"):
-        plan.compile_program("update", Broken(), 4)
+        plan.compile_program("update", Refused("INTERNAL: Mosaic failed to compile"), 4, 0)
 
 
 # --- without a compiler for TPUs -----------------------------------------------------------------

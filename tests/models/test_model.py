@@ -109,6 +109,28 @@ def test_recomputing_layers_changes_no_gradient(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
 
 
+def test_recomputing_layers_of_the_tower_changes_no_gradient_and_keeps_less(
+    built: tuple[model.Policy, model.Params],
+) -> None:
+    _, params = built
+    packed = images.pack_images(pictures((56, 84), (112, 56)), TINY.vision)
+    gradients, kept = [], []
+    for remat in (False, True):
+        policy = model.Policy(dataclasses.replace(TINY, remat=remat, unroll=1))
+
+        def loss(tower: model.Params, policy: model.Policy = policy) -> jax.Array:
+            features = model.encode_images(policy, {**params, "vision": tower}, packed)
+            return jnp.square(features).mean()
+
+        gradients.append(jax.jit(jax.grad(loss))(params["vision"]))
+        backward = jax.eval_shape(
+            lambda tower, loss=loss: jax.vjp(loss, tower)[1], params["vision"]
+        )
+        kept.append(sum(math.prod(x.shape) for x in jax.tree.leaves(backward)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *gradients)
+    assert kept[1] < kept[0] / 2
+
+
 def test_computing_in_bfloat16_stays_near_float32(
     built: tuple[model.Policy, model.Params],
 ) -> None:

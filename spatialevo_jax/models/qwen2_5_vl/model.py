@@ -46,9 +46,9 @@ __all__ = [
 class Qwen25VL(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.compute_dtype)
-        how = config.attention
-        self.vision = VisionTower(config.vision, dtype, config.unroll, how, rngs=rngs)
-        self.text = TextDecoder(config.text, dtype, config.unroll, config.remat, how, rngs=rngs)
+        how = (config.unroll, config.remat, config.attention)
+        self.vision = VisionTower(config.vision, dtype, *how, rngs=rngs)
+        self.text = TextDecoder(config.text, dtype, *how, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,11 +73,12 @@ class VisionTower(nnx.Module):
         config: VisionConfig,
         dtype: jnp.dtype,
         unroll: int,
+        remat: bool,
         how: Attention,
         *,
         rngs: nnx.Rngs,
     ):
-        self.config, self.unroll, self.dtype = config, unroll, dtype
+        self.config, self.unroll, self.remat, self.dtype = config, unroll, remat, dtype
         self.patch_embed = linear(
             config.patch_dim, config.hidden_size, dtype, rngs=rngs, bias=False
         )
@@ -98,5 +99,6 @@ class VisionTower(nnx.Module):
             x = nnx.merge(graph, params)(x, angles, inputs, sees_image)
             return mesh.constrain(x, mesh.BATCH), None
 
-        x, _ = jax.lax.scan(layer, x, (layers, jnp.asarray(full)), unroll=self.unroll)
+        body = jax.checkpoint(layer) if self.remat else layer
+        x, _ = jax.lax.scan(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
         return self.merger(x.reshape(-1, x.shape[-1]), inputs.token_slots)
