@@ -1,4 +1,4 @@
-"""Who feeds which rows. Several real processes are in tests/train/test_meshes.py."""
+"""Who feeds which rows. Several real processes are in tests/launch/test_meshes.py."""
 
 import jax
 import numpy as np
