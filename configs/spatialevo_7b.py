@@ -10,8 +10,8 @@ clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ou
 corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
 published run kept them in bfloat16; images are square, 144 tokens each.
 
-4 chips of v5p (2x2x1): 46 of 95.74 GiB each in rollouts and 35 in updates, without activations, as
-launch.plan counts them. On 16 chips of v5e rollouts have no room for a copy of the weights:
+4 chips of v5p (2x2x1): 52 of 95.74 GiB each in rollouts and 53 in updates, as launch.plan compiles
+them. On 16 chips of v5e rollouts have no room for a copy of the weights:
 `--config.rollout.whole_weights=false`. docs/plan.md has other machines.
 """
 
