@@ -193,13 +193,19 @@ def test_two_processes_of_which_one_is_killed_go_on_and_do_what_one_device_does(
 
 
 def test_the_published_order_takes_several_updates_and_one_step(folder: Path, alone: Path) -> None:
-    """The Questioner's first, then the Solver's in parts; until then nothing differs."""
-    finish(start(folder, "two_pass", 1, "--config.grpo.two_pass=2"))
+    """The Questioner's first, then the Solver's in parts. A bonus on the entropy moves a policy
+    that earns nothing yet.
+    """
+    bonus = 0.1
+    flags = ("--config.grpo.two_pass=2", f"--config.grpo.entropy_weight={bonus}")
+    finish(start(folder, "two_pass", 1, *flags))
     found, joint = (lines(run / "metrics.jsonl") for run in (folder / "two_pass", alone))
     assert [line["step"] for line in found] == list(range(STEPS))
-    first, expected = found[0], joint[0]
-    assert first["loss/questioner"] == pytest.approx(expected["loss/questioner"], abs=2e-6)
-    assert first["loss/total"] == pytest.approx(first["loss/questioner"] + first["loss/solver"])
-    # The rate of the first step is 0: what comes next is sampled from another policy.
-    assert found[-1]["optimizer/update_norm"] != joint[-1]["optimizer/update_norm"]
-    assert found[-1]["optimizer/skipped"] == 0
+    asked = joint[0]["loss/questioner"] - bonus * joint[0]["policy/entropy_questioner"]
+    assert found[0]["loss/questioner"] == pytest.approx(asked, abs=2e-6)  # before any update
+    assert found[1]["optimizer/update_norm"] > 0
+    for line in found:
+        assert line["loss/total"] == pytest.approx(
+            line["loss/questioner"] + line["loss/solver"], abs=2e-6
+        )
+        assert line["loss/total"] < -bonus and line["optimizer/skipped"] == 0
