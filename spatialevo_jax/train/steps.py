@@ -8,7 +8,7 @@ packs their tokens, reads and judges their texts, and tells the others what came
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,51 @@ QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
 Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
+Shared = tuple[packing.Prompts, packing.Starts]  # global arrays, of which each process has its rows
+
+
+class Assigned(NamedTuple):
+    """The rows of a step: what is shown and which task is to be asked about it."""
+
+    assignments: list[episode.Assignment]
+    vision: qwen.VisionInputs
+    first: list[int]  # the first feature of each row
+
+
+class Asking(NamedTuple):
+    """What the Questioner asked; all but the arrays on the devices is whole in every process."""
+
+    asked: list[list[episode.Asked]]  # (R, G)
+    lengths: np.ndarray  # (R, G, 2), see `Steps.lengths`
+    rewards: np.ndarray  # (R, G) f32
+    prompts: Shared
+    responses: decode.Responses
+
+
+class Solving(NamedTuple):
+    """What the Solver answered, likewise."""
+
+    questions: list[episode.Question]  # (U,)
+    texts: Sequence[Sequence[str]]  # (U, G)
+    lengths: np.ndarray  # (U, G, 2)
+    scored: episode.Scored
+    rewards: np.ndarray  # (U, G) f32, which a control may have shuffled
+    weights: np.ndarray  # (U,) f32, 0 for padding
+    prompts: Shared
+    responses: decode.Responses
+
+
+class _Clock:
+    """Seconds of the phases of one step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = now - self._last
+        self._last = now
 
 
 class Steps:
@@ -156,7 +201,7 @@ class Steps:
 
     def decodable(
         self, conversations: list[packing.Conversation], first: Sequence[int], length: int
-    ) -> tuple[packing.Prompts, packing.Starts]:
+    ) -> Shared:
         """This process's prompts padded to `length` tokens; `first` are the first feature rows of
         their images.
         """
@@ -166,7 +211,7 @@ class Steps:
         self,
         params: qwen.Params,
         vision: qwen.VisionInputs,
-        asked: tuple[packing.Prompts, packing.Starts],
+        asked: Shared,
         keys: jax.Array,
         length: int,
         *,
@@ -307,176 +352,205 @@ class Steps:
     def evolve(
         self, state: TrainState, step: int, records: Records
     ) -> tuple[TrainState, dict[str, float]]:
-        setup, config, share = self.setup, self.setup.config, self.setup.share
+        """Questions, answers, rewards, and the update or updates that they lead to."""
+        config = self.setup.config
         rng = np.random.default_rng((config.seed, 3, step))
         clock = _Clock()
-        rows, pictures = self.rows(step, config.data.rows)
+        shown = self._assign(state, step, rng)
+        asking = self._ask(state, step, shown, clock)
+        if config.reward == "shuffled":
+            asking = asking._replace(rewards=rewards.shuffled(asking.rewards, rng))
+        updates: list[dict[str, jax.Array]] = []
+        if config.grpo.two_pass:
+            batch = EvolutionBatch(shown.vision, self._questioner_batch(asking), None)
+            state, metrics = self.on_mesh(self.update_part, state, batch)
+            updates.append(metrics)
+            clock.lap("time/update_questioner_s")
+        solving = self._solve(state, step, shown, asking, clock)
+        if config.reward == "shuffled":
+            solving = solving._replace(rewards=rewards.shuffled(solving.rewards, rng))
+        solver = self.role_batch(
+            solving.prompts, solving.responses, solving.rewards, solving.weights
+        )
+        if config.grpo.two_pass:
+            questions = int(solving.weights.sum())
+            state = self._update_solver(state, shown.vision, solver, questions, updates)
+        else:
+            earned = episode.with_content_factor(
+                asking.rewards,
+                shown.assignments,
+                asking.asked,
+                solving.questions,
+                solving.scored.correctness,
+                config.rewards,
+                alpha=config.alpha,
+            )
+            asking = asking._replace(rewards=earned)
+            batch = EvolutionBatch(shown.vision, self._questioner_batch(asking), solver)
+            clock.lap("time/rewards_s")
+            state, metrics = self.on_mesh(self.update, state, batch)
+            updates.append(metrics)
+        state = self._scheduled_after(state, solving)
+        values = _joined([_floats(metrics) for metrics in updates])
+        clock.lap("time/update_s")
+        values |= evolution_metrics(
+            shown.assignments,
+            asking.asked,
+            asking.lengths,
+            asking.rewards,
+            solving.questions,
+            solving.texts,
+            solving.lengths,
+            solving.scored,
+            solving.rewards,
+        )
+        values |= self._probabilities(state)
+        if step % config.evaluation.every == 0:
+            log_samples(
+                records,
+                step,
+                self.setup.train,
+                shown.assignments,
+                asking.asked,
+                asking.rewards,
+                solving.questions,
+                solving.texts,
+                solving.rewards,
+            )
+        clock.lap("time/records_s")
+        values |= speeds(asking.lengths, solving.lengths, clock.laps)
+        return state, values | clock.laps
+
+    def _assign(self, state: TrainState, step: int, rng: np.random.Generator) -> Assigned:
+        """The rows of the step with their images, and a task for each."""
+        setup = self.setup
+        rows, pictures = self.rows(step, setup.config.data.rows)
         feasible = episode.feasible_mask(setup.train, rows)
         chances = np.asarray(self.on_mesh(self._chances, state.scheduler, feasible))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
-        vision, first = self.show(rows, pictures)
+        return Assigned(assignments, *self.show(rows, pictures))
 
-        own = share.dealt(len(rows))
+    def _ask(self, state: TrainState, step: int, shown: Assigned, clock: _Clock) -> Asking:
+        """Questions about every row, each judged by the process that takes the row."""
+        setup, config = self.setup, self.setup.config
+        count, length = len(shown.assignments), config.rollout
+        own = setup.share.dealt(count)
+        mine = hosts.local(shown.assignments, own)
+        texts = [
+            prompts.questioner(one.task, one.pools, config.rewards.observation) for one in mine
+        ]
         asking = [
-            setup.encoder.conversation(
-                prompts.questioner(
-                    assignments[place].task, assignments[place].pools, config.rewards.observation
-                ),
-                len(rows[place].frames),
-            )
-            for place in own
+            setup.encoder.conversation(text, len(one.row.frames))
+            for text, one in zip(texts, mine, strict=True)
         ]
         asked_prompts = self.decodable(
-            asking, hosts.local(first, own), config.rollout.questioner_prompt
+            asking, hosts.local(shown.first, own), length.questioner_prompt
         )
         clock.lap("time/prompts_s")
-        keys = self.keys(state.key, step, QUESTIONER, len(rows), config.rollout.questioner_samples)
-        asked_out = self.generate(
-            state.policy_params, vision, asked_prompts, keys, config.rollout.questioner_tokens
+        keys = self.keys(state.key, step, QUESTIONER, count, length.questioner_samples)
+        responses = self.generate(
+            state.policy_params, shown.vision, asked_prompts, keys, length.questioner_tokens
         )
-        asked_texts = self.texts(asked_out)
+        written = self.texts(responses)
         clock.lap("time/rollout_questioner_s")
         judged = episode.judge_questions(
             setup.train,
-            hosts.local(assignments, own),
-            asked_texts,
+            mine,
+            written,
             config.reward,
             own,
             judge=claims.observation_judge(config.rewards.observation, setup.train.records),
         )
         said = {
             place: [episode.to_json(group), lengths]
-            for place, group, lengths in zip(own, judged, self.lengths(asked_out), strict=True)
+            for place, group, lengths in zip(own, judged, self.lengths(responses), strict=True)
         }
-        told = hosts.gather(said, len(rows))
+        told = hosts.gather(said, count)
         asked = [episode.from_json(group) for group, _ in told]
-        asked_lengths = np.asarray([lengths for _, lengths in told])
-        asked_rewards = episode.questioner_rewards(
+        earned = episode.questioner_rewards(
             asked, config.reward, alpha=config.alpha, scoring=config.scoring
         )
+        clock.lap("time/oracle_s")
+        lengths = np.asarray([lengths for _, lengths in told])
+        return Asking(asked, lengths, earned, asked_prompts, responses)
 
-        if config.reward == "shuffled":
-            asked_rewards = rewards.shuffled(asked_rewards, rng)
-        same = np.ones(len(rows), np.float32)
-        updates: list[dict[str, jax.Array]] = []
-        if config.grpo.two_pass:
-            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
-            batch = EvolutionBatch(vision, questioner, None)
-            state, metrics = self.on_mesh(self.update_part, state, batch)
-            updates.append(metrics)
+    def _solve(
+        self, state: TrainState, step: int, shown: Assigned, asking: Asking, clock: _Clock
+    ) -> Solving:
+        """Answers to the distinct questions, each scored by the process that takes the question."""
+        setup, config = self.setup, self.setup.config
+        length = config.rollout
 
         def to_solve(question: episode.Question) -> packing.Conversation:
-            assignment = assignments[question.assignment]
+            assignment = shown.assignments[question.assignment]
             text = episode.solver_prompt(question, assignment, config.reward)
             return setup.encoder.conversation(text, len(assignment.row.frames))
 
         questions = episode.distinct_questions(
-            assignments,
-            asked,
+            shown.assignments,
+            asking.asked,
             config,
             # All tokens but the last, which decoding begins with.
-            lambda question: len(to_solve(question).tokens) - 1 <= config.rollout.solver_prompt,
+            lambda question: len(to_solve(question).tokens) - 1 <= length.solver_prompt,
         )
-        clock.lap("time/oracle_s")
-
-        own = share.dealt(len(questions))
+        own = setup.share.dealt(len(questions))
         mine = hosts.local(questions, own)
         solved_prompts = self.decodable(
             [to_solve(question) for question in mine],
-            [first[question.assignment] for question in mine],
-            config.rollout.solver_prompt,
+            [shown.first[question.assignment] for question in mine],
+            length.solver_prompt,
         )
-        keys = self.keys(state.key, step, SOLVER, len(questions), config.rollout.solver_samples)
-        solved_out = self.generate(
-            state.policy_params, vision, solved_prompts, keys, config.rollout.solver_tokens
+        clock.lap("time/questions_s")
+        keys = self.keys(state.key, step, SOLVER, len(questions), length.solver_samples)
+        responses = self.generate(
+            state.policy_params, shown.vision, solved_prompts, keys, length.solver_tokens
         )
-        own_texts = self.texts(solved_out)
+        written = self.texts(responses)
         clock.lap("time/rollout_solver_s")
-        own_scored = episode.score_answers(
-            mine, own_texts, config.reward, alpha=config.alpha, scoring=config.scoring
+        scored = episode.score_answers(
+            mine, written, config.reward, alpha=config.alpha, scoring=config.scoring
         )
+        parts = (written, self.lengths(responses), scored.rewards, scored.correctness)
         said = {
             place: [texts, lengths, earned.tolist(), correct.tolist()]
-            for place, texts, lengths, earned, correct in zip(
-                own,
-                own_texts,
-                self.lengths(solved_out),
-                own_scored.rewards,
-                own_scored.correctness,
-                strict=True,
-            )
+            for place, texts, lengths, earned, correct in zip(own, *parts, strict=True)
         }
-        solved_texts, solved_lengths, earned, correct = zip(
-            *hosts.gather(said, len(questions)), strict=True
-        )
+        texts, lengths, earned, correct = zip(*hosts.gather(said, len(questions)), strict=True)
         scored = episode.Scored(np.asarray(earned, np.float32), np.asarray(correct, np.float32))
-        solved_rewards = scored.rewards
-        if config.reward == "shuffled":
-            solved_rewards = rewards.shuffled(solved_rewards, rng)
         weights = np.array([question.weight for question in questions], np.float32)
-        solver = self.role_batch(solved_prompts, solved_out, solved_rewards, weights)
-        clock.lap("time/rewards_s")
-        if config.grpo.two_pass:
-            state = self._update_solver(state, vision, solver, int(weights.sum()), updates)
-        else:
-            asked_rewards = episode.with_content_factor(
-                asked_rewards,
-                assignments,
-                asked,
-                questions,
-                scored.correctness,
-                config.rewards,
-                alpha=config.alpha,
-            )
-            questioner = self.role_batch(asked_prompts, asked_out, asked_rewards, same)
-            batch = EvolutionBatch(vision, questioner, solver)
-            state, metrics = self.on_mesh(self.update, state, batch)
-            updates.append(metrics)
-        valid = np.array([question.verdict.valid for question in questions])
-        task_ids = np.array([TASK_IDS[question.task] for question in questions])
-        state = dataclasses.replace(
-            state,
-            scheduler=self.on_mesh(
-                self._scheduled,
-                state.scheduler,
-                task_ids,
-                scored.correctness.mean(1),
-                valid,
-                weights,
-            ),
-        )
-        values = _joined([_floats(metrics) for metrics in updates])
-        clock.lap("time/update_s")
-        values |= evolution_metrics(
-            assignments,
-            asked,
-            asked_lengths,
-            asked_rewards,
+        return Solving(
             questions,
-            solved_texts,
-            np.asarray(solved_lengths),
+            texts,
+            np.asarray(lengths),
             scored,
-            solved_rewards,
+            scored.rewards,
+            weights,
+            solved_prompts,
+            responses,
         )
-        everywhere = np.asarray([task.name in config.data.tasks for task in TASKS])
-        probability = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
-        for task in config.data.tasks:
-            values[f"scheduler/probability/{task}"] = float(probability[TASK_IDS[task]])
-        if step % config.evaluation.every == 0:
-            log_samples(
-                records,
-                step,
-                setup.train,
-                assignments,
-                asked,
-                asked_rewards,
-                questions,
-                solved_texts,
-                solved_rewards,
-            )
-        clock.lap("time/records_s")
-        values |= speeds(asked_lengths, np.asarray(solved_lengths), clock.laps)
-        return state, values | clock.laps
+
+    def _questioner_batch(self, asking: Asking) -> RoleBatch:
+        weights = np.ones(len(asking.rewards), np.float32)
+        return self.role_batch(asking.prompts, asking.responses, asking.rewards, weights)
+
+    def _scheduled_after(self, state: TrainState, solving: Solving) -> TrainState:
+        """The curriculum after the questions of a step."""
+        updated = self.on_mesh(
+            self._scheduled,
+            state.scheduler,
+            np.array([TASK_IDS[question.task] for question in solving.questions]),
+            solving.scored.correctness.mean(1),
+            np.array([question.verdict.valid for question in solving.questions]),
+            solving.weights,
+        )
+        return dataclasses.replace(state, scheduler=updated)
+
+    def _probabilities(self, state: TrainState) -> dict[str, float]:
+        """The chances of the tasks where all of them can be asked."""
+        tasks = self.setup.config.data.tasks
+        everywhere = np.asarray([task.name in tasks for task in TASKS])
+        chances = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
+        return {f"scheduler/probability/{task}": float(chances[TASK_IDS[task]]) for task in tasks}
 
     def _update_solver(
         self,
@@ -500,7 +574,7 @@ class Steps:
 
     def role_batch(
         self,
-        asked: tuple[packing.Prompts, packing.Starts],
+        asked: Shared,
         responses: decode.Responses,
         earned: np.ndarray,
         weights: np.ndarray,
@@ -619,16 +693,3 @@ def _joined(updates: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _floats(metrics: dict[str, jax.Array]) -> dict[str, float]:
     return {name: float(value) for name, value in jax.device_get(metrics).items()}
-
-
-class _Clock:
-    """Seconds of the phases of one step."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.laps[name] = now - self._last
-        self._last = now
