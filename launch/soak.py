@@ -42,9 +42,9 @@ CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 CHECKPOINTS = "checkpoints"  # of a run
 CLOCKS = ("seconds", "time/")  # fields of records that no two runs share
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", allow_override=True)
 _KILLS = flags.DEFINE_integer("kills", 20, "How often a run is killed.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the random moments.", allow_override=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +233,8 @@ def main(argv: Sequence[str]) -> None:
     arguments = list(argv[1:])
     if not any(one.startswith("--config") for one in arguments):
         raise UserError("expected -- and the flags of launch.train, --config among them.")
+    if not _WORKDIR.value:
+        raise UserError("expected --workdir=DIR, a new folder for the runs.")
     hush_orbax()
     jax.config.update("jax_platforms", "cpu")  # an accelerator is the runs'
     folder = Path(_WORKDIR.value).absolute()

@@ -33,7 +33,6 @@ from spatialevo_jax.train.stopping import Stopped
 
 LOST_PEER = 3  # exit code: another process of the run is gone, start all of them again
 SIGNALLED = 128  # exit code, with the number of the signal added: the shell's habit
-LONGEST_CAUSE = 300  # characters of it that a message quotes
 
 _CONFIG = define_config(TrainConfig)
 _WORKDIR = flags.DEFINE_string(
@@ -66,21 +65,28 @@ def lost_peers() -> Iterator[None]:
     """Says in a sentence that another process of the run is gone, and ends this one: what is left
     of a run of several processes can't go on, and can't wait for the others either.
     """
+    host = _COORDINATOR.value.rpartition(":")[0] if _COORDINATOR.value else None
+    leave = hosts.watch_peers(end_of_run, host)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
             raise
-        said = errors.one_sentence(error)[:LONGEST_CAUSE]
-        own = f"process {jax.process_index()} of {jax.process_count()}"
-        print(
-            f"{errors.program_name()}: {own} lost touch with another one, which may have been "
-            f"killed ({said}). Start all of them again: the run goes on from its last checkpoint.",
-            file=sys.stderr,
-            flush=True,
-        )
-        sys.stdout.flush()
-        os._exit(LOST_PEER)  # an ordinary exit would wait for the one that is gone
+        end_of_run()
+    leave()
+
+
+def end_of_run() -> None:
+    """Ends this process for the loss of another one."""
+    own = f"process {jax.process_index()} of {jax.process_count()}"
+    print(
+        f"{errors.program_name()}: {own} lost touch with another one, which may have been killed. "
+        "Start all of them again: the run goes on from its last checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
+    sys.stdout.flush()
+    os._exit(LOST_PEER)  # an ordinary exit would wait for the one that is gone
 
 
 def main(argv: Sequence[str]) -> int:

@@ -5,9 +5,12 @@ process makes the rows of a batch that lie on its devices, and knows of the othe
 by `gather`. Alone, a process feeds all rows and hears itself.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +20,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.sharding import batch_shardings
+
+GOODBYE = b"."
+CONNECTING = 120.0  # seconds that processes wait for each other's connection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +130,47 @@ def wait_for_all(what: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(what)
+
+
+def watch_peers(lost: Callable[[], None], address: str | None = None) -> Callable[[], None]:
+    """Calls `lost` in a thread as soon as another process is gone without having said goodbye, and
+    returns what says it. Whatever a process waits for then, be it a sum over devices or a
+    checkpoint, may never come.
+
+    Process 0 holds a connection to every other one: where it ends, one of the two is gone. Those
+    that then end too are noticed by the others. `address` is the host of process 0, if it is known.
+    """
+    if jax.process_count() == 1:
+        return lambda: None
+    peers: list[socket.socket] = []
+    if jax.process_index() == 0:
+        with socket.create_server(("", 0)) as server:
+            gather({0: [address or socket.gethostname(), server.getsockname()[1]]}, 1)
+            server.settimeout(CONNECTING)
+            peers += [server.accept()[0] for _ in range(jax.process_count() - 1)]
+    else:
+        ((host, port),) = gather({}, 1)
+        peers.append(socket.create_connection((host, port), CONNECTING))
+    left = threading.Event()
+
+    def watch(peer: socket.socket) -> None:
+        peer.settimeout(None)
+        try:
+            said = peer.recv(len(GOODBYE))
+        except OSError:
+            said = b""
+        if said != GOODBYE and not left.is_set():
+            lost()
+
+    def leave() -> None:
+        left.set()
+        for peer in peers:
+            with contextlib.suppress(OSError):  # it has left before
+                peer.sendall(GOODBYE)
+
+    for peer in peers:
+        threading.Thread(target=watch, args=(peer,), daemon=True).start()
+    return leave
 
 
 def join(

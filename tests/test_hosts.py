@@ -82,3 +82,8 @@ def test_a_shared_shape_fits_every_part() -> None:
     parts = [VisionShape(3, 1, 16, 5), VisionShape(2, 4, 9, 8)]
     assert images.shared_shape(parts, 4) == VisionShape(4, 4, 16, 8)
     assert images.shared_shape(parts[:1], 1) == parts[0]
+
+
+def test_alone_nobody_is_watched() -> None:
+    leave = hosts.watch_peers(lambda: pytest.fail("nobody was lost"))
+    leave()
