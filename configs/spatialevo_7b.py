@@ -22,6 +22,7 @@ from spatialevo_jax.config import (
     DataConfig,
     EvaluationConfig,
     GrpoConfig,
+    RewardConfig,
     RolloutConfig,
     TrainConfig,
     WarmStartConfig,
@@ -64,6 +65,7 @@ CONFIG = TrainConfig(
         kl_estimator="k3",
         reference_dtype="bfloat16",
     ),
+    rewards=RewardConfig(observation="prose"),  # what a released model writes
     scheduler=PUBLISHED_SCHEDULER,
     evaluation=EvaluationConfig(every=100, batch=32),
     checkpoint_every=100,

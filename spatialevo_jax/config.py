@@ -215,7 +215,7 @@ class SchedulerConfig:
 
     prior_accuracy: float = 0.35
     prior_count: float = 2.0
-    floor: float = 0.05  # least weight of a task; 1: no curriculum, all tasks weigh the same
+    floor: float = 0.05  # least weight of a task
     decay: float = 0.9  # what an observation still weighs one step later
     uniform: bool = False  # no curriculum: tasks are drawn evenly, whatever is known of them
     count_invalid: bool = False  # an invalid question counts as one answered wrong
