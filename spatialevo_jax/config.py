@@ -153,13 +153,9 @@ class GrpoConfig:
     normalise_std: bool = True  # False: advantages are centred only (Dr.GRPO)
     ratio: RatioLevel = "token"  # "sequence": GSPO
     aggregation: Aggregation = "token"  # of the loss over tokens; see `grpo.sequence_weights`
-    kl_coefficient: float = (
-        0.0  # of the KL to the policy that evolution began with; 0: no copy of it
-    )
+    kl_coefficient: float = 0.0  # of the KL to the policy that evolution began with; 0: no copy
     kl_estimator: KlEstimator = "k3"  # see `grpo.kl_penalty`
-    reference_dtype: Dtype = (
-        "float32"  # of that copy; bfloat16 loses nothing where it is computed in
-    )
+    reference_dtype: Dtype = "float32"  # of that copy; exact where the policy computes in it
     entropy_weight: float = 0.0  # of the bonus on the entropy of a token, nats
     # Prompts of one Solver update in the published order: the Questioner is updated, then the
     # Solver answers, then it is updated, part by part. 0: one joint update of both roles.
