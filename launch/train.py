@@ -66,7 +66,8 @@ def lost_peers() -> Iterator[None]:
     of a run of several processes can't go on, and can't wait for the others either.
     """
     host = _COORDINATOR.value.rpartition(":")[0] if _COORDINATOR.value else None
-    leave = hosts.watch_peers(end_of_run, host)
+    with user_errors(OSError, place="the processes of the run can't reach process 0"):
+        leave = hosts.watch_peers(end_of_run, host)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -35,21 +35,15 @@ class Share:
     block: int
     blocks: int
 
-    def rows(self, count: int) -> range:
-        """The rows of this process in a batch of `count`.
+    def dealt(self, count: int) -> list[int]:
+        """Items of an ordered list of `count` that this process takes: in turn, so that costs that
+        grow along the list are shared evenly. The first rows of a batch are those of block 0.
 
         Raises:
             ValueError: they do not divide.
         """
         if count % self.blocks:
             raise ValueError(f"expected rows that {self.blocks} hosts can share, got {count}.")
-        size = count // self.blocks
-        return range(self.block * size, (self.block + 1) * size)
-
-    def dealt(self, count: int) -> list[int]:
-        """Items of an ordered list of `count` that this process takes: in turn, so that costs that
-        grow along the list are shared evenly. The first rows of a batch are those of block 0.
-        """
         return list(range(self.block, count, self.blocks))
 
     def order(self, count: int) -> list[int]:
@@ -139,6 +133,9 @@ def watch_peers(lost: Callable[[], None], address: str | None = None) -> Callabl
 
     Process 0 holds a connection to every other one: where it ends, one of the two is gone. Those
     that then end too are noticed by the others. `address` is the host of process 0, if it is known.
+
+    Raises:
+        OSError: the processes do not reach each other.
     """
     if jax.process_count() == 1:
         return lambda: None
@@ -153,15 +150,6 @@ def watch_peers(lost: Callable[[], None], address: str | None = None) -> Callabl
         peers.append(socket.create_connection((host, port), CONNECTING))
     left = threading.Event()
 
-    def watch(peer: socket.socket) -> None:
-        peer.settimeout(None)
-        try:
-            said = peer.recv(len(GOODBYE))
-        except OSError:
-            said = b""
-        if said != GOODBYE and not left.is_set():
-            lost()
-
     def leave() -> None:
         left.set()
         for peer in peers:
@@ -169,8 +157,21 @@ def watch_peers(lost: Callable[[], None], address: str | None = None) -> Callabl
                 peer.sendall(GOODBYE)
 
     for peer in peers:
-        threading.Thread(target=watch, args=(peer,), daemon=True).start()
+        threading.Thread(target=wait_for_end, args=(peer, left, lost), daemon=True).start()
     return leave
+
+
+def wait_for_end(peer: socket.socket, left: threading.Event, lost: Callable[[], None]) -> None:
+    """Waits until the connection to a process ends, and calls `lost` if it ended without a goodbye
+    of either side.
+    """
+    peer.settimeout(None)
+    try:
+        said = peer.recv(len(GOODBYE))
+    except OSError:  # reset by the one that was killed
+        said = b""
+    if said != GOODBYE and not left.is_set():
+        lost()
 
 
 def join(

@@ -1,5 +1,8 @@
 """Who feeds which rows. Several real processes are in tests/launch/test_meshes.py."""
 
+import socket
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -15,7 +18,6 @@ from .models.qwen2_5_vl.checkpoints import SMALL
 @pytest.mark.parametrize("blocks", [1, 2, 3])
 def test_shares_are_disjoint_and_make_up_the_batch(blocks: int) -> None:
     shares = [hosts.Share(block, blocks) for block in range(blocks)]
-    assert [row for share in shares for row in share.rows(6)] == list(range(6))
     dealt = [item for share in shares for item in share.dealt(6)]
     assert dealt == shares[0].order(6) and sorted(dealt) == list(range(6))
 
@@ -28,7 +30,7 @@ def test_costs_that_grow_along_the_list_are_shared_evenly() -> None:
 
 def test_rows_that_hosts_cannot_share_are_refused() -> None:
     with pytest.raises(ValueError, match="rows that 4 hosts can share, got 6"):
-        hosts.Share(0, 4).rows(6)
+        hosts.Share(0, 4).dealt(6)
 
 
 def test_alone_a_process_feeds_all_and_hears_itself() -> None:
@@ -84,6 +86,21 @@ def test_a_shared_shape_fits_every_part() -> None:
     assert images.shared_shape(parts[:1], 1) == parts[0]
 
 
-def test_alone_nobody_is_watched() -> None:
-    leave = hosts.watch_peers(lambda: pytest.fail("nobody was lost"))
-    leave()
+@pytest.mark.parametrize(
+    ("goodbye", "leaving", "noticed"),
+    [(False, False, True), (True, False, False), (False, True, False)],
+    ids=["killed", "said goodbye", "after our own goodbye"],
+)
+def test_a_peer_is_lost_when_its_connection_ends_without_a_goodbye(
+    goodbye: bool, leaving: bool, noticed: bool
+) -> None:
+    own, other = socket.socketpair()
+    left, lost = threading.Event(), threading.Event()
+    if goodbye:
+        other.sendall(hosts.GOODBYE)
+    if leaving:
+        left.set()
+    other.close()
+    hosts.wait_for_end(own, left, lost.set)
+    own.close()
+    assert lost.is_set() == noticed

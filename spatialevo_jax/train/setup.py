@@ -61,6 +61,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
             that do not decode, or sizes that do not divide over the mesh.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    _require_shares(config, math.prod(mesh.shape[axis] for axis in BATCH))
     scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
@@ -104,7 +105,6 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         mesh=mesh,
         share=hosts.share(mesh),
     )
-    _require_shares(config, setup.share, math.prod(mesh.shape[axis] for axis in BATCH))
     for item in setup.items:
         val.row_images(item.row)  # a broken picture is said now, not after the warm start
     return setup, params
@@ -157,7 +157,7 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
             )
 
 
-def _require_shares(config: TrainConfig, share: hosts.Share, devices: int) -> None:
+def _require_shares(config: TrainConfig, devices: int) -> None:
     """Every batch must divide over the devices that batches are split over."""
     warm, second = config.warm_start, "data.rows" if config.sft.data is None else "sft.rows"
     rows = config.data.rows if config.sft.data is None else config.sft.rows
