@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, hosts, mesh, rewards, sharding
+from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.data import Row, row_paths
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
@@ -47,6 +48,7 @@ QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
 Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
+Counts = tuple[int, int, int]  # rows of single images, pairs and scenes
 Shared = tuple[packing.Prompts, packing.Starts]  # global arrays, of which each process has its rows
 
 
@@ -96,7 +98,7 @@ class _Clock:
 
 class Steps:
     """The jitted functions of a run with their host sides. Holds nothing that changes but the
-    stream of pictures, which follows the step that it is asked for.
+    stream of pictures and the next step's, which follow the step that they are asked for.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -136,6 +138,7 @@ class Steps:
         self._chances = jax.jit(setup.scheduler.probabilities, out_shardings=whole)
         self._scheduled = jax.jit(setup.scheduler.update, out_shardings=whole)
         self._stream: PromptStream | None = None
+        self._ahead: tuple[int, list[Row], Shown] | None = None
 
     # --- batches that hosts share --------------------------------------------------------------
 
@@ -147,9 +150,27 @@ class Steps:
         """This process's rows of a batch -> the whole batch on the devices."""
         return hosts.put(batch, self.setup.mesh, self.setup.share.blocks)
 
-    def rows(self, step: int, counts: tuple[int, int, int]) -> tuple[list[Row], list[np.ndarray]]:
-        """The rows of a step, and the pictures of those that this process takes."""
+    def shown_rows(self, step: int) -> tuple[list[Row], Shown]:
+        """The rows of a step and their images."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == step:
+            return ahead[1:]
+        return self._read(step)
+
+    def look_ahead(self, step: int) -> None:
+        """Reads and packs the images of a step that is to come: done while the devices still work.
+
+        Only where the stream that is open goes on with that step.
+        """
+        config, stream = self.setup.config, self._stream
+        if step == config.total_steps or stream is None:
+            return
+        if stream.step == step and stream.counts == row_counts(config, step):
+            self._ahead = (step, *self._read(step))
+
+    def _read(self, step: int) -> tuple[list[Row], Shown]:
         setup, share = self.setup, self.setup.share
+        counts = row_counts(setup.config, step)
         own = share.dealt(sum(counts))
         stream = self._stream
         if stream is None or stream.counts != counts or stream.step != step:
@@ -168,10 +189,11 @@ class Steps:
             place: [one.row.room, *one.row.frames] for place, one in zip(own, taken, strict=True)
         }
         rows = [Row(room, tuple(frames)) for room, *frames in hosts.gather(said, sum(counts))]
-        return rows, [one.images for one in taken]
+        return rows, self.show(rows, (one.images for one in taken))
 
     def close(self) -> None:
         """Ends the processes that decode pictures."""
+        self._ahead = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -266,28 +288,26 @@ class Steps:
         setup = self.setup
         config, wordings = setup.config.warm_start, setup.config.data.wordings
         rng = np.random.default_rng((setup.config.seed, 2, step))
+        rows, (vision, first) = self.shown_rows(step)
         if step < config.naming_steps:
-            rows, pictures = self.rows(step, config.naming_rows)
             kinds = []
         elif step < config.looking_steps:
-            rows, pictures = self.rows(step, config.looking_rows)
             looked = warm_start.looking_examples(setup.train, rows, rng)
             kinds = [[(example,) for example in looked]]
         else:
-            rows, pictures = self.rows(step, config.rows)
             drawn = warm_start.row_examples(setup.train, rows, config, wordings, rng)
             kinds = [
                 [one.looking for one in drawn],
                 [one.questioner for one in drawn],
                 [one.solver for one in drawn],
             ]
-        vision, first = self.show(rows, pictures)
         batch = WarmStartBatch(
             vision,
             self._names(rows, vision.token_slots.shape[0] // setup.share.blocks),
             tuple(self._supervised(rows, first, examples) for examples in kinds),
         )
         state, metrics = self.on_mesh(self.update_warm, state, batch)
+        self.look_ahead(step + 1)
         return state, _floats(metrics)
 
     def _names(self, rows: Sequence[Row], tokens: int) -> Names:
@@ -391,6 +411,7 @@ class Steps:
             state, metrics = self.on_mesh(self.update, state, batch)
             updates.append(metrics)
         state = self._scheduled_after(state, solving)
+        self.look_ahead(step + 1)
         values = _joined([_floats(metrics) for metrics in updates])
         clock.lap("time/update_s")
         values |= evolution_metrics(
@@ -424,11 +445,11 @@ class Steps:
     def _assign(self, state: TrainState, step: int, rng: np.random.Generator) -> Assigned:
         """The rows of the step with their images, and a task for each."""
         setup = self.setup
-        rows, pictures = self.rows(step, setup.config.data.rows)
+        rows, shown = self.shown_rows(step)
         feasible = episode.feasible_mask(setup.train, rows)
         chances = np.asarray(self.on_mesh(self._chances, state.scheduler, feasible))
         assignments = episode.assign_tasks(setup.train, rows, chances, rng)
-        return Assigned(assignments, *self.show(rows, pictures))
+        return Assigned(assignments, *shown)
 
     def _ask(self, state: TrainState, step: int, shown: Assigned, clock: _Clock) -> Asking:
         """Questions about every row, each judged by the process that takes the row."""
@@ -451,8 +472,9 @@ class Steps:
         responses = self.generate(
             state.policy_params, shown.vision, asked_prompts, keys, length.questioner_tokens
         )
-        written = self.texts(responses)
+        jax.block_until_ready(responses)
         clock.lap("time/rollout_questioner_s")
+        written = self.texts(responses)
         judged = episode.judge_questions(
             setup.train,
             mine,
@@ -505,8 +527,9 @@ class Steps:
         responses = self.generate(
             state.policy_params, shown.vision, solved_prompts, keys, length.solver_tokens
         )
-        written = self.texts(responses)
+        jax.block_until_ready(responses)
         clock.lap("time/rollout_solver_s")
+        written = self.texts(responses)
         scored = episode.score_answers(
             mine, written, config.reward, alpha=config.alpha, scoring=config.scoring
         )
@@ -640,6 +663,16 @@ class Steps:
         phase = "warm_start" if moment == "before" else "evolve"
         records.evaluation(step, phase, moment, score, samples)
         return score.accuracy
+
+
+def row_counts(config: TrainConfig, step: int) -> Counts:
+    """Rows of a step by the number of their images: one, two, a scene's."""
+    warm = config.warm_start
+    if step < warm.naming_steps:
+        return warm.naming_rows
+    if step < warm.looking_steps:
+        return warm.looking_rows
+    return warm.rows if step < warm.steps else config.data.rows
 
 
 def _role_batch(
