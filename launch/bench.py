@@ -44,6 +44,7 @@ from geometry_jax import batches
 from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
 from launch import bench_data, bench_model, bench_requests, bench_sens, bench_visibility
+from launch.allocator import keep_freed_memory
 from launch.errors import UserError, run, user_errors
 
 SUBJECTS = ("oracles", "requests", "data", "visibility", "sens", "model")
@@ -326,6 +327,7 @@ def time_model() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
+    keep_freed_memory()
     subject = argv[1] if len(argv) == 2 else ""
     if subject not in SUBJECTS:
         raise UserError(f"expected one of {', '.join(SUBJECTS)} after the command; see --help.")

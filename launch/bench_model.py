@@ -196,9 +196,10 @@ def our_gradient(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts
     """Of the mean cross-entropy of the next token, with respect to all parameters."""
 
     def loss(params: Any) -> jax.Array:
-        logits = our_forward(policy, params, vision, prompts)[:, :-1]
-        chosen = jnp.take_along_axis(logits, prompts.tokens[:, 1:, None], axis=-1)[..., 0]
-        return (jax.nn.logsumexp(logits, axis=-1) - chosen).mean()
+        logits = our_forward(policy, params, vision, prompts)
+        targets = jnp.roll(prompts.tokens, -1, axis=1)  # the last token has none
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return (jax.nn.logsumexp(logits, axis=-1) - chosen)[:, :-1].mean()
 
     return jax.grad(loss)(params)
 

@@ -24,6 +24,7 @@ import jax
 from absl import flags
 
 from launch import errors
+from launch.allocator import keep_freed_memory
 from launch.errors import user_errors
 from launch.flags import define_config
 from spatialevo_jax import hosts
@@ -92,6 +93,7 @@ def end_of_run() -> None:
 
 def main(argv: Sequence[str]) -> int:
     config = _CONFIG.load()
+    keep_freed_memory()
     errors.hush_orbax()
     with user_errors(ValueError, RuntimeError):
         hosts.join(

@@ -45,9 +45,11 @@ class TextBlock(nnx.Module):
         )
 
     def project(self, x: jax.Array, angles: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Rotated queries (..., H, D) and keys (..., K, D), and values, of (..., width)."""
+        """Rotated queries (P, G, T, H, D) and keys (P, G, T, K, D), and values, of the rows
+        (N, width) of all tokens; `angles` (P, G, T, D / 2) has the axes that they have not.
+        """
         x = self.norm1(x)
-        heads = (*x.shape[:-1], -1, self.config.head_dim)
+        heads = (*angles.shape[:-1], -1, self.config.head_dim)
         q, k, v = (
             mesh.constrain(layer(x).reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
             for layer in (self.q, self.k, self.v)
@@ -55,7 +57,8 @@ class TextBlock(nnx.Module):
         return rope.rotate(q, angles), rope.rotate(k, angles), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
-        x = x + self.o(attended.reshape(*x.shape[:-1], -1))
+        """(N, width) and what its tokens attended to, (P, G, T, H, D) -> (N, width)."""
+        x = x + self.o(attended.reshape(len(x), -1))
         return x + self.mlp(self.norm2(x))
 
 
@@ -99,7 +102,10 @@ class TextDecoder(nnx.Module):
         start: jax.Array | int,
     ) -> tuple[jax.Array, KVCache]:
         """See `model.extend`."""
-        config = self.config
+        config, shape = self.config, x.shape
+        # One axis of rows, as products make them: loops between products over more axes would work
+        # out at each number where it is, which on CPU takes longer than what they compute.
+        x = x.reshape(-1, shape[-1])
         angles = rope.mrope_angles(
             positions, config.head_dim, config.rope_theta, config.mrope_section
         )
@@ -108,7 +114,8 @@ class TextDecoder(nnx.Module):
         else:
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
         if self.layers is not None and cache is not None:
-            return self._decode(x, angles, own_valid, prefix, cache, start)
+            x, cache = self._decode(x, angles, own_valid, prefix, cache, start)
+            return x.reshape(shape), cache
         graph, layers = nnx.split(self.blocks)
 
         def layer(x: jax.Array, scanned):
@@ -133,7 +140,7 @@ class TextDecoder(nnx.Module):
         )
         body = jax.checkpoint(layer) if self.remat else layer
         x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
-        return self.norm(x), KVCache(keys, values, own_valid)
+        return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
 
     def _decode(
         self,
@@ -144,7 +151,7 @@ class TextDecoder(nnx.Module):
         cache: KVCache,
         start: jax.Array | int,
     ) -> tuple[jax.Array, KVCache]:
-        """The same, layer by layer, writing into the cache where it is."""
+        """The same on rows (N, D), layer by layer, writing into the cache where it is."""
         keys, values = cache.keys, cache.values
         for number, block in enumerate(self.layers or ()):
             q, k, v = block.project(x, angles)

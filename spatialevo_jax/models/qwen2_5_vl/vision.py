@@ -30,9 +30,11 @@ class VisionBlock(nnx.Module):
     def __call__(
         self, x: jax.Array, angles: jax.Array, inputs: VisionInputs, full: jax.Array
     ) -> jax.Array:
-        """(W, K, D) -> (W, K, D); `full` says whether patches see their image or their window."""
-        shape = (*x.shape[:2], 3, self.config.num_heads, self.config.head_dim)
-        q, k, v = jnp.moveaxis(self.qkv(self.norm1(x)).reshape(shape), 2, 0)
+        """(W * K, D) patches, window by window; `full` says whether they see their image or their
+        window. In rows for the same reason as in `text`.
+        """
+        shape = (*inputs.valid.shape, self.config.num_heads, self.config.head_dim)
+        q, k, v = (one.reshape(shape) for one in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
         q, k = rope.rotate(q, angles), rope.rotate(k, angles)
 
         def by_window() -> jax.Array:
@@ -89,7 +91,8 @@ class VisionTower(nnx.Module):
 
     def __call__(self, inputs: VisionInputs) -> jax.Array:
         """-> (V, out_hidden_size) features, image by image in raster order."""
-        x = self.patch_embed(inputs.patches.astype(self.dtype))
+        patches = inputs.patches.reshape(-1, inputs.patches.shape[-1])
+        x = self.patch_embed(patches.astype(self.dtype))
         angles = rope.vision_angles(inputs.positions, self.config.head_dim)
         graph, layers = nnx.split(self.blocks)
         full = np.isin(np.arange(self.config.depth), self.config.fullatt_block_indexes)
@@ -101,4 +104,4 @@ class VisionTower(nnx.Module):
 
         body = jax.checkpoint(layer) if self.remat else layer
         x, _ = jax.lax.scan(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
-        return self.merger(x.reshape(-1, x.shape[-1]), inputs.token_slots)
+        return self.merger(x, inputs.token_slots)
