@@ -8,7 +8,8 @@ each question, of at most 2,048 tokens. DIR holds the released weights. The pool
 As published: the Questioner's update before the Solver answers, the Solver's by 8 questions each;
 clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours: scoring is
 corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
-published run kept them in bfloat16; images are square, 144 tokens each.
+published run kept them in bfloat16; all pictures are seen as 448 x 336 pixels, 192 tokens
+each.
 
 16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 8.9 of 15.75 GiB each in
 rollouts and 8.2 in updates, as launch.plan compiles them. docs/plan.md has other machines.
@@ -34,7 +35,7 @@ CONFIG = TrainConfig(
     seed=42,
     data=DataConfig(
         scenes=Path("data/scenes"),
-        image_size=336,
+        image_size=(448, 336),
         scene_frames=16,
         rows=(1, 4, 3),
         workers=4,
@@ -47,8 +48,8 @@ CONFIG = TrainConfig(
         max_invalid_share=1.0,
         questioner_tokens=2048,
         solver_tokens=2048,
-        questioner_prompt=3072,  # 16 images and their labels take 2,450, the rest is text
-        solver_prompt=3072,
+        questioner_prompt=4096,  # 16 images and their labels take 3,200, the rest is text
+        solver_prompt=4096,
         whole_weights=True,
     ),
     grpo=GrpoConfig(

@@ -84,7 +84,7 @@ def decoding_rate(scenes: SceneSet, repeats: int) -> float:
     for _ in range(repeats):
         start = time.perf_counter()
         for path in paths:
-            read_image(path, SEEN)
+            read_image(path, (SEEN, SEEN))
         seconds.append(time.perf_counter() - start)
     return len(paths) / 2 / min(seconds)
 
@@ -130,7 +130,7 @@ def report(count: int, repeats: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         copied_scenes(root, count)
-        config = DataConfig(scenes=root, image_size=SEEN, rows=(0, PAIRS, 0))
+        config = DataConfig(scenes=root, image_size=(SEEN, SEEN), rows=(0, PAIRS, 0))
         loading, scenes = time_loading(config)
         cores = len(os.sched_getaffinity(0))
         serving = [

@@ -163,14 +163,14 @@ def _updates(config: TrainConfig) -> str:
 def described(config: TrainConfig, model: ModelConfig, plans: Sequence[plan.Plan]) -> str:
     """Two Markdown tables: memory, then work and time."""
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(qwen.abstract_params(model)))
-    rollout = config.rollout
+    rollout, (width, height) = config.rollout, config.data.image_size
     images = sum(
         rows * shown
         for rows, shown in zip(config.data.rows, (1, 2, config.data.scene_frames), strict=True)
     )
     lines = [
         f"{count / 1e9:.2f} B parameters. A step: {sum(config.data.rows)} rows with {images} "
-        f"images of {config.data.image_size} x {config.data.image_size} pixels; prompts of "
+        f"images of {width} x {height} pixels; prompts of "
         f"{rollout.questioner_prompt:,} and {rollout.solver_prompt:,} tokens; "
         f"{rollout.questioner_samples} questions of {rollout.questioner_tokens:,} tokens for each "
         f"row, {rollout.solver_samples} answers of {rollout.solver_tokens:,} tokens for each of "

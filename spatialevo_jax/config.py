@@ -31,7 +31,7 @@ class DataConfig:
     """Which rooms are seen, and how a room becomes rows of images."""
 
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
-    image_size: int = 112  # pixels, square; 112 gives 16 visual tokens with 14-pixel patches
+    image_size: tuple[int, int] = (112, 112)  # width and height, pixels; this one: 16 visual tokens
     dot_size: int = 0  # pixels of the dots that mark the grid of pointing in images, 0: none
     scene_frames: int = 4  # images of one scene row
     images_last: bool = False  # True: the text first, then a reply begins right after the images
@@ -42,8 +42,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.image_size % 28 == 0,
-            f"data.image_size: expected a multiple of 28, got {self.image_size}.",
+            all(side > 0 and side % 28 == 0 for side in self.image_size),
+            f"data.image_size: expected multiples of 28, got {self.image_size}.",
         )
         unknown = [task for task in self.tasks if task not in TASK_IDS]
         _require(

@@ -23,6 +23,7 @@ from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
 PICTURES = 512  # that are kept decoded
+STRETCHED = 1.1  # a ratio of sides that is told of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RoomSet:
 
     records: tuple[SceneRecord, ...]
     tasks: tuple[str, ...]  # that are asked about them
-    image_size: int  # pixels, square, as the policy sees them
+    image_size: tuple[int, int]  # width and height, pixels, as the policy sees them
     dot_size: int = 0  # pixels of the dots drawn over the images of a row, 0: none
 
     def row_images(self, row: Row) -> np.ndarray:
@@ -84,15 +85,23 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
     return RoomSet(records, config.tasks, config.image_size, config.dot_size)
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 RGB."""
+def stretched(rooms: RoomSet) -> int:
+    """How many pictures change their shape, by more than rounding sides to patches does."""
+    width, height = rooms.image_size
+    sizes = np.concatenate([np.asarray(record.scene.image_size) for record in rooms.records])
+    shape = sizes[:, 0] * height / (sizes[:, 1] * width)
+    return int((np.abs(np.log(shape)) > np.log(STRETCHED)).sum())
+
+
+def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3) uint8 RGB of `size`, which is (width, height)."""
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")
     except OSError as error:
         raise ValueError(f"{path}: expected an image, but it does not decode ({error}).") from error
-    if rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
+    if rgb.size != size:
+        rgb = rgb.resize(size, Image.Resampling.BICUBIC)
     return np.asarray(rgb, np.uint8)
 
 

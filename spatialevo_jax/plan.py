@@ -208,8 +208,7 @@ class Shapes:
 
 
 def shapes_of(config: TrainConfig, model: ModelConfig, devices: int, blocks: int) -> Shapes:
-    side = config.data.image_size // model.vision.patch_size
-    grid = (1, side, side)
+    grid = model.vision.grid(*config.data.image_size)
     modalities = zip(config.data.rows, (1, 2, config.data.scene_frames), strict=True)
     frames = [frames for count, frames in modalities for _ in range(count)]
     parts = [
@@ -227,7 +226,7 @@ def shapes_of(config: TrainConfig, model: ModelConfig, devices: int, blocks: int
 
     return Shapes(
         images=sum(frames),
-        visual_tokens=(side // model.vision.spatial_merge_size) ** 2,
+        visual_tokens=math.prod(grid) // model.vision.spatial_merge_size**2,
         packed=packed,
         prompts=prompts_of(config),
         prompt_tokens=roles(rollout.questioner_prompt, rollout.solver_prompt),

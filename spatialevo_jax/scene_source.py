@@ -76,7 +76,7 @@ class _Decoder:
     counts: tuple[int, ...]  # rows of a step, one number for each of the datasets
     own: tuple[int, ...]  # which of them this host reads
     paths: tuple[tuple[Path, ...], ...]  # pictures by room and frame
-    image_size: int
+    image_size: tuple[int, int]
     dot_size: int
 
     def __call__(self, place: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from spatialevo_jax.data import (
     load_rooms,
     read_image,
     row_source,
+    stretched,
 )
 from spatialevo_jax.environment import feasible_tasks
 from tests.scenes import THINGS, camera, make_record, room
@@ -30,12 +31,12 @@ SIZES = (1, 2, SCENE_FRAMES)
 
 
 def config_of(root: Path) -> DataConfig:
-    return DataConfig(scenes=root, image_size=SIZE, scene_frames=SCENE_FRAMES, dot_size=0)
+    return DataConfig(scenes=root, image_size=(SIZE, SIZE), scene_frames=SCENE_FRAMES, dot_size=0)
 
 
 def set_of(*records: SceneRecord) -> RoomSet:
     """Rooms without pictures about which every task may be asked."""
-    return RoomSet(records, tuple(TASK_IDS), 56)
+    return RoomSet(records, tuple(TASK_IDS), (56, 56))
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,19 @@ def test_only_ids_of_one_data_set_tell_scans_of_a_room() -> None:
 
 
 def test_images_come_at_the_size_the_policy_sees(rooms_root: Path) -> None:
-    small = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=28), "val")
+    small = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=(28, 28)), "val")
     shown = small.row_images(Row(0, (0, 1)))
     assert shown.shape == (2, 28, 28, 3) and shown.dtype == np.uint8
+    wide = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=(84, 56)), "val")
+    assert wide.row_images(Row(0, (0,))).shape == (1, 56, 84, 3)
+
+
+def test_pictures_that_lose_their_shape_are_counted(rooms_root: Path) -> None:
+    """The rooms' pictures are square."""
+    for size, all_of_them in (((56, 56), False), ((84, 84), False), ((84, 56), True)):
+        rooms = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=size), "val")
+        frames = sum(len(record.frame_ids) for record in rooms.records)
+        assert stretched(rooms) == (frames if all_of_them else 0)
 
 
 def test_images_stand_in_the_order_of_their_frames(rooms: RoomSet) -> None:
@@ -98,7 +109,7 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode, value in (("L", 90), ("RGBA", (90, 90, 90, 128))):
         path = tmp_path / f"{mode}.png"
         Image.new(mode, (40, 30), value).save(path)
-        np.testing.assert_array_equal(read_image(path, 56), np.full((56, 56, 3), 90))
+        np.testing.assert_array_equal(read_image(path, (56, 56)), np.full((56, 56, 3), 90))
 
 
 @pytest.mark.parametrize("images", SIZES)

@@ -27,7 +27,7 @@ from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 P, G, S, T = 4, 2, 40, 24
 SMALL = TrainConfig(
-    data=DataConfig(image_size=56, scene_frames=3, rows=(2, 1, 1)),
+    data=DataConfig(image_size=(56, 56), scene_frames=3, rows=(2, 1, 1)),
     warm_start=WarmStartConfig(steps=0, naming_steps=0, looking_steps=0),
     rollout=RolloutConfig(
         questioner_samples=G,
@@ -156,7 +156,7 @@ def test_a_step_of_the_published_run_has_shapes_that_fit_together(size: str) -> 
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     shapes, state, programs = plan.lower_all(config, model, mesh)
     assert shapes.images == 1 + 4 * 2 + 3 * 16
-    assert shapes.visual_tokens == 144
+    assert shapes.visual_tokens == 192
     assert 16 * shapes.visual_tokens < shapes.prompt_tokens["questioner"]
     for lower in programs.values():
         lower()

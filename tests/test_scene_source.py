@@ -19,7 +19,7 @@ SIZES = (1, 2, 3)
 @pytest.fixture(scope="module")
 def config(rooms_root: Path) -> DataConfig:
     return DataConfig(
-        scenes=rooms_root, image_size=56, scene_frames=SIZES[2], rows=(2, 2, 2), dot_size=2
+        scenes=rooms_root, image_size=(56, 56), scene_frames=SIZES[2], rows=(2, 2, 2), dot_size=2
     )
 
 

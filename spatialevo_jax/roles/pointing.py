@@ -35,7 +35,7 @@ class Pointing:
 
 
 def overlay(images: np.ndarray, dot: int) -> np.ndarray:
-    """The images of one row, (n, S, S, 3) uint8, with a square dot of `dot` pixels in the middle of
+    """The images of one row, (n, H, W, 3) uint8, with a square dot of `dot` pixels in the middle of
     each cell of the grid: red grows from left to right, green from top to bottom, blue from image
     to image.
 
@@ -45,13 +45,14 @@ def overlay(images: np.ndarray, dot: int) -> np.ndarray:
     """
     if dot == 0:
         return images
-    side = images.shape[1]
     blue = np.arange(len(images)) % DOTTED_IMAGES * 255 // (DOTTED_IMAGES - 1)
-    middle = ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int)
+    lines, columns = (
+        ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int) for side in images.shape[1:3]
+    )
     drawn = images.copy()
     for row, column in np.ndindex(GRID, GRID):
         red, green = (round(255 * place / (GRID - 1)) for place in (column, row))
-        top, left = middle[row], middle[column]
+        top, left = lines[row], columns[column]
         corner = drawn[:, top : top + dot, left : left + dot]
         corner[..., 0], corner[..., 1], corner[..., 2] = red, green, blue[:, None, None]
     return drawn

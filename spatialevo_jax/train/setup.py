@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.tasks import TASKS
 from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
-from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source
+from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source, stretched
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders
@@ -70,12 +70,16 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     rows = row_source(train, sizes, config.seed)
     policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
-    side = config.data.image_size // model.vision.patch_size
+    for split, rooms in (("train", train), ("val", val)):
+        if count := stretched(rooms):
+            size = "{} x {}".format(*rooms.image_size)
+            logging.warning("%s: %d pictures are stretched to %s pixels", split, count, size)
+    grid = model.vision.grid(*config.data.image_size)
     encoder = packing.ChatEncoder(
         tokenizer,
         ids,
-        (1, side, side),
-        (side // model.vision.spatial_merge_size) ** 2,
+        grid,
+        math.prod(grid) // model.vision.spatial_merge_size**2,
         images_last=config.data.images_last,
         merge=model.vision.spatial_merge_size,
         tokens_per_second=model.vision.tokens_per_second,

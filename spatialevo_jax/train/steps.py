@@ -313,9 +313,10 @@ class Steps:
     def _names(self, rows: Sequence[Row], tokens: int) -> Names:
         """What this process's visual tokens should say, padded as they are."""
         setup = self.setup
-        side = setup.encoder.grid[1] // setup.policy.config.vision.spatial_merge_size
+        merge = setup.policy.config.vision.spatial_merge_size
+        cells = setup.encoder.grid[1] // merge, setup.encoder.grid[2] // merge
         own = hosts.local(rows, setup.share.dealt(len(rows)))
-        named = warm_start.names(setup.train, own, side, setup.encoder.encode)
+        named = warm_start.names(setup.train, own, cells, setup.encoder.encode)
         padding = ((0, tokens - len(named.tokens)), (0, 0))
         return self.put(jax.tree.map(lambda x: np.pad(np.asarray(x), padding), named))
 

@@ -63,31 +63,38 @@ class RowExamples:
     solver: tuple[Example, ...]
 
 
-def shown_objects(record: SceneRecord, frame: int, side: int) -> list[pointing.Pointing | None]:
-    """What each visual token of a frame shows, (side * side) in raster order: the object pointed at
-    in it, else the nearest whose box covers its middle, else None.
+def shown_objects(
+    record: SceneRecord, frame: int, cells: tuple[int, int]
+) -> list[pointing.Pointing | None]:
+    """What each visual token of a frame shows, `cells` rows and columns of them in raster order:
+    the object pointed at in it, else the nearest whose box covers its middle, else None.
     """
+    lines, columns = cells
     scene = record.scene
     size = np.asarray(scene.image_size[frame], np.float64)
-    x, y = (np.indices((side, side)).reshape(2, -1)[::-1] + 0.5) / side * size[:, None]
-    shown: list[pointing.Pointing | None] = [None] * side**2
+    middles = (np.indices(cells).reshape(2, -1)[::-1] + 0.5) / [[columns], [lines]]
+    x, y = middles * size[:, None]
+    shown: list[pointing.Pointing | None] = [None] * (lines * columns)
     points = pointing.visible(record, (frame,))
     for point, box in reversed(list(zip(points, pointing.boxes(record, frame), strict=True))):
         x1, y1, x2, y2 = box
         for cell in np.flatnonzero((x1 <= x) & (x <= x2) & (y1 <= y) & (y <= y2)):
             shown[cell] = point
     for point in reversed(points):
-        cell = point.row * side // pointing.GRID * side + point.column * side // pointing.GRID
-        shown[cell] = point
+        line, column = point.row * lines // pointing.GRID, point.column * columns // pointing.GRID
+        shown[line * columns + column] = point
     return shown
 
 
 def names(
-    rooms: RoomSet, rows: Sequence[Row], side: int, encode: Callable[[str], list[int]]
+    rooms: RoomSet,
+    rows: Sequence[Row],
+    cells: tuple[int, int],
+    encode: Callable[[str], list[int]],
 ) -> Names:
-    """What the visual tokens of the rows' images should say of themselves: the label that they
-    show (its first token) and its depth, the number of their image, and the columns and rows of the
-    pointing grid that they cover.
+    """What the visual tokens of the rows' images, `cells` rows and columns of each, should say of
+    themselves: the label that they show (its first token) and its depth, the number of their image,
+    and the columns and rows of the pointing grid that they cover.
 
     The depth is said as a word, with the blank before it, so that it is not taken for a row.
     """
@@ -98,25 +105,28 @@ def names(
     def digit(text: str) -> int:
         return encode(text)[0]
 
-    first = np.arange(side) * pointing.GRID // side
-    last = -(-(np.arange(side) + 1) * pointing.GRID // side) - 1
-    columns = np.array([[word(pointing.COLUMNS[i]) for i in ends] for ends in (first, last)])
-    lines = np.array([[digit(str(i + 1)) for i in ends] for ends in (first, last)])
+    def covered(count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last place of the grid that each of `count` tokens covers."""
+        at = np.arange(count)
+        return at * pointing.GRID // count, -(-(at + 1) * pointing.GRID // count) - 1
+
+    columns = np.array([[word(pointing.COLUMNS[i]) for i in ends] for ends in covered(cells[1])])
+    lines = np.array([[digit(str(i + 1)) for i in ends] for ends in covered(cells[0])])
     places = np.concatenate(
-        [np.tile(columns, side), np.repeat(lines, side, axis=1)]
-    ).T  # (side * side, 4)
+        [np.tile(columns, cells[0]), np.repeat(lines, cells[1], axis=1)]
+    ).T  # (tokens, 4)
     tokens, weights = [], []
     for row in rows:
         for image, frame in enumerate(row.frames, start=1):
-            shown = shown_objects(rooms.records[row.room], frame, side)
+            shown = shown_objects(rooms.records[row.room], frame, cells)
             labels = np.array([word(point.label if point else NOTHING) for point in shown])
             depths = np.array([word(str(point.depth if point else 0)) for point in shown])
-            numbers = np.full(side**2, digit(str(image)))
+            numbers = np.full(len(places), digit(str(image)))
             tokens.append(np.column_stack([labels, depths, numbers, places]))
             weight = [
                 (OBJECT_WEIGHT, DEPTH_WEIGHT) if point else (NOTHING_WEIGHT, 0.0) for point in shown
             ]
-            shares = np.full((side**2, 1 + places.shape[1]), PLACE_WEIGHT)
+            shares = np.full((len(places), 1 + places.shape[1]), PLACE_WEIGHT)
             weights.append(np.column_stack([weight, shares]))
     return Names(
         leaf(np.concatenate(tokens).astype(np.int32)),

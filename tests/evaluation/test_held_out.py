@@ -22,7 +22,7 @@ IMAGES = {"single_image": 1, "image_pair": 2, "scene": SCENE_FRAMES}
 
 @pytest.fixture(scope="module")
 def rooms(rooms_root: Path) -> RoomSet:
-    return load_rooms(DataConfig(rooms_root, image_size=56, scene_frames=SCENE_FRAMES), "val")
+    return load_rooms(DataConfig(rooms_root, image_size=(56, 56), scene_frames=SCENE_FRAMES), "val")
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_loading_and_serving_are_timed_on_scenes_of_their_own(
     for name, value in (("WIDTH", 56), ("HEIGHT", 56), ("FRAMES", 5), ("ORIGINALS", 1)):
         monkeypatch.setattr(bench_data, name, value)
     bench_data.copied_scenes(tmp_path, 3)
-    config = DataConfig(scenes=tmp_path, image_size=56, rows=(0, 4, 0))
+    config = DataConfig(scenes=tmp_path, image_size=(56, 56), rows=(0, 4, 0))
     loading, scenes = bench_data.time_loading(config)
     ids = [record.scene_id for record in scenes.rooms.records]
     assert ids == ["scene0000_00", "scene0001_00", "scene0002_00"] and loading.scenes == 3

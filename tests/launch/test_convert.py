@@ -76,7 +76,7 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
     )
     command("from-hf", source=source, target=tmp_path / "ours")
     monkeypatch.setattr(preparing.scoring, "build_items", lambda *_: [])  # nothing is asked here
-    data = DataConfig(rooms_root, image_size=56, scene_frames=3, rows=(1, 1, 1))
+    data = DataConfig(rooms_root, image_size=(56, 56), scene_frames=3, rows=(1, 1, 1))
     config = TrainConfig(model=str(tmp_path / "ours"), data=data)
     run = loop.open_run(config, tmp_path / "run")
     assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}

@@ -147,13 +147,14 @@ def test_two_objects_of_one_label_are_two_claims() -> None:
     assert grounding("1 chair c64 1 chair h64", (CHAIR, second)) == 1.0
 
 
-def test_the_dots_tell_the_cell() -> None:
-    drawn = pointing.overlay(np.full((2, 112, 112, 3), 9, np.uint8), 4)
-    middles = drawn[:, 7::14, 7::14]
+@pytest.mark.parametrize("width", [112, 224])
+def test_the_dots_tell_the_cell(width: int) -> None:
+    drawn = pointing.overlay(np.full((2, 112, width, 3), 9, np.uint8), 4)
+    middles = drawn[:, 7::14, width // 16 :: width // 8]
     assert (middles[..., 0] == np.rint(np.arange(8) * 255 / 7)).all()
     assert (middles[..., 1] == np.rint(np.arange(8) * 255 / 7)[:, None]).all()
     assert (middles[..., 2] == np.array([0, 85])[:, None, None]).all()
-    assert (drawn == 9).all(-1).mean() == pytest.approx(1 - 64 * 16 / 112**2)
+    assert (drawn == 9).all(-1).mean() == pytest.approx(1 - 64 * 16 / (112 * width))
 
 
 def test_no_dots_leave_the_images() -> None:

@@ -18,7 +18,7 @@ from spatialevo_jax.train.episode import Asked, Assignment, Question
 from tests.scenes import AHEAD, EAST, RAISED, SOUTH, room
 
 ALPHA = 0.1
-ROOMS = RoomSet((room(),), tuple(TASK_IDS), 56)
+ROOMS = RoomSet((room(),), tuple(TASK_IDS), (56, 56))
 SCENE = (SOUTH, EAST, AHEAD)
 TRUE_CLAIMS = "1 tv c42 1 bed c48"  # both in view of SOUTH
 

@@ -58,7 +58,10 @@ class Seen:
 def config_of(rooms_root: Path) -> TrainConfig:
     return TrainConfig(
         vocab_size=384,
-        data=DataConfig(rooms_root, image_size=56, scene_frames=3, tasks=TASKS, rows=(1, 1, 1)),
+        # Wider than high, as pictures of scans are.
+        data=DataConfig(
+            rooms_root, image_size=(84, 56), scene_frames=3, tasks=TASKS, rows=(1, 1, 1)
+        ),
         warm_start=WarmStartConfig(
             steps=WARM,
             naming_steps=1,

@@ -18,7 +18,7 @@ FRAMES = 3
 
 @pytest.fixture(scope="module")
 def data(rooms_root: Path) -> DataConfig:
-    return DataConfig(scenes=rooms_root, image_size=56, scene_frames=FRAMES)
+    return DataConfig(scenes=rooms_root, image_size=(56, 56), scene_frames=FRAMES)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def record_with(boxes: list[list[float]], depths: list[float]) -> SceneRecord:
 
 
 def labels_shown(record: SceneRecord) -> list[str]:
-    return [point.label if point else "" for point in warm_start.shown_objects(record, 0, 2)]
+    return [point.label if point else "" for point in warm_start.shown_objects(record, 0, (2, 2))]
 
 
 def test_a_visual_token_shows_the_nearest_object_over_its_middle() -> None:
@@ -42,6 +42,14 @@ def test_a_visual_token_shows_what_is_pointed_at_in_it() -> None:
     assert labels_shown(record) == ["bed", "bed", "bed", "lamp"]
 
 
+def test_visual_tokens_of_a_wide_picture() -> None:
+    """Two rows of four tokens, 25 by 40 of the 100 by 80 pixels each."""
+    record = record_with([[50, 0, 100, 40], [30, 45, 45, 80]], [3.0, 1.0])
+    shown = warm_start.shown_objects(record, 0, (2, 4))
+    labels = [point.label if point else "" for point in shown]
+    assert labels == ["", "", "bed", "bed", "", "table", "", ""]
+
+
 def words(text: str) -> list[int]:
     """Stands for a tokenizer in which every text is one token."""
     return [sum(ord(letter) << (8 * place) for place, letter in enumerate(text)) % 2**31]
@@ -49,8 +57,8 @@ def words(text: str) -> list[int]:
 
 def test_names_say_label_depth_image_columns_and_rows() -> None:
     record = record_with([[0, 0, 50, 40]], [2.0])
-    rooms = RoomSet((record,), ("distance_cam_obj",), 56)
-    named = warm_start.names(rooms, [Row(0, (0, 0))], 2, words)
+    rooms = RoomSet((record,), ("distance_cam_obj",), (56, 56))
+    named = warm_start.names(rooms, [Row(0, (0, 0))], (2, 2), words)
     first, last = np.asarray(named.tokens)[[0, 7]]
     assert first.tolist() == [words(x)[0] for x in (" bed", " 4", "1", " a", " d", "1", "4")]
     assert last.tolist() == [words(x)[0] for x in (" wall", " 0", "2", " e", " h", "5", "8")]
@@ -60,9 +68,19 @@ def test_names_say_label_depth_image_columns_and_rows() -> None:
     assert (weights[:, 2:] == warm_start.PLACE_WEIGHT).all()
 
 
+def test_names_of_a_wide_picture_say_fewer_columns_than_rows() -> None:
+    """The pointing grid has eight of both: a token of two rows of four covers two columns."""
+    record = record_with([[0, 0, 50, 40]], [2.0])
+    rooms = RoomSet((record,), ("distance_cam_obj",), (112, 56))
+    named = warm_start.names(rooms, [Row(0, (0,))], (2, 4), words)
+    places = np.asarray(named.tokens)[:, 3:]
+    assert places[1].tolist() == [words(x)[0] for x in (" c", " d", "1", "4")]
+    assert places[7].tolist() == [words(x)[0] for x in (" g", " h", "5", "8")]
+
+
 def test_a_looking_reply_points_at_what_it_was_asked_for() -> None:
     record = record_with([[0, 0, 50, 40], [50, 40, 90, 80], [0, 60, 20, 80]], [2.0, 3.0, 4.0])
-    rooms = RoomSet((record,), ("distance_cam_obj",), 56)
+    rooms = RoomSet((record,), ("distance_cam_obj",), (56, 56))
     rng = np.random.default_rng(0)
     (example,) = warm_start.looking_examples(rooms, [Row(0, (0,))], rng)
     found = parse(example.reply)

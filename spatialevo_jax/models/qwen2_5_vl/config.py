@@ -35,6 +35,10 @@ class VisionConfig:
         """Patches in a full window: the padded size of every window."""
         return (self.window_size // self.patch_size) ** 2
 
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """Patches (time, height, width) of a still image of so many pixels."""
+        return 1, height // self.patch_size, width // self.patch_size
+
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
