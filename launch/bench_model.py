@@ -1,7 +1,8 @@
 """The `model` subject of `launch.bench`: Qwen2.5-VL forward, forward + backward, and sampling.
 
 On CPU beside transformers' own PyTorch model, where PyTorch is installed: the same weights, inputs,
-types and number of threads, the two taking turns, and the median of each turn's ratio. On an
+types and number of threads, the two taking turns, and the median of each turn's ratio; and beside
+the time of the decoder's matrix products alone, in whichever library computes them faster. On an
 accelerator alone, beside what the chip can do: the share of its peak in arithmetic for forward and
 backward (MFU), and of its memory bandwidth for decoding.
 """
@@ -56,8 +57,9 @@ class Measure:
     ours_per_s: float  # tokens: of prompts, or sampled ones
     torch_per_s: float | None  # None: not measured
     ratio: float | None  # median over turns of ours / PyTorch
-    bound: str  # what a chip's share is a share of, "" on CPU
-    share: float | None
+    bound: str  # what the share is a share of, "" where there is none
+    share: float | None  # the least time that is possible by that / ours
+    most: float | None  # and what the ratio would be at that time
     peak_bytes: int | None  # of the device's memory, so far
 
 
@@ -170,6 +172,18 @@ def decode_bytes(config: ModelConfig, shapes: Shapes) -> float:
     return costs.decode_bytes(config, shapes.prompts, shapes.samples, shapes.prompt_tokens, half)
 
 
+@dataclasses.dataclass(frozen=True)
+class Least:
+    """What is needed at least: by the chip's peaks, or where they are not known, as on CPU, by the
+    best that any side reaches in the decoder's matrix products.
+    """
+
+    flops: float  # operations of a second, for all tokens of the prompts at a time
+    step: float  # seconds of a step of decoding, of one token of each sample
+    of_flops: str  # where they are from
+    of_step: str
+
+
 def chip() -> tuple[float, float] | None:
     """Peak FLOP/s and B/s of the device, None where it is not known."""
     found = costs.chip_of(jax.devices()[0].device_kind)
@@ -204,11 +218,38 @@ def our_gradient(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts
     return jax.grad(loss)(params)
 
 
+@jax.jit
+def our_products(
+    layers: Any, head: jax.Array, x: jax.Array, attended: jax.Array, wide: jax.Array
+) -> list[jax.Array]:
+    """Rows times every matrix of the decoder: of its width, of all heads, of the MLP's width."""
+    found = [x @ head.T]
+    for layer in layers:
+        mlp = layer["mlp"]
+        found += [x @ layer[name]["kernel"] for name in ("q", "k", "v")]
+        found += [attended @ layer["o"]["kernel"]]
+        found += [x @ mlp["gate"]["kernel"], x @ mlp["up"]["kernel"], wide @ mlp["down"]["kernel"]]
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Ours:
     policy: qwen.Policy
     params: Any
     inputs: Inputs
+
+    @functools.cached_property
+    def apart(self) -> tuple[Any, jax.Array]:
+        """The decoder's layers, and its head as (vocabulary, width)."""
+        text = qwen.unstacked(self.params)["text"]
+        head = text["head"]["kernel"].T if "head" in text else text["embedding"]["embedding"]
+        return text["blocks"], head
+
+    def products(self, rows: int) -> None:
+        text, kind = self.policy.config.text, self.policy.config.compute_dtype
+        widths = (text.hidden_size, text.num_heads * text.head_dim, text.intermediate_size)
+        given = [jnp.ones((rows, width), kind) for width in widths]
+        jax.block_until_ready(our_products(*self.apart, *given))
 
     def forward(self) -> None:
         found = our_forward(self.policy, self.params, self.inputs.vision, self.inputs.prompts)
@@ -243,6 +284,8 @@ class Ours:
 
 class Side(Protocol):
     """An implementation: ours, or PyTorch's."""
+
+    def products(self, rows: int) -> None: ...
 
     def forward(self) -> None: ...
 
@@ -293,7 +336,8 @@ def measure(
     inputs = make_inputs(config, shapes)
     master = random_params(config)
     lines = []
-    with tqdm(total=3 * len(dtypes) * (repeats + 1), desc="model", disable=None) as bar:
+    rounds = 3 if chip() else 5
+    with tqdm(total=rounds * len(dtypes) * (repeats + 1), desc="model", disable=None) as bar:
         for dtype in dtypes:
             own = dataclasses.replace(config, compute_dtype=dtype)
             params = jax.tree.map(lambda x, kind=dtype: x.astype(kind), master)
@@ -314,13 +358,11 @@ def _compare(
     clock: Clock,
     progress: Callable[[], Any],
 ) -> list[Measure]:
-    shapes, peaks = inputs.shapes, chip()
-    tokens = shapes.prompts * shapes.prompt_tokens
-    flops = forward_flops(config, inputs)
-    lines = []
+    shapes, flops, lines = inputs.shapes, forward_flops(config, inputs), []
+    tokens, samples = shapes.prompts * shapes.prompt_tokens, shapes.prompts * shapes.samples
 
-    def add(subject: str, count: int, taken: list[list[float]], bound: str, least: float) -> None:
-        """`least` are the seconds that the chip needs."""
+    def add(subject: str, count: int, taken: list[list[float]], bound: str, needs: float) -> None:
+        """`needs` are the seconds that are needed at least."""
         mine = statistics.median(taken[0])
         other = statistics.median(taken[1]) if len(taken) > 1 else None
         ratios = [b / a for a, b in zip(*taken, strict=True)] if len(taken) > 1 else []
@@ -332,46 +374,61 @@ def _compare(
                 ours_per_s=count / mine,
                 torch_per_s=None if other is None else count / other,
                 ratio=statistics.median(ratios) if ratios else None,
-                bound=bound if peaks else "",
-                share=least / mine if peaks else None,
+                bound=bound,
+                share=needs / mine if bound else None,
+                most=other / needs if bound and other is not None else None,
                 peak_bytes=stats.get("peak_bytes_in_use"),
             )
         )
 
+    if peaks := chip():
+        step = decode_bytes(config, shapes) / peaks[1]
+        known = Least(peaks[0], step, "FLOP/s", "B/s")
+    else:
+        fastest = []
+        for rows in (tokens, samples):
+            calls = [functools.partial(side.products, rows) for side in sides]
+            taken = turns(calls, repeats, clock, progress)
+            add(f"products alone, {rows:,} rows", rows, taken, "", 0.0)
+            fastest.append(min(map(statistics.median, taken)))
+        of_products = 2.0 * tokens * costs.sizes(config).text + costs.head_flops(config, tokens)
+        known = Least(of_products / fastest[0], fastest[1], "products", "products")
     for subject, name, times in (("forward", "forward", 1), ("forward + backward", "gradient", 3)):
         taken = turns([getattr(side, name) for side in sides], repeats, clock, progress)
-        add(subject, tokens, taken, "FLOP/s", times * flops / peaks[0] if peaks else 0.0)
+        add(subject, tokens, taken, known.of_flops, times * flops / known.flops)
     lengths = (1, shapes.new_tokens)
     calls = [functools.partial(side.generate, length) for side in sides for length in lengths]
     taken = turns(calls, repeats, clock, progress)
-    samples, steps = shapes.prompts * shapes.samples, shapes.new_tokens - 1
+    steps = shapes.new_tokens - 1
     # What a longer sampling takes more than one of a single token: decoding alone.
     alone = [
         [b - a for a, b in zip(*taken[at : at + 2], strict=True)] for at in range(0, len(taken), 2)
     ]
-    bytes_read = decode_bytes(config, shapes) * steps
-    add("decode", samples * steps, alone, "B/s", bytes_read / peaks[1] if peaks else 0.0)
+    add("decode", samples * steps, alone, known.of_step, steps * known.step)
     whole = taken[1::2]
     add("rollout, prompts included", samples * shapes.new_tokens, whole, "", 0.0)
     return lines
 
 
 def table(lines: Sequence[Measure]) -> str:
-    """A Markdown table of tokens a second."""
+    """A Markdown table of tokens a second. `at most`: ours / PyTorch if ours took no more time than
+    the bound.
+    """
     rows = [
-        "| | type | ours, tokens/s | PyTorch, tokens/s | ours / PyTorch | goal | of the chip | "
-        "peak GB |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| | type | ours, tokens/s | PyTorch, tokens/s | ours / PyTorch | goal | at most | "
+        "of the bound | peak GB |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in lines:
         other = "" if one.torch_per_s is None else f"{one.torch_per_s:,.0f}"
         ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
         goal = f"{GOALS[one.subject]:.1f}" if one.subject in GOALS and one.ratio else ""
         share = f"{one.share:.1%} {one.bound}" if one.share and one.bound else ""
+        most = f"{one.most:.2f}" if one.most else ""
         peak = f"{one.peak_bytes / 1e9:.1f}" if one.peak_bytes else ""
         rows.append(
             f"| {one.subject} | {one.dtype} | {one.ours_per_s:,.0f} | {other} | {ratio} | {goal} "
-            f"| {share} | {peak} |"
+            f"| {most} | {share} | {peak} |"
         )
     return "\n".join(rows)
 

@@ -85,6 +85,20 @@ class Theirs:
             "mm_token_type_ids": (tokens == special_ids(config).image_pad).int(),
         }
 
+    def products(self, rows: int) -> None:
+        """Rows times every matrix of the decoder."""
+        torch, kind = self.torch, self.arguments["pixel_values"].dtype
+        linear, product = [self.model.lm_head], torch.nn.functional.linear
+        for layer in self.model.model.language_model.layers:
+            attention = layer.self_attn
+            linear += [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+            linear += [layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj]
+        widths = {one.in_features for one in linear}
+        given = {width: torch.ones(rows, width, dtype=kind) for width in widths}
+        with torch.no_grad():
+            for one in linear:
+                product(given[one.in_features], one.weight)
+
     def forward(self) -> Any:
         with self.torch.no_grad():
             return self.model(**self.arguments, use_cache=False).logits

@@ -220,7 +220,8 @@ def test_the_table_of_the_model_holds_every_subject_with_its_ratio(
     monkeypatch.setattr(bench_model, "baseline_is_here", lambda: False)
     run_subject("model", {"dtypes": ["float32"], "repeats": 1, "out": str(out)})
     printed, record = capsys.readouterr().out, json.loads(out.read_text())
-    subjects = ["forward", "forward + backward", "decode", "rollout, prompts included"]
+    subjects = ["products alone, 32 rows", "products alone, 4 rows"]
+    subjects += ["forward", "forward + backward", "decode", "rollout, prompts included"]
     assert [line["subject"] for line in record["lines"]] == subjects
     assert record["shapes"]["new_tokens"] == 3 and record["baseline"] is None
     for line in record["lines"]:
@@ -233,20 +234,26 @@ def test_turns_alternate_and_ratios_are_of_one_turn() -> None:
     now, done = [0.0], []
 
     def side(name: str, takes: float) -> bench_model.Side:
-        def call(length: int = 1) -> None:
+        def call(length: float = 1) -> None:
             done.append(name)
             now[0] += takes * length
 
-        made: Any = types.SimpleNamespace(forward=call, gradient=call, generate=call)
+        made: Any = types.SimpleNamespace(
+            products=lambda rows: call(rows / 1000), forward=call, gradient=call, generate=call
+        )
         return made
 
     inputs = bench_model.make_inputs(SMALL, FEW)
     sides = [side("ours", 1.0), side("theirs", 3.0)]
     lines = bench_model._compare(SMALL, inputs, sides, 2, lambda: now[0], lambda: None)
-    assert done[:6] == ["ours", "theirs"] * 3  # one turn to warm up, and two
-    assert lines[0].ours_per_s == 32.0 and lines[0].ratio == 3.0  # 2 prompts of 16 tokens a second
+    assert done[:18] == ["ours", "theirs"] * 9  # three calls, each in one turn to warm up and two
+    forward = next(line for line in lines if line.subject == "forward")
+    assert forward.ours_per_s == 32.0 and forward.ratio == 3.0  # 2 prompts of 16 tokens a second
     table = bench_model.table(lines)
     assert "| forward | float32 | 32 | 11 | 3.00 | 1.0 |" in table
+    # Products for the 4 samples take 0.004 s at least, and the 2 steps of decoding 2 and 6 s.
+    decode = next(line for line in lines if line.subject == "decode")
+    assert decode.share == pytest.approx(0.004) and decode.most == pytest.approx(6 / 0.008)
 
 
 def test_a_forward_pass_costs_two_operations_a_weight_and_token() -> None:
