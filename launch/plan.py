@@ -118,8 +118,13 @@ def _made(
 def _asked(
     config: TrainConfig, model: ModelConfig, machines: Sequence[plan.Machine], bar: Any
 ) -> Iterator[plan.Plan | str]:
+    made: list[plan.Plan] = []
     for machine in machines:
-        yield _made(config, model, machine, bar)
+        known = (one.on(config, model, machine) for one in made)
+        one = next(filter(None, known), None) or _made(config, model, machine, bar)
+        if isinstance(one, plan.Plan):
+            made.append(one)
+        yield one
 
 
 def _searched(config: TrainConfig, model: ModelConfig, bar: Any) -> Iterator[plan.Plan | str]:

@@ -67,6 +67,11 @@ class Machine:
     chip: Chip
     devices: Sequence[Any]
 
+    @property
+    def is_server(self) -> bool:
+        """One host with GPUs, for which TPUs stand in."""
+        return self.compiled_for != self.name
+
 
 def described(name: str) -> Machine:
     """The machine of a name such as `v5e:4x4`, `v5p:2x2x2` or `h100:8`.
@@ -569,6 +574,18 @@ class Plan:
             return False
         return True if self.updates else None
 
+    def on(self, config: TrainConfig, model: ModelConfig, machine: Machine) -> "Plan | None":
+        """The plan for a machine that the same programs stand for, as for two servers of GPUs that
+        differ in memory and speed alone; None where they do not.
+        """
+        if machine.compiled_for != self.compiled_for or machine.is_server != (
+            self.machine != self.compiled_for
+        ):
+            return None
+        found = mesh_of(config, model, machine)
+        work = count_work(config, model, self.shapes, found, machine.chip)
+        return dataclasses.replace(self, machine=machine.name, limit=machine.chip.memory, work=work)
+
 
 def lower_all(
     config: TrainConfig, model: ModelConfig, devices: Mesh, blocks: int = 1
@@ -607,9 +624,8 @@ def make_plan(
         NoMeshError: no mesh of these devices can hold the run.
     """
     found = mesh_of(config, model, machine)
-    stands_in = machine.compiled_for != machine.name  # for a server, which is one host
-    hosts = 1 if stands_in else len({device.process_index for device in machine.devices})
-    blocks = 1 if stands_in else blocks_of(found)
+    hosts = 1 if machine.is_server else len({device.process_index for device in machine.devices})
+    blocks = 1 if machine.is_server else blocks_of(found)
     shapes, state, programs = lower_all(config, model, found, blocks)
     memory = count_memory(config, state, shapes, model, found)
     done = []

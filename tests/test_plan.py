@@ -196,3 +196,20 @@ def test_hosts_that_share_no_block_of_rows_are_refused() -> None:
     assert plan.blocks_of(mesh([0, 0, 1, 1])) == 2
     with pytest.raises(ValueError, match="expected hosts to hold blocks of rows"):
         plan.blocks_of(mesh([0, 1, 0, 1]))
+
+
+def test_servers_that_the_same_chips_stand_for_share_their_programs() -> None:
+    """What is found for one of them is what would be found for the other."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("no libtpu, the compiler for TPUs: make setup-dev installs it")
+    chips = plan.described("v5e:2x2")
+    first, second = (
+        dataclasses.replace(chips, name=f"{kind}:4", chip=costs.CHIPS[kind])
+        for kind in ("h100", "h200")
+    )
+    one = plan.make_plan(SMALL, MODEL, first, compiled=False)
+    found = one.on(SMALL, MODEL, second)
+    expected = plan.make_plan(SMALL, MODEL, second, compiled=False)
+    assert found == dataclasses.replace(expected, host_peak=one.host_peak)
+    assert found is not None and found.limit > one.limit and found.work != one.work
+    assert one.on(SMALL, MODEL, chips) is None, "the chips themselves are of several hosts"
