@@ -1,4 +1,5 @@
-"""The words both roles are given. One short wording for every model size.
+"""The words both roles are given: short ones for a small model that is taught here and points at
+what it sees, and longer ones, in `prose`, for a released model that has to be told.
 
 A prompt is the images, each announced as "Image k:", then one of these texts. The label pools come
 from the same definition as the truth, and nothing in a prompt gives an answer away.
@@ -10,6 +11,7 @@ from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.config import Language
 from spatialevo_jax.environment.pools import Pools
+from spatialevo_jax.environment.wordings import WORDINGS
 
 GOALS = {
     "object_counting": "ask how many objects of one repeated label the room has",
@@ -48,6 +50,7 @@ HINTS = {
     "position_cam_reg": DIRECTION,
     "attribute_measurement": "one of the names",
 }
+UNITS = ("meters", "centimeters", "square meters")
 
 
 def task_title(task: str) -> str:
@@ -62,21 +65,29 @@ def pool_text(pools: Pools) -> str:
     return " ".join(parts)
 
 
-# What an observation is to say, by the language it is written in; see `roles.claims`.
-OBSERVATIONS: dict[Language, str] = {
-    "pointings": "image, label, column, row, depth",
-    "prose": "what each image shows: objects, how many, and where they are relative to each other",
-}
+# What stands in the blanks of a wording where it is shown as a form.
+BLANKS = {"a": "A", "b": "B", "c": "C", "d": "D", "a_plural": "A (plural)", "n": "N", "m": "M"}
 
 
-def questioner(task: str, pools: Pools, observation: Language = "pointings") -> str:
+def questioner(task: str, pools: Pools, language: Language = "pointings") -> str:
     """Offers the labels that fit the task; none where a question names only cameras."""
     labels = pools.offered(task) if TASKS[TASK_IDS[task]].slots else ()
     names = f"Name only: {', '.join(labels)}. " if labels else ""
+    if language == "pointings":
+        return (
+            f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {names}Reply with "
+            "<observation> image, label, column, row, depth </observation><question> </question>"
+        )
+    forms = " or ".join(f'"{wording.format(**BLANKS)}"' for wording in WORDINGS[task])
+    once = "Name no object twice, and each by exactly its name above. " if labels else ""
     return (
-        f"Ask a question. Task {task_title(task)}: {GOALS[task]}. {names}Reply with "
-        f"<observation> {OBSERVATIONS[observation]} </observation>"
-        "<question> </question>"
+        "All images show one room. First describe what each image shows: which objects, how many, "
+        "and where they are relative to each other. State only what can be seen. Then ask one "
+        f"question that measuring the room would settle. Task {task_title(task)}: {GOALS[task]}. "
+        f"{names}{once}The question has one of these forms, with names and the numbers of images "
+        f"in the place of capital letters: {forms}. Do not answer it. Reply with these two parts "
+        "and nothing else: "
+        "<observation> the description </observation><question> the question </question>"
     )
 
 
@@ -84,14 +95,30 @@ def look(image: int, labels: Sequence[str]) -> str:
     return f"Point at all of these in Image {image}: {', '.join(labels)}."
 
 
-def solver(task: str, question: str) -> str:
-    return f"{question} Point at objects, then <answer> {HINTS[task]} </answer>"
-
-
-def explainer(task: str, question: str, pools: Pools) -> str:
+def solver(task: str, question: str, language: Language = "pointings") -> str:
+    hint = HINTS[task]
+    if language == "pointings":
+        return f"{question} Point at objects, then <answer> {hint} </answer>"
+    form = f"a number, in {hint}" if hint in UNITS else hint
     return (
-        f"Task {task_title(task)}: this question is invalid: {question} {pool_text(pools)} "
-        "Say why: <answer> </answer>"
+        f"{question} Reason step by step in plain words, from what the images show: where the "
+        "objects are, how large they are and how far away, and from where each image was taken. "
+        f"Say nothing twice. End with the answer alone, {form}: <answer> the answer </answer>"
+    )
+
+
+def explainer(task: str, question: str, pools: Pools, language: Language = "pointings") -> str:
+    title = task_title(task)
+    if language == "pointings":
+        return (
+            f"Task {title}: this question is invalid: {question} {pool_text(pools)} "
+            "Say why: <answer> </answer>"
+        )
+    return (
+        f"Task {title}: {GOALS[task]}. This question was found invalid for the task: {question} "
+        f"Labels of what is shown, by how often: {pool_text(pools)} Reason step by step in plain "
+        f"words about why it is. The reasons there are: {', '.join(reason_phrases())}. End with "
+        "the reason alone, in these words: <answer> the reason </answer>"
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import published, rewards
-from spatialevo_jax.config import RewardConfig, RewardSource, Scoring, TrainConfig
+from spatialevo_jax.config import Language, RewardConfig, RewardSource, Scoring, TrainConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Pools, Reply, Request, Slots, answer_requests, pools
 from spatialevo_jax.evaluation import readings
@@ -292,10 +292,15 @@ def _take_turns(groups: Sequence[Sequence[Question]], count: int) -> list[Questi
     return turns[:count]
 
 
-def solver_prompt(question: Question, assignment: Assignment, reward: RewardSource) -> str:
+def solver_prompt(
+    question: Question,
+    assignment: Assignment,
+    reward: RewardSource,
+    language: Language = "pointings",
+) -> str:
     if question.verdict.valid or reward == "vote":
-        return prompts.solver(question.task, question.text)
-    return prompts.explainer(question.task, question.text, assignment.pools)
+        return prompts.solver(question.task, question.text, language)
+    return prompts.explainer(question.task, question.text, assignment.pools, language)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
     records.resume(first)
     hosts.wait_for_all("records")
     bar = tqdm(total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05)
-    accuracy, skipped = records.last_accuracy(), 0
+    accuracy, skipped = records.last_accuracy(), records.skipped()
     window = alarms.replay(records.history("evolve"), config.alarms)
     second, second_phase = ("evolve", steps.evolve)
     if setup.lessons is not None:

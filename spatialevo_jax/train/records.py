@@ -10,6 +10,7 @@ summary.json       at the end
 """
 
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -120,6 +121,11 @@ class Records:
                 before = [x["accuracy"] for x in scores if x["step"] <= line["step"]]
                 found.append((line, before[-1] if before else None))
         return found
+
+    def skipped(self) -> int:
+        """How many of the latest steps in a row left out their updates."""
+        lines = reversed(_read(self.workdir / METRICS))
+        return sum(1 for _ in itertools.takewhile(lambda line: line["optimizer/skipped"], lines))
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         if not self.writer:

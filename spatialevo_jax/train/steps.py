@@ -506,7 +506,9 @@ class Steps:
 
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = shown.assignments[question.assignment]
-            text = episode.solver_prompt(question, assignment, config.reward)
+            text = episode.solver_prompt(
+                question, assignment, config.reward, config.rewards.observation
+            )
             return setup.encoder.conversation(text, len(assignment.row.frames))
 
         questions = episode.distinct_questions(
@@ -624,7 +626,8 @@ class Steps:
             vision, first = self.show([item.row for item in part], shown)
             conversations = [
                 setup.encoder.conversation(
-                    prompts.solver(item.task, item.question), len(item.row.frames)
+                    prompts.solver(item.task, item.question, config.rewards.observation),
+                    len(item.row.frames),
                 )
                 for item in mine
             ]

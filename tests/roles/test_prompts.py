@@ -7,6 +7,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import TaskSpec
 from spatialevo_jax.data import Row
 from spatialevo_jax.environment import Pools, Request, answer_requests, pools
+from spatialevo_jax.environment.wordings import WORDINGS
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles import prompts, replies
 from spatialevo_jax.train.episode import Assignment, Question, solver_prompt
@@ -60,6 +61,28 @@ def test_an_observation_is_asked_for_in_the_language_that_is_judged() -> None:
     assert prompts.questioner("room_size", POOLS) == pointings
 
 
+@pytest.mark.parametrize("task", NAMES)
+def test_a_released_model_is_told_what_a_small_one_is_taught(task: str) -> None:
+    """The labels, the forms of a question, the parts of the reply, and how an answer looks."""
+    text = prompts.questioner(task, POOLS, "prose")
+    assert prompts.GOALS[task] in text
+    assert ("Name only" in text) == bool(TASKS[TASK_IDS[task]].slots)
+    first = WORDINGS[task][0].split("{")[0].rstrip()
+    assert text.count(f'"{first}') >= 1 and "{" not in text
+    assert [block.name for block in replies.blocks(text)[0]] == ["observation", "question"]
+    answered = prompts.solver(task, "Where is the lamp?", "prose")
+    assert answered.startswith("Where is the lamp? ") and prompts.HINTS[task] in answered
+    assert [block.name for block in replies.blocks(answered)[0]] == ["answer"]
+    assert "Point at" not in answered
+
+
+def test_a_released_model_chooses_among_all_reasons() -> None:
+    text = prompts.explainer("room_size", "How large is the piano?", POOLS, "prose")
+    assert "How large is the piano?" in text and prompts.pool_text(POOLS) in text
+    assert all(phrase in text for phrase in prompts.reason_phrases())
+    assert [block.name for block in replies.blocks(text)[0]] == ["answer"]
+
+
 def test_pools_are_written_out() -> None:
     assert prompts.pool_text(Pools("scene", ("bed",), ())) == "Unique: bed."
     assert prompts.pool_text(Pools("scene", (), ())) == "Unique: none."
@@ -90,6 +113,8 @@ def test_an_invalid_question_is_to_be_explained_and_its_reason_is_not_given(
     assignment = Assignment(Row(0, (SOUTH,)), "distance_cam_obj", pools(record, (SOUTH,)))
     text = solver_prompt(asked, assignment, "geometry")
     assert question in text
+    in_prose = solver_prompt(asked, assignment, "geometry", "prose")
+    assert question in in_prose and ("was found invalid" in in_prose) != valid
     assert text == (
         prompts.solver("distance_cam_obj", question)
         if valid

@@ -63,3 +63,18 @@ def test_a_run_stops_when_update_after_update_is_left_out(
     with pytest.raises(FloatingPointError, match=r"step 8: .* had none in 3 steps; .* loss is nan"):
         train(tmp_path, {2, 3, 6, 7, 8, 9}, monkeypatch)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
+
+
+def test_a_resumed_run_knows_of_the_updates_left_out_before(
+    tmp_path: Path,
+) -> None:
+    """Those of the steps that a checkpoint takes back do not count."""
+    run = Records(tmp_path, {})
+    for step, skipped in enumerate((1.0, 0.0, 1.0, 1.0, 0.0)):
+        run.metrics(step, "warm_start", {"optimizer/skipped": skipped})
+    run.resume(4)
+    assert run.skipped() == 2
+    run.resume(2)
+    assert run.skipped() == 0
+    run.resume(0)
+    assert run.skipped() == 0
