@@ -98,15 +98,22 @@ def answer_requests(
     convention: ConventionName = "corrected",
     strict_margin: bool = False,
     evidence: bool = True,
+    among: Sequence[SceneRecord] = (),
 ) -> list[Reply]:
     """Answers every request, in order. `strict_margin` rejects answers too near a decision edge
-    (margin < 1); without `evidence` the replies have none and cost less.
+    (margin < 1); without `evidence` the replies have none and cost less. The scenes asked about are
+    stacked on the device, and stay there for the next call about the same ones: where calls differ
+    in them, `among` are all that there are, to be stacked once.
+
+    Raises:
+        ValueError: `among` lacks a scene that is asked about.
     """
     rules = CONVENTIONS[convention]
     readings = [read_request(request, rules) for request in requests]
     read = [index for index, reading in enumerate(readings) if reading.reason is Reason.OK]
     slots = [readings[index].slots for index in read]
-    verdicts = _judge_all([requests[index] for index in read], slots, convention, evidence)
+    asked = [requests[index] for index in read]
+    verdicts = _judge_all(asked, slots, convention, evidence, among)
     replies: list[Reply | None] = [None] * len(requests)
     for index, said, judged in zip(read, slots, verdicts, strict=True):
         replies[index] = _reply(requests[index], said, judged, rules, strict_margin)
@@ -366,12 +373,18 @@ def _judge_all(
     slots: Sequence[Slots],
     convention: ConventionName,
     evidence: bool,
+    among: Sequence[SceneRecord],
 ) -> list[Judged]:
     """One verdict for each request. Task by task, in batches of a fixed size."""
     if not requests:
         return []
     # In one order, so that the same scenes are the same set whoever is asked about first.
-    records = [one for _, one in sorted({id(r.record): r.record for r in requests}.items())]
+    own = {id(request.record): request.record for request in requests}
+    records = among or [one for _, one in sorted(own.items())]
+    lacking = own.keys() - {id(record) for record in records}
+    if lacking:
+        names = ", ".join(sorted(own[one].scene_id for one in lacking))
+        raise ValueError(f"among: expected all scenes that are asked about, lacks {names}.")
     rules = CONVENTIONS[convention]
     points = any(request.use_points for request in requests)
     held = scene_set(Same(*records), points, rules.hidden)

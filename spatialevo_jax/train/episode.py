@@ -23,6 +23,8 @@ from spatialevo_jax.evaluation import readings
 from spatialevo_jax.rewards import ExplanationJudge, ObservationJudge
 from spatialevo_jax.roles import claims, prompts, replies
 
+STACKED_ROOMS = 256  # so many at most stay on the device together, else those of a step
+
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
@@ -100,7 +102,9 @@ def judge_questions(
         for assignment, group in zip(assignments, parsed, strict=True)
         for reply in group
     ]
-    verdicts = zip(requests, answer_requests(requests, strict_margin=True), strict=True)
+    among = rooms.records if len(rooms.records) <= STACKED_ROOMS else ()
+    answered = answer_requests(requests, strict_margin=True, evidence=False, among=among)
+    verdicts = zip(requests, answered, strict=True)
     judged: list[list[Asked]] = []
     places = range(len(assignments)) if places is None else places
     for index, written, group in zip(places, texts, parsed, strict=True):

@@ -6,6 +6,7 @@ packs their tokens, reads and judges their texts, and tells the others what came
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -488,8 +489,10 @@ class Steps:
             place: [episode.to_json(group), lengths]
             for place, group, lengths in zip(own, judged, self.lengths(responses), strict=True)
         }
-        told = hosts.gather(said, count)
-        asked = [episode.from_json(group) for group, _ in told]
+        told, known = hosts.gather(said, count), dict(zip(own, judged, strict=True))
+        asked = [
+            known.get(place) or episode.from_json(group) for place, (group, _) in enumerate(told)
+        ]
         earned = episode.questioner_rewards(
             asked, config.reward, alpha=config.alpha, scoring=config.scoring
         )
@@ -504,12 +507,14 @@ class Steps:
         setup, config = self.setup, self.setup.config
         length = config.rollout
 
+        conversation = functools.cache(setup.encoder.conversation)  # asked for twice
+
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = shown.assignments[question.assignment]
             text = episode.solver_prompt(
                 question, assignment, config.reward, config.rewards.observation
             )
-            return setup.encoder.conversation(text, len(assignment.row.frames))
+            return conversation(text, len(assignment.row.frames))
 
         questions = episode.distinct_questions(
             shown.assignments,

@@ -1,5 +1,6 @@
 """Answers: order, agreement with plain NumPy, and which questions count as the same one."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -233,6 +234,20 @@ def test_requests_judged_together_equal_each_judged_alone() -> None:
     together = [plain(reply) for reply in answer_requests(asked)]
     for request, one, other in zip(asked, together, alone, strict=True):
         assert one == other, request.question
+
+
+def test_scenes_stacked_with_others_give_the_same_answers() -> None:
+    """And a scene that is not among them is named."""
+    record, other = room(), dataclasses.replace(room(), scene_id="elsewhere")
+    asked = [
+        Request(record, "distance_cam_obj", "How far is the bed from the camera in meters?", (0,)),
+        Request(record, "room_size", "How large is the floor of the room in square meters?"),
+    ]
+    alone = answer_requests(asked, evidence=False)
+    assert answer_requests(asked, evidence=False, among=(other, record)) == alone
+    assert all(reply.evidence is None for reply in alone) and alone[0].valid
+    with pytest.raises(ValueError, match=f"lacks {record.scene_id}"):
+        answer_requests(asked, among=(other,))
 
 
 def test_nothing_asked_is_nothing_answered() -> None:
