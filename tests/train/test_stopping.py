@@ -4,11 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from spatialevo_jax.train.stopping import SIGNALS, Stopped, stop_requests
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_foreground() -> Iterator[None]:
+    """Whatever shell the tests are run from: one in the background has SIGINT ignored."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {sent: signal.signal(sent, handler) for sent, handler in handlers.items()}
+    yield
+    for sent, handler in before.items():
+        signal.signal(sent, handler)
 
 
 @pytest.mark.parametrize("sent", SIGNALS)
