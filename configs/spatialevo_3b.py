@@ -12,7 +12,7 @@ published run kept them in bfloat16; all pictures are seen as 448 x 336 pixels, 
 each.
 
 16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 9.2 of 15.75 GiB each in
-rollouts and 8.6 in updates, as launch.plan compiles them. docs/plan.md has other machines.
+rollouts and 8.7 in updates, as launch.plan compiles them. docs/plan.md has other machines.
 """
 
 from pathlib import Path
