@@ -70,6 +70,13 @@ _PROMPTS = flags.DEFINE_integer("prompt_count", 4, "Prompts, an image each.", lo
 _SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower_bound=1)
 _TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
 _NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
+_PARTS = flags.DEFINE_list("parts", list(bench_model.PARTS), "model: which of these to measure.")
+_REMAT = flags.DEFINE_bool(
+    "remat", None, "model: compute layers again in the backward pass; by default as the size does."
+)
+_UNROLL = flags.DEFINE_integer(
+    "unroll", None, "model: layers in one turn of the loop; by default as the size does.", 1
+)
 _CPU_TIME = flags.DEFINE_bool(
     "cpu_time",
     False,
@@ -302,13 +309,26 @@ def time_model() -> None:
     if unknown or not _DTYPES.value:
         known = ", ".join(bench_model.DTYPES)
         raise UserError(f"--dtypes: expected some of {known}; got {unknown or 'none'}.")
+    others = sorted(set(_PARTS.value) - set(bench_model.PARTS))
+    if others or not _PARTS.value:
+        known = ", ".join(bench_model.PARTS)
+        raise UserError(f"--parts: expected some of {known}; got {', '.join(others) or 'none'}.")
     shapes = bench_model.Shapes(_PROMPTS.value, _SAMPLES.value, _TOKENS.value, _NEW.value)
     baseline = bench_model.baseline_is_here()
     clock = time.process_time if _CPU_TIME.value else time.perf_counter
     with user_errors(ValueError):
         config = bench_model.known_config(_MODEL.value)
+        own = {"remat": _REMAT.value, "unroll": _UNROLL.value}
+        own = {name: value for name, value in own.items() if value is not None}
+        config = dataclasses.replace(config, **own)
         lines = bench_model.measure(
-            config, shapes, _DTYPES.value, _REPEATS.value, baseline=baseline, clock=clock
+            config,
+            shapes,
+            _DTYPES.value,
+            _REPEATS.value,
+            baseline=baseline,
+            clock=clock,
+            parts=_PARTS.value,
         )
     said = bench_model.describe(config, shapes, baseline=baseline)
     unit = "CPU seconds" if _CPU_TIME.value else "seconds"

@@ -35,6 +35,7 @@ from spatialevo_jax.tokenizer import SpecialIds
 MID = "mid"  # wide enough that matrices and not launches take the time, small enough for a laptop
 DTYPES = ("float32", "bfloat16")
 GOALS = {"forward": 1.0, "forward + backward": 1.2, "decode": 2.0}  # ours / PyTorch
+PARTS = ("products", "forward", "backward", "decode")  # of what is measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,20 +93,24 @@ def special_ids(config: ModelConfig) -> SpecialIds:
     return SpecialIds(*(config.text.vocab_size - 1 - n for n in range(6)))
 
 
-def random_params(config: ModelConfig) -> qwen.Params:
-    """Float32 parameters of the size of trained ones, drawn on the host: nothing to compile."""
-    rng = np.random.default_rng(0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def random_params(config: ModelConfig, dtype: str = "float32") -> qwen.Params:
+    """Of the size of trained ones; in any `dtype` the same numbers, rounded."""
+    key = jax.random.key(0)
 
-    def drawn(path: Any, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        name = jax.tree_util.keystr(path)
+    def drawn(number: int, name: str, shape: tuple[int, ...]) -> jax.Array:
         if "scale" in name:
-            return jnp.ones(shape.shape)
-        if "bias" in name:
-            return jnp.asarray(0.02 * rng.standard_normal(shape.shape, np.float32))
-        size = shape.shape[-1 if "embedding" in name else -2] ** -0.5
-        return jnp.asarray(size * rng.standard_normal(shape.shape, np.float32))
+            return jnp.ones(shape, dtype)
+        size = 0.02 if "bias" in name else shape[-1 if "embedding" in name else -2] ** -0.5
+        normal = jax.random.normal(jax.random.fold_in(key, number), shape)
+        return (size * normal).astype(dtype)
 
-    return jax.tree_util.tree_map_with_path(drawn, qwen.abstract_params(config))
+    paths, form = jax.tree_util.tree_flatten_with_path(qwen.abstract_params(config))
+    leaves = [
+        drawn(number, jax.tree_util.keystr(path), leaf.shape)
+        for number, (path, leaf) in enumerate(paths)
+    ]
+    return form.unflatten(leaves)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +206,7 @@ def our_forward(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts)
         policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features
     )
     positions, valid = prompts.positions[:, :, None], prompts.valid[:, None]
-    hidden, _ = qwen.extend(policy, params, x, positions, valid)
+    hidden, _ = qwen.extend(policy, params, x, positions, valid, right_padded=True)
     return qwen.logits(policy, params, hidden[:, 0])
 
 
@@ -327,26 +332,26 @@ def measure(
     *,
     baseline: bool,
     clock: Clock = time.perf_counter,
+    parts: Sequence[str] = PARTS,
 ) -> list[Measure]:
-    """All lines of the table, beside PyTorch if there is to be a `baseline`.
+    """The lines of the table for some of `PARTS`, beside PyTorch if there is to be a `baseline`.
 
     Raises:
         ValueError: the image does not fit the prompt.
     """
     inputs = make_inputs(config, shapes)
-    master = random_params(config)
     lines = []
-    rounds = 3 if chip() else 5
+    rounds = len(parts) + ("products" in parts)
     with tqdm(total=rounds * len(dtypes) * (repeats + 1), desc="model", disable=None) as bar:
         for dtype in dtypes:
             own = dataclasses.replace(config, compute_dtype=dtype)
-            params = jax.tree.map(lambda x, kind=dtype: x.astype(kind), master)
+            params = random_params(own, dtype)
             sides: list[Side] = [Ours(qwen.Policy(own), params, inputs)]
             if baseline:
                 from launch.bench_torch import Theirs  # takes seconds to import
 
                 sides.append(Theirs(params, own, inputs, dtype))
-            lines += _compare(own, inputs, sides, repeats, clock, bar.update)
+            lines += _compare(own, inputs, sides, repeats, clock, bar.update, parts)
     return lines
 
 
@@ -357,6 +362,7 @@ def _compare(
     repeats: int,
     clock: Clock,
     progress: Callable[[], Any],
+    parts: Sequence[str] = PARTS,
 ) -> list[Measure]:
     shapes, flops, lines = inputs.shapes, forward_flops(config, inputs), []
     tokens, samples = shapes.prompts * shapes.prompt_tokens, shapes.prompts * shapes.samples
@@ -381,21 +387,33 @@ def _compare(
             )
         )
 
+    known = Least(1.0, 0.0, "", "")
     if peaks := chip():
         step = decode_bytes(config, shapes) / peaks[1]
         known = Least(peaks[0], step, "FLOP/s", "B/s")
-    else:
+    if "products" in parts:
         fastest = []
+        of_products = 2.0 * costs.sizes(config).text + costs.head_flops(config, 1)
         for rows in (tokens, samples):
             calls = [functools.partial(side.products, rows) for side in sides]
             taken = turns(calls, repeats, clock, progress)
-            add(f"products alone, {rows:,} rows", rows, taken, "", 0.0)
+            add(
+                f"products alone, {rows:,} rows",
+                rows,
+                taken,
+                known.of_flops,
+                rows * of_products / known.flops,
+            )
             fastest.append(min(map(statistics.median, taken)))
-        of_products = 2.0 * tokens * costs.sizes(config).text + costs.head_flops(config, tokens)
-        known = Least(of_products / fastest[0], fastest[1], "products", "products")
-    for subject, name, times in (("forward", "forward", 1), ("forward + backward", "gradient", 3)):
-        taken = turns([getattr(side, name) for side in sides], repeats, clock, progress)
-        add(subject, tokens, taken, known.of_flops, times * flops / known.flops)
+        if not peaks:
+            known = Least(tokens * of_products / fastest[0], fastest[1], "products", "products")
+    for part, subject, times in (("forward", "forward", 1), ("backward", "forward + backward", 3)):
+        if part in parts:
+            calls = [side.forward if part == "forward" else side.gradient for side in sides]
+            taken = turns(calls, repeats, clock, progress)
+            add(subject, tokens, taken, known.of_flops, times * flops / known.flops)
+    if "decode" not in parts:
+        return lines
     lengths = (1, shapes.new_tokens)
     calls = [functools.partial(side.generate, length) for side in sides for length in lengths]
     taken = turns(calls, repeats, clock, progress)

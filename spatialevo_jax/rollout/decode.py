@@ -39,7 +39,14 @@ def prefill(policy: qwen.Policy, params, features: jax.Array, prompts: Prompts) 
     x = qwen.embed(
         policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features
     )
-    _, cache = qwen.extend(policy, params, x, prompts.positions[:, :, None], prompts.valid[:, None])
+    _, cache = qwen.extend(
+        policy,
+        params,
+        x,
+        prompts.positions[:, :, None],
+        prompts.valid[:, None],
+        right_padded=True,
+    )
     return qwen.as_prefix(cache)
 
 
@@ -65,12 +72,11 @@ def generate(
     `sharding.whole_weights`.
     """
     features = qwen.encode_images(policy, params, vision)
-    prefix = prefill(policy, params, features, prompts)
+    prefix = qwen.apart(prefill(policy, params, features, prompts))
     shape = (keys.shape[0], keys.shape[1], length)
     if whole_weights:
         params = sharding.whole_weights(params, policy.config)
-    if policy.config.unroll >= policy.config.text.num_layers:
-        params = qwen.unstacked(params)
+    params = qwen.unstacked(params)
 
     def cond(state: SamplingState) -> jax.Array:
         # Stop when the length is used up or every sample has ended.
@@ -81,7 +87,15 @@ def generate(
         position = jnp.broadcast_to(position, (3, *keys.shape, 1))
         x = qwen.embed(policy, params, state.current[..., None])
         hidden, cache = qwen.extend(
-            policy, params, x, position, ~state.done[..., None], prefix, state.cache, state.step
+            policy,
+            params,
+            x,
+            position,
+            ~state.done[..., None],
+            prefix,
+            state.cache,
+            state.step,
+            right_padded=True,
         )
         logits = qwen.logits(policy, params, hidden[:, :, 0])
         fold = jax.vmap(

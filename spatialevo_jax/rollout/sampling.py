@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 NEVER = -1e30  # a logit that no softmax gives any weight
+BLOCK = 128  # tokens; the released vocabularies are multiples of it
 
 
 def sample(
@@ -20,19 +21,45 @@ def sample(
     `uniform` lies in [0, 1). Returns token ids and their log-probabilities under the very
     distribution that is sampled from: banned tokens out, tempered (at temperature 0: untempered).
     """
-    logits = jnp.where(banned, NEVER, logits.astype(jnp.float32))
-    logprobs = jax.nn.log_softmax(logits / temperature if temperature > 0 else logits)
+    scores = jnp.where(banned, NEVER, logits.astype(jnp.float32))
     if temperature > 0:
-        cumulative = jnp.cumsum(jnp.exp(logprobs), axis=-1)
-        threshold = uniform[..., None] * cumulative[..., -1:]
-        # The first token whose cumulative mass exceeds the threshold. Rounding may leave none, or
-        # one without mass of its own: the likeliest token then stands in for it.
-        reached = (cumulative > threshold) & ~banned
-        token = jnp.where(reached.any(-1), reached.argmax(-1), logprobs.argmax(-1))
+        scores = scores / temperature
+        token, total = _drawn(scores, uniform)
     else:
-        token = jnp.argmax(logits, axis=-1)
+        token, total = jnp.argmax(scores, axis=-1), jax.nn.logsumexp(scores, axis=-1)
     token = token.astype(jnp.int32)
-    return token, jnp.take_along_axis(logprobs, token[..., None], axis=-1)[..., 0]
+    return token, jnp.take_along_axis(scores, token[..., None], axis=-1)[..., 0] - total
+
+
+def _drawn(
+    scores: Float[Array, "... v"], uniform: Float[Array, "..."]
+) -> tuple[Int[Array, "..."], Float[Array, "..."]]:
+    """First a block of the vocabulary by the masses of all blocks, then a token of it: a large
+    vocabulary is read twice, and nothing of its size is written. Returns the token and the
+    logarithm of the sum of all exponentials.
+    """
+    spare = [(0, 0)] * (scores.ndim - 1) + [(0, -scores.shape[-1] % BLOCK)]
+    top = scores.max(axis=-1, keepdims=True)
+    weights = jnp.exp(jnp.pad(scores, spare, constant_values=NEVER) - top)
+    weights = weights.reshape(*scores.shape[:-1], -1, BLOCK)
+    masses = weights.sum(axis=-1)
+    cumulative = jnp.cumsum(masses, axis=-1)
+    total = cumulative[..., -1]
+    block = _reached(masses, cumulative, uniform * total)
+    inside = jnp.take_along_axis(weights, block[..., None, None], axis=-2)[..., 0, :]
+    before = jnp.take_along_axis(cumulative - masses, block[..., None], axis=-1)[..., 0]
+    token = _reached(inside, jnp.cumsum(inside, axis=-1), uniform * total - before)
+    return block * BLOCK + token, top[..., 0] + jnp.log(total)
+
+
+def _reached(
+    masses: Float[Array, "... n"], cumulative: Float[Array, "... n"], threshold: Float[Array, "..."]
+) -> Int[Array, "..."]:
+    """The first whose cumulative mass exceeds the threshold. Rounding may leave none, or one
+    without mass of its own: the heaviest then stands in for it.
+    """
+    reached = (cumulative > threshold[..., None]) & (masses > 0)
+    return jnp.where(reached.any(-1), reached.argmax(-1), masses.argmax(-1))
 
 
 def sample_keys(

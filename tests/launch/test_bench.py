@@ -230,6 +230,28 @@ def test_the_table_of_the_model_holds_every_subject_with_its_ratio(
     assert "ours alone: PyTorch is not installed" in printed
 
 
+@pytest.mark.usefixtures("compiled_fast")
+def test_parts_of_the_table_are_measured_as_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    measured = bench_model.measure
+
+    def measure(config: Any, *args: Any, **settings: Any) -> Any:
+        made.append(config)
+        return measured(config, *args, **settings)
+
+    monkeypatch.setattr(bench_model, "measure", measure)
+    monkeypatch.setattr(bench_model, "mid_config", lambda: TWO_LAYERS)
+    monkeypatch.setattr(bench_model, "Shapes", lambda *_: FEW)
+    monkeypatch.setattr(bench_model, "baseline_is_here", lambda: False)
+    asked = {"dtypes": ["float32"], "repeats": 1, "parts": ["forward"], "remat": True, "unroll": 2}
+    run_subject("model", asked)
+    assert "| forward | float32 |" in (printed := capsys.readouterr().out)
+    assert "backward" not in printed and "decode" not in printed and "products" not in printed
+    assert (made[0].remat, made[0].unroll) == (True, 2)
+
+
 def test_turns_alternate_and_ratios_are_of_one_turn() -> None:
     now, done = [0.0], []
 
@@ -279,6 +301,7 @@ def test_a_step_of_decoding_reads_the_decoder_and_the_keys() -> None:
     ("wrong", "message"),
     [
         ({"dtypes": ["float64"]}, "--dtypes: expected some of float32, bfloat16"),
+        ({"parts": ["forwards"]}, "--parts: expected some of products, .*; got forwards"),
         ({"model": "huge"}, "--model: expected one of mid, tiny"),
         ({"prompt_tokens": 20}, "prompt_tokens: expected at least 169 for an image of 165 tokens"),
     ],

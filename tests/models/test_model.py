@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from geometry_jax.types import leaf
+from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import images, model, rope, weights
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, sized
+from spatialevo_jax.models.qwen2_5_vl.layers import scores
 
 PROMPTS, GROUP, PROMPT, SUFFIX = 2, 3, 9, 5
 RNG = np.random.default_rng(0)
@@ -89,6 +92,54 @@ def test_cached_decoding_equals_whole_sequences(
         hidden, cache = extend(policy, params, x, positions, valid, prefix, cache, step)
         found.append(np.asarray(hidden)[:, :, 0])
     np.testing.assert_allclose(np.stack(found, 2), plain_hidden(policy, params), atol=2e-5)
+
+
+def test_parameters_apart_are_apart_already(built: tuple[model.Policy, model.Params]) -> None:
+    once = model.unstacked(built[1])
+    assert model.unstacked(once) is once and len(once["text"]["blocks"]) == TINY.text.num_layers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_and_their_gradient_are_those_of_the_product(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x, table, weights = (
+        leaf(rng.normal(size=shape).astype(np.float32))
+        for shape in ((3, 5, 8), (11, 8), (3, 5, 11))
+    )
+
+    def value(product: Any, dtype: str, x: jax.Array, table: jax.Array) -> tuple[Any, jax.Array]:
+        out = product(x.astype(dtype), table.astype(dtype))
+        return (out * weights).sum(), out
+
+    def exact(x: jax.Array, table: jax.Array) -> jax.Array:
+        return jnp.einsum("...d,vd->...v", x, table)
+
+    gradient = jax.grad(value, argnums=(2, 3), has_aux=True)
+    expected, logits = gradient(exact, "float32", x, table)
+    found, own = gradient(scores, dtype, x, table)
+    assert own.dtype == jnp.float32
+    close = 1e-5 if dtype == "float32" else 0.02
+    for a, b in zip((*found, own), (*expected, logits), strict=True):
+        np.testing.assert_allclose(a, b, atol=close * float(jnp.abs(b).max()))
+
+
+def test_a_tower_filled_up_for_gpus_is_the_same_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(
+        TINY, vision=dataclasses.replace(TINY.vision, intermediate_size=100)
+    )
+    policy, params = model.build(config, seed=0)
+    packed = images.pack_images(pictures((56, 84), (112, 56)), config.vision)
+
+    def loss(tower: model.Params) -> tuple[jax.Array, jax.Array]:
+        features = model.encode_images(policy, {**params, "vision": tower}, packed)
+        return jnp.square(features).mean(), features
+
+    found = []
+    for platform in ("cpu", "gpu"):
+        monkeypatch.setattr(mesh, "platform", lambda platform=platform: platform)
+        found.append(jax.grad(loss, has_aux=True)(params["vision"]))
+    assert model.aligned(params["vision"])["blocks"]["mlp"]["down"]["kernel"].shape[1] == 128
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 
 def test_recomputing_layers_changes_no_gradient(

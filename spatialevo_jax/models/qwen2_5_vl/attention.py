@@ -30,6 +30,8 @@ Library = Literal["xla", "cudnn"]  # behind `jax.nn.dot_product_attention`
 MASKED = -1e30
 LONG = 512  # keys from which on a fused kernel pays for its launch and its padding
 LANES, TILE, LARGEST_TILE = 128, 256, 512  # tiles of splash attention: least, usual, largest
+PIECE = 512  # keys that a program of a GPU is worth starting for
+BUSY = 256  # programs that keep a GPU busy: about two for each processor of a Hopper
 CUDNN_HEAD_DIM = 128  # the widest head whose gradient cuDNN has on every GPU since Ampere
 
 
@@ -37,11 +39,12 @@ CUDNN_HEAD_DIM = 128  # the widest head whose gradient cuDNN has on every GPU si
 @dataclasses.dataclass(frozen=True)
 class KVCache:
     """Keys and values of C slots. A prefix has no G axis: it is shared by all suffixes of its
-    prompt.
+    prompt. Of all layers they are stacked, as `jax.lax.scan` makes and takes them, or a tuple: a
+    loop that decodes writes into each where it is.
     """
 
-    keys: jax.Array  # (L, P, G, C, K, D), prefix: (L, P, C, K, D)
-    values: jax.Array  # likewise
+    keys: Any  # (L, P, G, C, K, D), L of (P, G, C, K, D), or one layer's; prefix: (L, P, C, K, D)
+    values: Any  # likewise
     valid: jax.Array  # (P, G, C) bool, prefix: (P, C)
 
 
@@ -81,21 +84,34 @@ def whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Atten
 
 
 def causal(
-    q: jax.Array, own: KVCache, prefix: KVCache | None, start: jax.Array | int, how: Attention
+    q: jax.Array,
+    own: KVCache,
+    prefix: KVCache | None,
+    start: jax.Array | int,
+    how: Attention,
+    *,
+    right_padded: bool = False,
 ) -> jax.Array:
     """Grouped-query attention of one layer over the suffix's own keys and, if any, the shared
     prefix.
 
     q (P, G, T, H, D); own and prefix without the layer axis. Query t sees the valid own slots up to
-    `start + t` and all of the prefix that is valid. Returns (P, G, T, H, D).
+    `start + t` and all of the prefix that is valid. `right_padded` promises that what is valid
+    comes before all padding: kernels then need no mask. Returns (P, G, T, H, D).
     """
     slots = own.valid.shape[-1]
     cached = slots != q.shape[2]
     seen = slots + (0 if prefix is None else prefix.valid.shape[-1])
-    how = "plain" if cached else chosen(how, seen, q.shape[-1], q.dtype)
+    how = chosen(how, seen, q.shape[-1], q.dtype)
+    if cached:
+        if how == "cudnn" and right_padded and q.shape[2] == 1:
+            return _fused_step(q, own, prefix, start, implementation="cudnn")
+        return _plain_suffixes(q, own, prefix, start)
     if how == "splash":
         return _splash_suffixes(q, own, prefix)
     if how == "cudnn":
+        if right_padded and prefix is None:
+            return _fused_causal(q, own, implementation="cudnn")
         return _fused_suffixes(q, own, prefix, implementation="cudnn")
     return _plain_suffixes(q, own, prefix, start)
 
@@ -145,6 +161,83 @@ def _fused_whole(
     return jax.nn.dot_product_attention(
         q, k, v, key_value_seq_lengths=lengths, implementation=implementation
     )
+
+
+def _fused_causal(q: jax.Array, own: KVCache, *, implementation: Library) -> jax.Array:
+    """Of sequences whose padding comes last: no real token sees it."""
+    shape = q.shape
+    rows = (x.reshape(-1, *x.shape[2:]) for x in (q, own.keys, own.values))
+    out = jax.nn.dot_product_attention(*rows, is_causal=True, implementation=implementation)
+    return out.reshape(shape)
+
+
+def _fused_step(
+    q: jax.Array,
+    own: KVCache,
+    prefix: KVCache | None,
+    start: jax.Array | int,
+    *,
+    implementation: Library,
+) -> jax.Array:
+    """Of one new token of each suffix, (P, G, 1, H, D). A kernel reads keys once for all query
+    heads of a key head, those of the prefix once for all suffixes, and none beyond the last that is
+    valid. Pieces that it finds apart are joined by the logarithms of their sums.
+    """
+    p, g, _, heads, d = q.shape
+    kv = own.keys.shape[-2]
+    # The query heads of a key head stand where a kernel expects the tokens of a sequence.
+    q = q.reshape(p, g, kv, heads // kv, d).swapaxes(2, 3)  # (P, G, R, K, D)
+    keys, values = (x.reshape(p * g, *x.shape[2:]) for x in (own.keys, own.values))
+    filled = jnp.full(p * g, start + 1, jnp.int32)
+    given = q.reshape(p * g, -1, kv, d)
+    pieces = _in_pieces(given, keys, values, filled, implementation=implementation)
+    if prefix is not None:
+        filled = prefix.valid.sum(-1, dtype=jnp.int32)
+        given = q.reshape(p, -1, kv, d), prefix.keys, prefix.values, filled
+        pieces += _in_pieces(*given, implementation=implementation)
+    found = [(out.reshape(q.shape), sums.reshape(*q.shape[:-1], 1)) for out, sums in pieces]
+    # One after the other and not along an axis: all of it is one loop for the compiler.
+    top = functools.reduce(jnp.maximum, (sums for _, sums in found))
+    weights = [jnp.exp(sums - top) for _, sums in found]
+    weighed = [weight * out for weight, (out, _) in zip(weights, found, strict=True)]
+    out = functools.reduce(jnp.add, weighed) / functools.reduce(jnp.add, weights)
+    return out.astype(q.dtype).swapaxes(2, 3).reshape(p, g, 1, heads, d)
+
+
+def _in_pieces(
+    q: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    filled: jax.Array,
+    *,
+    implementation: Library,
+) -> list[tuple[jax.Array, jax.Array]]:
+    """Of (B, T, K, D) queries and the first `filled` (B,) of (B, S, K, D) keys, cut into pieces
+    that keep a GPU busy: of each the result (B, T, K, D) and the logarithm of the sum behind it
+    (B, T, K), float32.
+    """
+    rows, slots, heads, d = keys.shape
+    count = 1
+    while rows * heads * count < BUSY and slots % (2 * count) == 0 and slots // count > PIECE:
+        count *= 2
+    size = slots // count
+
+    def cut(x: jax.Array) -> jax.Array:
+        return x.reshape(rows * count, size, heads, d)
+
+    there = jnp.clip(filled[:, None] - size * jnp.arange(count), 0, size)
+    out, sums = jax.nn.dot_product_attention(
+        jnp.repeat(q, count, axis=0),
+        cut(keys),
+        cut(values),
+        key_value_seq_lengths=jnp.maximum(there, 1).reshape(-1),  # nothing has no softmax
+        implementation=implementation,
+        return_residual=True,
+    )
+    out = out.astype(jnp.float32).reshape(rows, count, *out.shape[1:])
+    sums = sums.astype(jnp.float32).reshape(rows, count, *sums.shape[1:])
+    sums = jnp.where(there[..., None, None] > 0, sums, MASKED)
+    return [(out[:, piece], sums[:, piece]) for piece in range(count)]
 
 
 def _fused_suffixes(

@@ -45,6 +45,24 @@ def linear(
     )
 
 
+@jax.custom_vjp
+def scores(x: jax.Array, table: jax.Array) -> jax.Array:
+    """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are
+    of the type of `x` as all others are: float32 ones would be the slowest of a whole update.
+    """
+    return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+
+
+def _scores_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, table = given
+    g = g.astype(x.dtype)
+    of_table = jnp.einsum("...v,...d->vd", g, x, preferred_element_type=table.dtype)
+    return jnp.einsum("...v,vd->...d", g, table), of_table
+
+
+scores.defvjp(lambda x, table: (scores(x, table), (x, table)), _scores_back)
+
+
 class Norm(nnx.Module):
     """Root-mean-square norm, in float32 whatever comes in."""
 

@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
 from spatialevo_jax.models.qwen2_5_vl.text import TextDecoder
-from spatialevo_jax.models.qwen2_5_vl.vision import VisionTower
+from spatialevo_jax.models.qwen2_5_vl.vision import VisionTower, aligned
 
 Params = Any  # nested dict of arrays
 
@@ -32,6 +33,7 @@ __all__ = [
     "Policy",
     "VisionInputs",
     "abstract_params",
+    "apart",
     "as_prefix",
     "build",
     "embed",
@@ -75,9 +77,11 @@ class Policy:
 
 def unstacked(params: Params) -> Params:
     """The same parameters with the decoder's layers apart, for a loop that decodes: of stacked
-    layers it would copy each one out at every step.
+    layers it would copy each one out at every step. Of parameters that are apart, themselves.
     """
     blocks = params["text"]["blocks"]
+    if not isinstance(blocks, dict):
+        return params
     count = len(jax.tree.leaves(blocks)[0])
     layers = tuple(jax.tree.map(lambda x, at=at: x[at], blocks) for at in range(count))
     return {**params, "text": {**params["text"], "blocks": layers}}
@@ -137,6 +141,8 @@ def abstract_params(config: ModelConfig) -> Params:
 
 def encode_images(policy: Policy, params: Params, inputs: VisionInputs) -> jax.Array:
     """(V, D) features of all visual tokens, image by image in the order they were packed."""
+    if mesh.platform() == "gpu":
+        params = {**params, "vision": aligned(params["vision"])}
     return policy.bind(params).vision(inputs)
 
 
@@ -166,6 +172,8 @@ def extend(
     prefix: KVCache | None = None,
     cache: KVCache | None = None,
     start: jax.Array | int = 0,
+    *,
+    right_padded: bool = False,
 ) -> tuple[jax.Array, KVCache]:
     """Runs T tokens of G suffixes of P prompts through the decoder.
 
@@ -175,14 +183,21 @@ def extend(
         valid: (P, G, T) bool; invalid tokens are seen by none. Where padding stands does not
             matter.
         prefix: keys and values of the prompts, seen by all suffixes.
-        cache: keys and values of earlier tokens of the suffixes; the new ones are written at
-            `start`. Without a cache the tokens see the prefix and each other.
+        cache: keys and values of earlier tokens of the suffixes, layer by layer as `empty_cache`
+            makes them; the new ones are written at `start`. Without a cache the tokens see the
+            prefix and each other. A loop that decodes passes `unstacked` parameters.
         start: slot of the first token in the cache.
+        right_padded: promises that all padding, of prefix and cache too, comes after what is valid,
+            which lets kernels on GPUs do without a mask.
 
     Returns:
         Normalised hidden states (P, G, T, D), and the cache with the new keys and values.
     """
-    return policy.bind(params).text(x, positions, valid, prefix, cache, start)
+    if cache is not None:
+        params = unstacked(params)
+    return policy.bind(params).text(
+        x, positions, valid, prefix, cache, start, right_padded=right_padded
+    )
 
 
 def logits(policy: Policy, params: Params, hidden: jax.Array) -> jax.Array:
@@ -195,9 +210,18 @@ def as_prefix(cache: KVCache) -> KVCache:
     return KVCache(cache.keys[:, :, 0], cache.values[:, :, 0], cache.valid[:, 0])
 
 
+def apart(cache: KVCache) -> KVCache:
+    """Keys and values layer by layer, for a loop that decodes: see `unstacked`."""
+    return KVCache(tuple(cache.keys), tuple(cache.values), cache.valid)
+
+
 def empty_cache(policy: Policy, shape: tuple[int, int, int]) -> KVCache:
     """A cache for (P, G, C) tokens of suffixes, with nothing in it yet."""
     config = policy.config.text
-    full = (config.num_layers, *shape, config.num_kv_heads, config.head_dim)
     dtype = jnp.dtype(policy.config.compute_dtype)
-    return KVCache(jnp.zeros(full, dtype), jnp.zeros(full, dtype), jnp.zeros(shape, bool))
+
+    def layers() -> tuple[jax.Array, ...]:
+        one = (*shape, config.num_kv_heads, config.head_dim)
+        return tuple(jnp.zeros(one, dtype) for _ in range(config.num_layers))
+
+    return KVCache(layers(), layers(), jnp.zeros(shape, bool))

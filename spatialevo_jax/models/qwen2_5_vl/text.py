@@ -5,6 +5,8 @@ cache), training (no cache, all suffixes of a prompt at once) and the plain forw
 prefix, no cache).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,7 +15,7 @@ from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import attention, rope
 from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
 from spatialevo_jax.models.qwen2_5_vl.config import Attention, TextConfig
-from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
+from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, scores, stacked
 
 
 class TextBlock(nnx.Module):
@@ -100,6 +102,8 @@ class TextDecoder(nnx.Module):
         prefix: KVCache | None,
         cache: KVCache | None,
         start: jax.Array | int,
+        *,
+        right_padded: bool,
     ) -> tuple[jax.Array, KVCache]:
         """See `model.extend`."""
         config, shape = self.config, x.shape
@@ -113,14 +117,8 @@ class TextDecoder(nnx.Module):
             own_valid = valid
         else:
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
-        if self.layers is not None and cache is not None:
-            x, cache = self._decode(x, angles, own_valid, prefix, cache, start)
-            return x.reshape(shape), cache
-        graph, layers = nnx.split(self.blocks)
 
-        def layer(x: jax.Array, scanned):
-            params, cached, shared = scanned
-            block = nnx.merge(graph, params)
+        def layer(block: TextBlock, x: jax.Array, cached: Any, shared: Any) -> tuple[Any, Any]:
             q, k, v = block.project(x, angles)
             if cached is not None:
                 at = (0, 0, start, 0, 0)
@@ -130,40 +128,32 @@ class TextDecoder(nnx.Module):
             before = None
             if prefix is not None:
                 before = KVCache(shared[0], shared[1], prefix.valid)
-            attended = attention.causal(q, own, before, start, self.attention)
+            attended = attention.causal(
+                q, own, before, start, self.attention, right_padded=right_padded
+            )
             return mesh.constrain(block.finish(x, attended), mesh.BATCH), (k, v)
 
-        scanned = (
-            layers,
-            None if cache is None else (cache.keys, cache.values),
-            None if prefix is None else (prefix.keys, prefix.values),
-        )
-        body = jax.checkpoint(layer) if self.remat else layer
-        x, (keys, values) = jax.lax.scan(body, x, scanned, unroll=self.unroll)
-        return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
+        if self.layers is not None:
+            found = []
+            for number, block in enumerate(self.layers):
+                cached, shared = (
+                    None if one is None else (one.keys[number], one.values[number])
+                    for one in (cache, prefix)
+                )
+                x, kept = layer(block, x, cached, shared)
+                found.append(kept)
+            keys, values = zip(*found, strict=True)
+            return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
+        graph, layers = nnx.split(self.blocks)
 
-    def _decode(
-        self,
-        x: jax.Array,
-        angles: jax.Array,
-        own_valid: jax.Array,
-        prefix: KVCache | None,
-        cache: KVCache,
-        start: jax.Array | int,
-    ) -> tuple[jax.Array, KVCache]:
-        """The same on rows (N, D), layer by layer, writing into the cache where it is."""
-        keys, values = cache.keys, cache.values
-        for number, block in enumerate(self.layers or ()):
-            q, k, v = block.project(x, angles)
-            at = (number, 0, 0, start, 0, 0)
-            keys = jax.lax.dynamic_update_slice(keys, k[None], at)
-            values = jax.lax.dynamic_update_slice(values, v[None], at)
-            own, before = KVCache(keys[number], values[number], own_valid), None
-            if prefix is not None:
-                before = KVCache(prefix.keys[number], prefix.values[number], prefix.valid)
-            attended = attention.causal(q, own, before, start, self.attention)
-            x = mesh.constrain(block.finish(x, attended), mesh.BATCH)
-        return self.norm(x), KVCache(keys, values, own_valid)
+        def body(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
+            params, shared = scanned
+            return layer(nnx.merge(graph, params), x, None, shared)
+
+        shared = None if prefix is None else (prefix.keys, prefix.values)
+        body = jax.checkpoint(body) if self.remat else body
+        x, (keys, values) = jax.lax.scan(body, x, (layers, shared), unroll=self.unroll)
+        return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """(...,) tokens -> (..., D). On a mesh the table is gathered along `fsdp` only."""
@@ -176,5 +166,5 @@ class TextDecoder(nnx.Module):
         """(..., V) float32."""
         if self.config.tie_word_embeddings:
             table = self.embedding.embedding[...].astype(self.dtype)
-            return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+            return scores(hidden, table)
         return self.head(hidden).astype(jnp.float32)

@@ -155,6 +155,57 @@ def test_the_platform_and_the_length_choose(
     assert attention.chosen("splash", keys, head_dim, jnp.dtype(dtype)) == "splash"
 
 
+@pytest.mark.parametrize("prefix", [False, True], ids=["alone", "behind a prefix"])
+@pytest.mark.parametrize("piece", [2, 512], ids=["in pieces", "whole"])
+@pytest.mark.parametrize("start", [0, 4, 7])
+def test_a_step_of_decoding_attends_as_plainly(
+    monkeypatch: pytest.MonkeyPatch, start: int, piece: int, *, prefix: bool
+) -> None:
+    """Keys beyond what is filled are noise that nothing may see; a piece of them may be empty."""
+    monkeypatch.setattr(attention, "PIECE", piece)
+    rng = np.random.default_rng(start)
+
+    def random(*shape: int) -> jax.Array:
+        return leaf(rng.normal(size=shape).astype(np.float32))
+
+    filled = jnp.broadcast_to(jnp.arange(8) <= start, (P, G, 8))
+    own = KVCache(random(P, G, 8, KV, D), random(P, G, 8, KV, D), filled)
+    before = KVCache(random(P, 12, KV, D), random(P, 12, KV, D), valid([12, 3], 12, "right"))
+    q, behind = random(P, G, 1, HEADS, D), before if prefix else None
+    found = attention._fused_step(q, own, behind, start, implementation="xla")
+    np.testing.assert_allclose(found, attention.causal(q, own, behind, start, "plain"), atol=1e-6)
+
+
+def test_padding_that_comes_last_needs_no_mask() -> None:
+    q, own, _ = suffixes("right", prefix=False)
+    mask = own.valid[..., None, None]
+    found = attention._fused_causal(q, own, implementation="xla")
+    expected = attention.causal(q, own, None, 0, "plain")
+    np.testing.assert_allclose(jnp.where(mask, found, 0), jnp.where(mask, expected, 0), atol=2e-6)
+
+
+def test_gpus_take_a_mask_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of cuDNN, which is not here, is computed by XLA."""
+    asked: list[set[str]] = []
+    computed = jax.nn.dot_product_attention
+
+    def attend(*arrays: Any, implementation: str, **settings: Any) -> Any:
+        assert implementation == "cudnn"
+        asked.append(set(settings))
+        return computed(*arrays, implementation="xla", **settings)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
+    q, own, prefix = suffixes("right", prefix=True)
+    attention.causal(q, own, None, 0, "cudnn", right_padded=True)
+    attention.causal(q, own, None, 0, "cudnn")
+    attention.causal(q, own, prefix, 0, "cudnn", right_padded=True)
+    attention.causal(q[:, :, :1], own, prefix, 2, "cudnn", right_padded=True)
+    lengths = {"key_value_seq_lengths", "return_residual"}
+    assert asked == [{"is_causal"}, {"mask"}, {"mask"}, lengths, lengths]
+    attention.causal(q[:, :, :1], own, prefix, 2, "cudnn")  # a cache of any order: plainly
+    assert len(asked) == 5
+
+
 def test_a_cache_is_read_plainly() -> None:
     """Decoding reads its keys once and has no square of scores."""
     q, own, prefix = suffixes("right", prefix=True)
