@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     A compiled function has all its temporary memory at once, gigabytes in an update, and gives it
     back at its end. By default the library returns so much to the system, which hands it out anew,
     page by page and zeroed, at the next call; that took up to half of an update's time. Kept, it
-    is there. The process's memory then stays at its peak, which can be higher by a third.
+    is there. The process's memory then stays at its peak, which can be higher by half.
     """
     here = Path("/dev")
     if any(found for pattern in ACCELERATORS for found in here.glob(pattern)):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 NEVER = -1e30  # a logit that no softmax gives any weight
-BLOCK = 128  # tokens; the released vocabularies are multiples of it
+BLOCKS = 128  # of the vocabulary: as many divide over any number of devices along `tensor`
 
 
 def sample(
@@ -38,10 +38,10 @@ def _drawn(
     vocabulary is read twice, and nothing of its size is written. Returns the token and the
     logarithm of the sum of all exponentials.
     """
-    spare = [(0, 0)] * (scores.ndim - 1) + [(0, -scores.shape[-1] % BLOCK)]
+    spare = [(0, 0)] * (scores.ndim - 1) + [(0, -scores.shape[-1] % BLOCKS)]
     top = scores.max(axis=-1, keepdims=True)
     weights = jnp.exp(jnp.pad(scores, spare, constant_values=NEVER) - top)
-    weights = weights.reshape(*scores.shape[:-1], -1, BLOCK)
+    weights = weights.reshape(*scores.shape[:-1], BLOCKS, -1)
     masses = weights.sum(axis=-1)
     cumulative = jnp.cumsum(masses, axis=-1)
     total = cumulative[..., -1]
@@ -49,7 +49,7 @@ def _drawn(
     inside = jnp.take_along_axis(weights, block[..., None, None], axis=-2)[..., 0, :]
     before = jnp.take_along_axis(cumulative - masses, block[..., None], axis=-1)[..., 0]
     token = _reached(inside, jnp.cumsum(inside, axis=-1), uniform * total - before)
-    return block * BLOCK + token, top[..., 0] + jnp.log(total)
+    return block * weights.shape[-1] + token, top[..., 0] + jnp.log(total)
 
 
 def _reached(
