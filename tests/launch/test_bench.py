@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from geometry_jax import batches
@@ -32,8 +31,6 @@ def run_bench(**values: Any) -> None:
 
 
 def run_subject(subject: str, values: dict[str, Any]) -> None:
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["bench"])
     with flagsaver.flagsaver(**values):
         bench.main(["bench", subject])
 

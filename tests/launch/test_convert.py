@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from launch import convert
@@ -25,13 +24,6 @@ from spatialevo_jax.train import checkpoint, loop
 from spatialevo_jax.train import setup as preparing
 from spatialevo_jax.train.state import init_state
 from tests.models.qwen2_5_vl.released import TIED, UNTIED, contents, random_tensors, write_folder
-
-
-@pytest.fixture(autouse=True)
-def parsed_flags() -> None:
-    """The command's flags, as if the command line had been read."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
 
 
 def command(*words: str, source: Path | None, target: Path) -> None:

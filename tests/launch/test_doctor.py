@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from data_pipelines.findings import CURES
@@ -17,7 +16,6 @@ from launch.errors import UserError
 
 
 def command(root: Path, **values: object) -> int:
-    flags.FLAGS.mark_as_parsed()
     with flagsaver.flagsaver(scenes=str(root), **values):
         return doctor.main(["doctor"])
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
@@ -16,13 +15,6 @@ from launch import prepare
 from launch.errors import UserError
 
 SMALL = {"frames": 4, "image_size": "48x48", "count": 2, "val_count": 1, "workers": 1}
-
-
-@pytest.fixture(autouse=True)
-def parsed_flags() -> None:
-    """The command's flags, as if the command line had been read."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["prepare", "--out=unused"])
 
 
 def command(out: Path, **values: object) -> None:
@@ -42,8 +34,6 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def rooms_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["prepare", "--out=unused"])
     out = tmp_path_factory.mktemp("prepared") / "rooms"
     command(out)
     return out

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from absl import flags
 from absl.testing import flagsaver
 
 from data_pipelines import preparing
@@ -25,8 +24,6 @@ SCENES = tuple(f"scene{number:04d}_00" for number in range(3))
 
 
 def command(out: Path, **values: object) -> int:
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["prepare", "--out=unused"])
     settings = {"workers": 1, "frames_per_scene": 2} | values
     with flagsaver.flagsaver(out=str(out), **settings):
         return prepare.main(["prepare"])
