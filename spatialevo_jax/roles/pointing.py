@@ -8,11 +8,13 @@ metres, 9 for all beyond. Letters and digits, so that no token means both a colu
 """
 
 import dataclasses
+import functools
 import re
 
 import numpy as np
 
 from geometry_jax.scene_io import SceneRecord
+from spatialevo_jax.environment.identity import Same
 
 GRID = 8
 DEPTH_STEP = 0.5  # metres
@@ -74,6 +76,12 @@ def boxes(record: SceneRecord, frame: int) -> np.ndarray:
 
 def visible(record: SceneRecord, frames: tuple[int, ...]) -> tuple[Pointing, ...]:
     """Everything that can be pointed at in the given frames, image by image, nearest first."""
+    return _visible(Same(record), frames)
+
+
+@functools.lru_cache(maxsize=1024)  # all replies of a row are held against the same
+def _visible(shown: Same, frames: tuple[int, ...]) -> tuple[Pointing, ...]:
+    (record,) = shown.records
     scene = record.scene
     found = []
     for image, frame in enumerate(frames, start=1):
