@@ -103,7 +103,9 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         encoder=encoder,
         banned=banned,
         scheduler=_scheduler(config.scheduler),
-        lessons=sft.lesson_source(config.sft, config.data, train, config.seed)
+        lessons=sft.lesson_source(
+            config.sft, config.data, train, config.seed, config.rewards.observation
+        )
         if config.sft.data is not None
         else None,
         mesh=mesh,

@@ -11,7 +11,7 @@ from pathlib import Path
 import grain
 
 from geometry_jax.reasons import Reason
-from spatialevo_jax.config import DataConfig, SftConfig
+from spatialevo_jax.config import DataConfig, Language, SftConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Reply, Slots, pools
 from spatialevo_jax.environment.fields import BadRequest, frame_index
@@ -21,6 +21,7 @@ from spatialevo_jax.qa.formats import option_lines
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.train.warm_start import Example, trace_of
 
+BEGINNING: dict[Language, str] = {"pointings": "See ", "prose": ""}  # of a reply
 MODALITIES = ("single_image", "image_pair", "scene")  # in the order of `rows`
 
 
@@ -50,8 +51,15 @@ class LessonSource:
         return lessons
 
 
-def lesson_source(config: SftConfig, data: DataConfig, rooms: RoomSet, seed: int) -> LessonSource:
-    """The training rows of a set about the rooms, with the tasks that are trained.
+def lesson_source(
+    config: SftConfig,
+    data: DataConfig,
+    rooms: RoomSet,
+    seed: int,
+    language: Language = "pointings",
+) -> LessonSource:
+    """The training rows of a set about the rooms, with the tasks that are trained, asked in the
+    `language` of the run's prompts.
 
     Raises:
         FileNotFoundError: there is no set. ValueError: it is about other rooms, or has no rows of a
@@ -63,7 +71,7 @@ def lesson_source(config: SftConfig, data: DataConfig, rooms: RoomSet, seed: int
     places = {record.scene_id: place for place, record in enumerate(rooms.records)}
     for row in _training_rows(config.data):
         if row["task"] in rooms.tasks:
-            found[row["modality"]].append(_lesson(row, places, rooms, data, config))
+            found[row["modality"]].append(_lesson(row, places, rooms, data, config, language))
     datasets = []
     for modality, count in zip(MODALITIES, config.rows, strict=True):
         if count and not found[modality]:
@@ -93,6 +101,7 @@ def _lesson(
     rooms: RoomSet,
     data: DataConfig,
     config: SftConfig,
+    language: Language,
 ) -> Lesson:
     place = places.get(row["scene_id"])
     if place is None:
@@ -112,27 +121,29 @@ def _lesson(
             raise ValueError(frame.message)
         frames.append(frame)
     shown = Row(place, tuple(frames))
-    return Lesson(shown, _example(row, shown, rooms, config))
+    return Lesson(shown, _example(row, shown, rooms, config, language))
 
 
-def _example(row: qa_rows.Row, shown: Row, rooms: RoomSet, config: SftConfig) -> Example:
+def _example(
+    row: qa_rows.Row, shown: Row, rooms: RoomSet, config: SftConfig, language: Language
+) -> Example:
     """What is asked, and the reply to learn, in the forms that both roles know."""
     record = rooms.records[shown.room]
     question = "\n".join([row["question"], *option_lines(row["options"])])
     if not row["valid"]:
-        text = prompts.explainer(row["task"], question, pools(record, shown.frames))
-        return Example(text, f"See <answer> {row['answer']} </answer>")
-    before = "See"
+        text = prompts.explainer(row["task"], question, pools(record, shown.frames), language)
+        return Example(text, f"{BEGINNING[language]}<answer> {row['answer']} </answer>")
+    before = BEGINNING[language]
     if config.reply == "rationale":
-        before = row["rationale"]
-        if not before:
+        before = f"{row['rationale']} "
+        if not row["rationale"]:
             raise ValueError(f"{row['id']}: has no rationale; make the set with --rationales.")
     elif config.reply == "pointings":
         asked = _as_reply(row)
         points = trace_of(asked, pointing.visible(record, shown.frames))
-        before = " ".join(["See", *map(str, points)])
-    text = prompts.solver(row["task"], question)
-    return Example(text, f"{before} <answer> {row['answer']} </answer>")
+        before = " ".join(["See", *map(str, points), ""])
+    text = prompts.solver(row["task"], question, language)
+    return Example(text, f"{before}<answer> {row['answer']} </answer>")
 
 
 def _as_reply(row: qa_rows.Row) -> Reply:

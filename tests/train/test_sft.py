@@ -7,6 +7,7 @@ import pytest
 
 from spatialevo_jax.config import DataConfig, SftConfig
 from spatialevo_jax.data import RoomSet, load_rooms
+from spatialevo_jax.environment import pools
 from spatialevo_jax.qa import rows as qa_rows
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.rows import Row
@@ -132,6 +133,25 @@ def test_options_and_reasons_are_part_of_what_is_asked(
     lesson = one_lesson(invalid, data, rooms, tmp_path / "b", "answer")
     assert "this question is invalid" in lesson.example.prompt
     assert lesson.example.reply == "See <answer> not visible </answer>"
+
+
+def test_lessons_are_asked_in_the_language_of_the_runs_prompts(
+    data: DataConfig, rooms: RoomSet, tmp_path: Path
+) -> None:
+    """The held-out questions are, and what is learnt is to be of use there."""
+    rows = [
+        row_about(rooms, 0, "distance_cam_obj", (0,)),
+        row_about(rooms, 1, "distance_cam_obj", (0,), valid=False, answer="not visible"),
+    ]
+    config = dataclasses.replace(write_set(tmp_path / "set", rows), rows=(2, 0, 0))
+    lessons = lesson_source(config, data, rooms, 0, "prose").step_lessons(0, config.rows)
+    asked = {one.example.reply: one for one in lessons}
+    answered = asked["<answer> answer 0 </answer>"].example.prompt
+    assert answered == prompts.solver("distance_cam_obj", "Question 0?", "prose")
+    refused = asked["<answer> not visible </answer>"]
+    shown = pools(rooms.records[refused.row.room], refused.row.frames)
+    expected = prompts.explainer("distance_cam_obj", "Question 1?", shown, "prose")
+    assert refused.example.prompt == expected
 
 
 @pytest.mark.parametrize(
