@@ -2,15 +2,15 @@
 
     plain    matrix products and a softmax, on every platform. Reads a prompt's keys once for all
              its suffixes, and holds all scores in memory
-    cudnn    flash attention of cuDNN, on NVIDIA GPUs: half precision only. Where padding comes last,
-             which a caller may promise, it needs no mask, and a step of decoding reads no key that
-             is not filled
+    cudnn    flash attention of cuDNN, on NVIDIA GPUs: half precision only. Where padding comes
+             last, which a caller may promise, it needs no mask, and a step of decoding reads no key
+             that is not filled
     splash   flash attention in Pallas, on TPUs: skips what the mask hides. Interpreted elsewhere,
              which is slow and for tests
 
 `auto` takes the fused kernel of the platform for sequences that are long, and `plain` for short
-ones, on CPU, and for decoding on TPUs. All give the same numbers up to rounding; only the rows of padding
-differ, which nothing reads.
+ones, on CPU, and for decoding on TPUs. All give the same numbers up to rounding; only the rows of
+padding differ, which nothing reads.
 """
 
 import dataclasses
