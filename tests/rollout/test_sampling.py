@@ -38,6 +38,30 @@ def test_tokens_of_a_small_distribution_by_hand() -> None:
     np.testing.assert_allclose(jnp.exp(logprobs), [0.2, 0.2, 0.5, 0.5, 0.3, 0.3], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [127, 1_000, 4_096])
+def test_the_blocks_of_a_vocabulary_make_one_cumulative_distribution(size: int) -> None:
+    """Each number falls on the token whose step of the exact distribution it lies on."""
+    rows = 500
+    logits = np.random.default_rng(size).normal(0.0, 3.0, (rows, size))
+    draws = np.concatenate([[0.0, LAST], np.random.default_rng(1).random(rows - 2)])
+    banned = np.arange(size) % 7 == 0
+    tokens, _ = sample(
+        jnp.asarray(logits, jnp.float32),
+        jnp.asarray(draws, jnp.float32),
+        jnp.asarray(banned),
+        temperature=0.7,
+    )
+    chances = np.where(banned, 0.0, np.exp(logits / 0.7))
+    ends = np.cumsum(chances / chances.sum(-1, keepdims=True), axis=-1)
+    found = np.take_along_axis(ends, np.asarray(tokens)[:, None], -1)[:, 0]
+    starts = (
+        found
+        - np.take_along_axis(np.diff(ends, prepend=0.0), np.asarray(tokens)[:, None], -1)[:, 0]
+    )
+    assert (starts - 2e-6 <= draws).all() and (draws <= found + 2e-6).all()
+    assert len(np.unique(tokens)) > 30
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 100.0])
 def test_banned_tokens_are_never_sampled(temperature: float) -> None:
     """Even if they were the most likely ones by far, and at both ends of the uniform numbers."""
