@@ -11,8 +11,9 @@ corrected (`--config.scoring=published` is theirs); masters and moments are floa
 published run kept them in bfloat16; all pictures are seen as 448 x 336 pixels, 192 tokens
 each.
 
-16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 9.2 of 15.75 GiB each in
-rollouts and 8.7 in updates, as launch.plan compiles them. docs/plan.md has other machines.
+16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 7.7 of 15.75 GiB each in
+rollouts and 8.7 in updates, as launch.plan compiles them; docs/plan.md has other machines. One H200
+was measured: 59 s a step (docs/training.md).
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 The published run at 7B: `configs/spatialevo_3b.py`, which says what is as published and what is
 ours, with the larger model.
 
-4 chips of v5p (2x2x1): 53 of 95.74 GiB each in rollouts and 54 in updates, as launch.plan compiles
+4 chips of v5p (2x2x1): 47 of 95.74 GiB each in rollouts and 54 in updates, as launch.plan compiles
 them. 16 chips of v5e have no room for its updates. docs/plan.md has other machines.
 """
 

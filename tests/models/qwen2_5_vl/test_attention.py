@@ -256,7 +256,8 @@ def test_the_kernel_of_tpus_compiles_down_to_its_assembly(
     monkeypatch.setattr(mesh, "platform", lambda: "tpu")
     function, arguments, _ = long_gradient("auto")
     text = jax.jit(function).trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
-    assert text.count("tpu_custom_call") >= 3  # forward, and the gradients of q and of k, v
+    # Forward, and the gradients of q and of k, v: two kernels, or one in newer versions of JAX.
+    assert text.count("tpu_custom_call") >= 2
 
 
 def test_an_unknown_way_is_refused() -> None:
