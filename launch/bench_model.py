@@ -387,7 +387,7 @@ def _compare(
             )
         )
 
-    known = Least(1.0, 0.0, "", "")
+    known = Least(1.0, 0.0, "", "")  # of lines without a bound
     if peaks := chip():
         step = decode_bytes(config, shapes) / peaks[1]
         known = Least(peaks[0], step, "FLOP/s", "B/s")

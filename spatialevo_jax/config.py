@@ -116,10 +116,8 @@ class RolloutConfig:
     solver_tokens: int = 40  # longest Solver response
     questioner_prompt: int = 192  # tokens that Questioner prompts are padded to, images included
     solver_prompt: int = 192  # likewise; a question too long for it is not asked
+    whole_weights: bool = False  # gathered once for a rollout, not for each token: memory for speed
     prompt_bucket: int = 96  # prompts of supervised conversations are padded to a multiple of this
-    whole_weights: bool = (
-        False  # each device has all it computes with while decoding: memory for speed
-    )
     reply_bucket: int = 64  # and their replies of this; every new length costs a compilation
 
     def __post_init__(self) -> None:

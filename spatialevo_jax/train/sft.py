@@ -135,9 +135,9 @@ def _example(
         return Example(text, f"{BEGINNING[language]}<answer> {row['answer']} </answer>")
     before = BEGINNING[language]
     if config.reply == "rationale":
-        before = f"{row['rationale']} "
         if not row["rationale"]:
             raise ValueError(f"{row['id']}: has no rationale; make the set with --rationales.")
+        before = f"{row['rationale']} "
     elif config.reply == "pointings":
         asked = _as_reply(row)
         points = trace_of(asked, pointing.visible(record, shown.frames))
