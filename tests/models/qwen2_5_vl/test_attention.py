@@ -235,8 +235,9 @@ def long_gradient(name: Attention) -> tuple[Callable[..., Any], Any, int]:
     there = (shape(p, g, t, dtype=bool), shape(p, s, dtype=bool))
 
     def value(q: jax.Array, own: Any, prefix: Any, there: Any) -> jax.Array:
-        caches = KVCache(*own, there[0]), KVCache(*prefix, there[1])
-        return attention.causal(q, *caches, 0, name).sum()
+        replies = KVCache(own[0], own[1], there[0])
+        prompt = KVCache(prefix[0], prefix[1], there[1])
+        return attention.causal(q, replies, prompt, 0, name).sum()
 
     arguments = (shape(p, g, t, heads, d), own, prefix, there)
     return jax.grad(value, argnums=(0, 1, 2)), arguments, p * g * t * s * heads
