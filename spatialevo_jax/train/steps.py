@@ -54,11 +54,12 @@ Shared = tuple[packing.Prompts, packing.Starts]  # global arrays, of which each 
 
 
 class Assigned(NamedTuple):
-    """The rows of a step: what is shown and which task is to be asked about it."""
+    """The rows of a step: what is shown, which task is to be asked about it, and in which words."""
 
     assignments: list[episode.Assignment]
     vision: qwen.VisionInputs
     first: list[int]  # the first feature of each row
+    prompts: Shared
 
 
 class Asking(NamedTuple):
@@ -67,7 +68,6 @@ class Asking(NamedTuple):
     asked: list[list[episode.Asked]]  # (R, G)
     lengths: np.ndarray  # (R, G, 2), see `Steps.lengths`
     rewards: np.ndarray  # (R, G) f32
-    prompts: Shared
     responses: decode.Responses
 
 
@@ -140,6 +140,7 @@ class Steps:
         self._scheduled = jax.jit(setup.scheduler.update, out_shardings=whole)
         self._stream: PromptStream | None = None
         self._ahead: tuple[int, list[Row], Shown] | None = None
+        self._assigned: tuple[int, Assigned] | None = None
 
     # --- batches that hosts share --------------------------------------------------------------
 
@@ -158,16 +159,18 @@ class Steps:
             return ahead[1:]
         return self._read(step)
 
-    def look_ahead(self, step: int) -> None:
+    def look_ahead(self, step: int) -> bool:
         """Reads and packs the images of a step that is to come: done while the devices still work.
 
-        Only where the stream that is open goes on with that step.
+        Only where the stream that is open goes on with that step; whether it does.
         """
         config, stream = self.setup.config, self._stream
         if step == config.total_steps or stream is None:
-            return
-        if stream.step == step and stream.counts == row_counts(config, step):
+            return False
+        goes_on = stream.step == step and stream.counts == row_counts(config, step)
+        if goes_on:
             self._ahead = (step, *self._read(step))
+        return goes_on
 
     def _read(self, step: int) -> tuple[list[Row], Shown]:
         setup, share = self.setup, self.setup.share
@@ -194,7 +197,7 @@ class Steps:
 
     def close(self) -> None:
         """Ends the processes that decode pictures."""
-        self._ahead = None
+        self._ahead = self._assigned = None
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -376,15 +379,16 @@ class Steps:
     ) -> tuple[TrainState, dict[str, float]]:
         """Questions, answers, rewards, and the update or updates that they lead to."""
         config = self.setup.config
-        rng = np.random.default_rng((config.seed, 3, step))
         clock = _Clock()
-        shown = self._assign(state, step, rng)
+        shown = self._assigned_rows(state, step)
+        clock.lap("time/prompts_s")
         asking = self._ask(state, step, shown, clock)
+        rng = np.random.default_rng((config.seed, 3, step, 1))
         if config.reward == "shuffled":
             asking = asking._replace(rewards=rewards.shuffled(asking.rewards, rng))
         updates: list[dict[str, jax.Array]] = []
         if config.grpo.two_pass:
-            batch = EvolutionBatch(shown.vision, self._questioner_batch(asking), None)
+            batch = EvolutionBatch(shown.vision, self._questioner_batch(shown, asking), None)
             state, metrics = self.on_mesh(self.update_part, state, batch)
             updates.append(metrics)
             clock.lap("time/update_questioner_s")
@@ -394,6 +398,9 @@ class Steps:
         solver = self.role_batch(
             solving.prompts, solving.responses, solving.rewards, solving.weights
         )
+        # Before the update: what the next step asks, and how, is then ready while it runs.
+        state = self._scheduled_after(state, solving)
+        chances = self._task_chances(state)
         if config.grpo.two_pass:
             questions = int(solving.weights.sum())
             state = self._update_solver(state, shown.vision, solver, questions, updates)
@@ -408,15 +415,24 @@ class Steps:
                 alpha=config.alpha,
             )
             asking = asking._replace(rewards=earned)
-            batch = EvolutionBatch(shown.vision, self._questioner_batch(asking), solver)
+            batch = EvolutionBatch(shown.vision, self._questioner_batch(shown, asking), solver)
             clock.lap("time/rewards_s")
             state, metrics = self.on_mesh(self.update, state, batch)
             updates.append(metrics)
-        state = self._scheduled_after(state, solving)
-        self.look_ahead(step + 1)
-        values = _joined([_floats(metrics) for metrics in updates])
+        # While the devices are at it:
+        if self.look_ahead(step + 1):
+            self._assigned = (step + 1, self._assign(chances, step + 1))
+        found = self._metrics(step, records, shown, asking, solving)
+        found |= self._probabilities(chances)
+        values = _joined([_floats(metrics) for metrics in updates]) | found
         clock.lap("time/update_s")
-        values |= evolution_metrics(
+        return state, values | speeds(asking.lengths, solving.lengths, clock.laps) | clock.laps
+
+    def _metrics(
+        self, step: int, records: Records, shown: Assigned, asking: Asking, solving: Solving
+    ) -> dict[str, float]:
+        """Of the texts of a step; some of these are recorded."""
+        values = evolution_metrics(
             shown.assignments,
             asking.asked,
             asking.lengths,
@@ -427,8 +443,7 @@ class Steps:
             solving.scored,
             solving.rewards,
         )
-        values |= self._probabilities(state)
-        if step % config.evaluation.every == 0:
+        if step % self.setup.config.evaluation.every == 0:
             log_samples(
                 records,
                 step,
@@ -440,18 +455,39 @@ class Steps:
                 solving.texts,
                 solving.rewards,
             )
-        clock.lap("time/records_s")
-        values |= speeds(asking.lengths, solving.lengths, clock.laps)
-        return state, values | clock.laps
+        return values
 
-    def _assign(self, state: TrainState, step: int, rng: np.random.Generator) -> Assigned:
-        """The rows of the step with their images, and a task for each."""
-        setup = self.setup
-        rows, shown = self.shown_rows(step)
-        feasible = episode.feasible_mask(setup.train, rows)
-        chances = np.asarray(self.on_mesh(self._chances, state.scheduler, feasible))
-        assignments = episode.assign_tasks(setup.train, rows, chances, rng)
-        return Assigned(assignments, *shown)
+    def _task_chances(self, state: TrainState) -> np.ndarray:
+        """(K,) the chance of each task where all can be asked."""
+        everything = np.ones(len(TASKS), bool)
+        return np.asarray(self.on_mesh(self._chances, state.scheduler, everything))
+
+    def _assigned_rows(self, state: TrainState, step: int) -> Assigned:
+        """What a step asks: made while the last one was updated, or now."""
+        ahead, self._assigned = self._assigned, None
+        if ahead is not None and ahead[0] == step:
+            return ahead[1]
+        return self._assign(self._task_chances(state), step)
+
+    def _assign(self, chances: np.ndarray, step: int) -> Assigned:
+        """The rows of the step with their images, a task for each, drawn by the (K,) `chances`
+        among those that it can be asked about, and the Questioner's prompts.
+        """
+        setup, config = self.setup, self.setup.config
+        rows, (vision, first) = self.shown_rows(step)
+        possible = episode.feasible_mask(setup.train, rows)
+        rng = np.random.default_rng((config.seed, 3, step))
+        assignments = episode.assign_tasks(setup.train, rows, chances * possible, rng)
+        own = setup.share.dealt(len(rows))
+        asking = [
+            setup.encoder.conversation(
+                prompts.questioner(one.task, one.pools, config.rewards.observation),
+                len(one.row.frames),
+            )
+            for one in hosts.local(assignments, own)
+        ]
+        asked = self.decodable(asking, hosts.local(first, own), config.rollout.questioner_prompt)
+        return Assigned(assignments, vision, first, asked)
 
     def _ask(self, state: TrainState, step: int, shown: Assigned, clock: _Clock) -> Asking:
         """Questions about every row, each judged by the process that takes the row."""
@@ -459,20 +495,9 @@ class Steps:
         count, length = len(shown.assignments), config.rollout
         own = setup.share.dealt(count)
         mine = hosts.local(shown.assignments, own)
-        texts = [
-            prompts.questioner(one.task, one.pools, config.rewards.observation) for one in mine
-        ]
-        asking = [
-            setup.encoder.conversation(text, len(one.row.frames))
-            for text, one in zip(texts, mine, strict=True)
-        ]
-        asked_prompts = self.decodable(
-            asking, hosts.local(shown.first, own), length.questioner_prompt
-        )
-        clock.lap("time/prompts_s")
         keys = self.keys(state.key, step, QUESTIONER, count, length.questioner_samples)
         responses = self.generate(
-            state.policy_params, shown.vision, asked_prompts, keys, length.questioner_tokens
+            state.policy_params, shown.vision, shown.prompts, keys, length.questioner_tokens
         )
         jax.block_until_ready(responses)
         clock.lap("time/rollout_questioner_s")
@@ -498,7 +523,7 @@ class Steps:
         )
         clock.lap("time/oracle_s")
         lengths = np.asarray([lengths for _, lengths in told])
-        return Asking(asked, lengths, earned, asked_prompts, responses)
+        return Asking(asked, lengths, earned, responses)
 
     def _solve(
         self, state: TrainState, step: int, shown: Assigned, asking: Asking, clock: _Clock
@@ -560,9 +585,9 @@ class Steps:
             responses,
         )
 
-    def _questioner_batch(self, asking: Asking) -> RoleBatch:
+    def _questioner_batch(self, shown: Assigned, asking: Asking) -> RoleBatch:
         weights = np.ones(len(asking.rewards), np.float32)
-        return self.role_batch(asking.prompts, asking.responses, asking.rewards, weights)
+        return self.role_batch(shown.prompts, asking.responses, asking.rewards, weights)
 
     def _scheduled_after(self, state: TrainState, solving: Solving) -> TrainState:
         """The curriculum after the questions of a step."""
@@ -576,12 +601,14 @@ class Steps:
         )
         return dataclasses.replace(state, scheduler=updated)
 
-    def _probabilities(self, state: TrainState) -> dict[str, float]:
-        """The chances of the tasks where all of them can be asked."""
-        tasks = self.setup.config.data.tasks
-        everywhere = np.asarray([task.name in tasks for task in TASKS])
-        chances = np.asarray(self.on_mesh(self._chances, state.scheduler, everywhere))
-        return {f"scheduler/probability/{task}": float(chances[TASK_IDS[task]]) for task in tasks}
+    def _probabilities(self, chances: np.ndarray) -> dict[str, float]:
+        """The (K,) chances among the tasks of the run, as metrics."""
+        ids = {task: TASK_IDS[task] for task in self.setup.config.data.tasks}
+        total = sum(chances[number] for number in ids.values())
+        return {
+            f"scheduler/probability/{task}": float(chances[number] / total)
+            for task, number in ids.items()
+        }
 
     def _update_solver(
         self,
