@@ -8,8 +8,8 @@ each question, of at most 2,048 tokens. DIR holds the released weights. The pool
 As published: the Questioner's update before the Solver answers, the Solver's by 8 questions each;
 clip, learning rate, decay, KL to the first policy, memory of the curriculum. Ours: scoring is
 corrected (`--config.scoring=published` is theirs); masters and moments are float32, where the
-published run kept them in bfloat16; all pictures are seen as 448 x 336 pixels, 192 tokens
-each.
+published run kept them in bfloat16; pictures are seen in as many pixels as 448 x 336 at most, each
+in its own form: 192 tokens.
 
 16 chips of v5e (4x4), as `--config.mesh.fsdp=8 --config.mesh.tensor=2`: 7.7 of 15.75 GiB each in
 rollouts and 8.7 in updates, as launch.plan compiles them; docs/plan.md has other machines. One H200

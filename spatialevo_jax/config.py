@@ -31,7 +31,9 @@ class DataConfig:
     """Which rooms are seen, and how a room becomes rows of images."""
 
     scenes: Path = Path("data/rooms")  # a folder in the unified layout: train/, val/, metadata/
-    image_size: tuple[int, int] = (112, 112)  # width and height, pixels; this one: 16 visual tokens
+    # Width and height, pixels, of a picture that is seen; those of another form keep theirs, in no
+    # more pixels (`data.seen_size`). This one: 16 visual tokens.
+    image_size: tuple[int, int] = (112, 112)
     dot_size: int = 0  # pixels of the dots that mark the grid of pointing in images, 0: none
     scene_frames: int = 4  # images of one scene row
     images_last: bool = False  # True: the text first, then a reply begins right after the images

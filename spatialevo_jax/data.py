@@ -8,6 +8,7 @@ nothing has to be remembered to resume.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
 PICTURES = 512  # that are kept decoded
-STRETCHED = 1.1  # a ratio of sides that is told of
+SIDE = 28  # pixels of a visual token: sides are multiples of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +39,36 @@ class RoomSet:
 
     records: tuple[SceneRecord, ...]
     tasks: tuple[str, ...]  # that are asked about them
-    image_size: tuple[int, int]  # width and height, pixels, as the policy sees them
+    image_size: tuple[int, int]  # see `seen_size`
     dot_size: int = 0  # pixels of the dots drawn over the images of a row, 0: none
 
-    def row_images(self, row: Row) -> np.ndarray:
-        """(n, H, W, 3) uint8, as the policy sees them.
+    @functools.cached_property
+    def sizes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """Width and height of every frame of every room, pixels, as the policy sees them."""
+        return tuple(
+            tuple(
+                seen_size((float(width), float(height)), self.image_size)
+                for width, height in np.asarray(record.scene.image_size)
+            )
+            for record in self.records
+        )
+
+    def row_sizes(self, row: Row) -> list[tuple[int, int]]:
+        """Width and height of a row's pictures as the policy sees them."""
+        return [self.sizes[row.room][frame] for frame in row.frames]
+
+    def row_images(self, row: Row) -> list[np.ndarray]:
+        """n pictures (H, W, 3) uint8, as the policy sees them.
 
         Raises:
             ValueError: a picture is missing or does not decode.
         """
         paths = self.records[row.room].image_paths
-        pictures = [_kept_image(paths[frame], self.image_size) for frame in row.frames]
-        return pointing.overlay(np.stack(pictures), self.dot_size)
+        pictures = [
+            _kept_image(paths[frame], size)
+            for frame, size in zip(row.frames, self.row_sizes(row), strict=True)
+        ]
+        return pointing.overlay(pictures, self.dot_size)
 
     def feasible_tasks(self, row: Row) -> tuple[str, ...]:
         """The tasks that can be asked about a row."""
@@ -85,12 +104,20 @@ def load_rooms(config: DataConfig, split: str) -> RoomSet:
     return RoomSet(records, config.tasks, config.image_size, config.dot_size)
 
 
-def stretched(rooms: RoomSet) -> int:
-    """How many pictures change their shape, by more than rounding sides to patches does."""
-    width, height = rooms.image_size
-    sizes = np.concatenate([np.asarray(record.scene.image_size) for record in rooms.records])
-    shape = sizes[:, 0] * height / (sizes[:, 1] * width)
-    return int((np.abs(np.log(shape)) > np.log(STRETCHED)).sum())
+def seen_size(size: tuple[float, float], wanted: tuple[int, int]) -> tuple[int, int]:
+    """Width and height, multiples of 28, as the policy sees a picture of `size`: in its own form,
+    as nearly as sides around its size with the area of `wanted` allow, and in no more pixels.
+    """
+    ratio, area = size[0] / size[1], math.prod(wanted)
+    sides = []
+    for exact in (math.sqrt(area * ratio), math.sqrt(area / ratio)):
+        tokens = min(max(exact, SIDE), area / SIDE) / SIDE
+        sides.append((SIDE * math.floor(tokens), SIDE * math.ceil(tokens)))
+
+    def bent(seen: tuple[int, int]) -> tuple[float, int]:
+        return abs(math.log(seen[0] / seen[1] / ratio)), -math.prod(seen)
+
+    return min((seen for seen in itertools.product(*sides) if math.prod(seen) <= area), key=bent)
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:

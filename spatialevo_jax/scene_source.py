@@ -41,7 +41,7 @@ class Prompt(NamedTuple):
     """What a row shows and what may be asked about it."""
 
     row: Row
-    images: np.ndarray  # (n, H, W, 3) uint8, as the policy sees them
+    images: list[np.ndarray]  # n times (H, W, 3) uint8, as the policy sees them
     tasks: tuple[str, ...]
 
 
@@ -76,7 +76,7 @@ class _Decoder:
     counts: tuple[int, ...]  # rows of a step, one number for each of the datasets
     own: tuple[int, ...]  # which of them this host reads
     paths: tuple[tuple[Path, ...], ...]  # pictures by room and frame
-    image_size: tuple[int, int]
+    sizes: tuple[tuple[tuple[int, int], ...], ...]  # as they are seen, likewise
     dot_size: int
 
     def __call__(self, place: int) -> dict[str, Any]:
@@ -90,11 +90,12 @@ class _Decoder:
         for attempt in range(1 + SUBSTITUTES):
             row = self.rows.row(kind, index + attempt * count)
             try:
-                images = [read_image(self.paths[row.room][f], self.image_size) for f in row.frames]
+                paths, sizes = self.paths[row.room], self.sizes[row.room]
+                images = [read_image(paths[frame], sizes[frame]) for frame in row.frames]
             except ValueError as error:
                 faults.append(str(error))
                 continue
-            shown = pointing.overlay(np.stack(images), self.dot_size)
+            shown = pointing.overlay(images, self.dot_size)
             return {"row": row, "images": shown, "faults": tuple(faults)}
         raise ValueError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
 
@@ -147,7 +148,7 @@ class PromptStream:
             counts=tuple(count for _, count in used),
             own=tuple(own),
             paths=tuple(record.image_paths for record in rooms.records),
-            image_size=config.image_size,
+            sizes=rooms.sizes,
             dot_size=rooms.dot_size,
         )
         self._identity = {"seed": seed, "rows": list(counts), "scenes": fingerprint(rooms)}

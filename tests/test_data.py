@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from spatialevo_jax.data import (
     load_rooms,
     read_image,
     row_source,
-    stretched,
+    seen_size,
 )
 from spatialevo_jax.environment import feasible_tasks
 from tests.scenes import THINGS, camera, make_record, room
@@ -83,19 +84,40 @@ def test_only_ids_of_one_data_set_tell_scans_of_a_room() -> None:
 
 
 def test_images_come_at_the_size_the_policy_sees(rooms_root: Path) -> None:
-    small = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=(28, 28)), "val")
-    shown = small.row_images(Row(0, (0, 1)))
-    assert shown.shape == (2, 28, 28, 3) and shown.dtype == np.uint8
-    wide = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=(84, 56)), "val")
-    assert wide.row_images(Row(0, (0,))).shape == (1, 56, 84, 3)
-
-
-def test_pictures_that_lose_their_shape_are_counted(rooms_root: Path) -> None:
-    """The rooms' pictures are square."""
-    for size, all_of_them in (((56, 56), False), ((84, 84), False), ((84, 56), True)):
+    """The rooms' pictures are square, and stay so."""
+    for size, side in (((28, 28), 28), ((84, 56), 56), ((112, 112), 112)):
         rooms = load_rooms(dataclasses.replace(config_of(rooms_root), image_size=size), "val")
-        frames = sum(len(record.frame_ids) for record in rooms.records)
-        assert stretched(rooms) == (frames if all_of_them else 0)
+        assert rooms.row_sizes(Row(0, (0, 1))) == [(side, side)] * 2
+        for image in rooms.row_images(Row(0, (0, 1))):
+            assert image.shape == (side, side, 3) and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("size", "seen"),
+    [
+        ((448, 336), (448, 336)),
+        ((1296, 968), (448, 336)),  # ScanNet
+        ((1920, 1440), (448, 336)),  # ScanNet++, ARKitScenes
+        ((1440, 1920), (336, 448)),
+        ((1920, 1080), (504, 280)),
+        ((10, 10), (364, 364)),
+        ((9000, 10), (5376, 28)),
+    ],
+)
+def test_pictures_are_seen_in_their_own_form(size: tuple[int, int], seen: tuple[int, int]) -> None:
+    assert seen_size(size, (448, 336)) == seen
+
+
+def test_no_picture_takes_more_tokens_than_the_wanted_size() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        width, height, *tokens = (int(x) for x in np.exp(rng.uniform(0, [8, 8, 4, 4])))
+        wanted = 28 * max(tokens[0], 1), 28 * max(tokens[1], 1)
+        seen = seen_size((width, height), wanted)
+        assert not any(side % 28 for side in seen) and min(seen) > 0
+        assert math.prod(seen) <= math.prod(wanted)
+        turned = seen_size((height, width), wanted)
+        assert math.prod(turned) == math.prod(seen)
 
 
 def test_images_stand_in_the_order_of_their_frames(rooms: RoomSet) -> None:
@@ -174,8 +196,7 @@ def test_rows_are_about_the_chosen_tasks_alone() -> None:
 def test_dots_are_drawn_into_what_the_policy_sees(rooms_root: Path, rooms: RoomSet) -> None:
     dotted = load_rooms(dataclasses.replace(config_of(rooms_root), dot_size=2), "train")
     row = Row(0, (1, 0))
-    assert dotted.row_images(row).shape == rooms.row_images(row).shape
-    differs = (dotted.row_images(row) != rooms.row_images(row)).any(-1)
+    differs = (np.stack(dotted.row_images(row)) != np.stack(rooms.row_images(row))).any(-1)
     assert differs.mean() == pytest.approx(4 / 49, rel=0.02)
 
 

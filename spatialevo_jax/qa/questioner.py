@@ -51,10 +51,10 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
             for task, record, row in zip(tasks, records, rows, strict=True)
         ]
         conversations = [
-            setup.encoder.conversation(text, len(row.frames))
+            setup.encoder.turn(text, steps.visuals(setup.train, row))
             for text, row in zip(texts, rows, strict=True)
         ]
-        vision, first = steps.show(rows, map(setup.train.row_images, rows))
+        vision, first = steps.show(setup.train, rows, map(setup.train.row_images, rows))
         shown = steps.decodable(conversations, first, config.rollout.questioner_prompt)
         keys = steps.keys(key, step, QUESTIONER, len(rows), samples)
         out = steps.generate(params, vision, shown, keys, config.rollout.questioner_tokens)

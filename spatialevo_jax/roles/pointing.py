@@ -36,10 +36,10 @@ class Pointing:
         return f"{self.image} {self.label} {COLUMNS[self.column]}{self.row + 1}{self.depth}"
 
 
-def overlay(images: np.ndarray, dot: int) -> np.ndarray:
-    """The images of one row, (n, H, W, 3) uint8, with a square dot of `dot` pixels in the middle of
-    each cell of the grid: red grows from left to right, green from top to bottom, blue from image
-    to image.
+def overlay(images: list[np.ndarray], dot: int) -> list[np.ndarray]:
+    """The images of one row, each (H, W, 3) uint8, with a square dot of `dot` pixels in the middle
+    of each cell of the grid: red grows from left to right, green from top to bottom, blue from
+    image to image.
 
     Rotary positions are relative: the architecture sees what is beside what, and learns only from
     very many images where in the image it is, and in which. Dots that tell are a visual prompt
@@ -47,16 +47,17 @@ def overlay(images: np.ndarray, dot: int) -> np.ndarray:
     """
     if dot == 0:
         return images
-    blue = np.arange(len(images)) % DOTTED_IMAGES * 255 // (DOTTED_IMAGES - 1)
-    lines, columns = (
-        ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int) for side in images.shape[1:3]
-    )
-    drawn = images.copy()
-    for row, column in np.ndindex(GRID, GRID):
-        red, green = (round(255 * place / (GRID - 1)) for place in (column, row))
-        top, left = lines[row], columns[column]
-        corner = drawn[:, top : top + dot, left : left + dot]
-        corner[..., 0], corner[..., 1], corner[..., 2] = red, green, blue[:, None, None]
+    drawn = [image.copy() for image in images]
+    for number, image in enumerate(drawn):
+        blue = number % DOTTED_IMAGES * 255 // (DOTTED_IMAGES - 1)
+        lines, columns = (
+            ((np.arange(GRID) + 0.5) * side / GRID - dot / 2).astype(int)
+            for side in image.shape[:2]
+        )
+        for row, column in np.ndindex(GRID, GRID):
+            red, green = (round(255 * place / (GRID - 1)) for place in (column, row))
+            top, left = lines[row], columns[column]
+            image[top : top + dot, left : left + dot] = red, green, blue
     return drawn
 
 

@@ -90,15 +90,9 @@ class ChatEncoder:
 
     tokenizer: PreTrainedTokenizerBase
     ids: SpecialIds
-    grid: tuple[int, int, int]  # patches (time, height, width) of each image of `conversation`
-    tokens_per_image: int
     images_last: bool = False  # the text first: then a reply begins right after the images
     merge: int = 2  # patches a side that become one visual token
     tokens_per_second: int = 2  # of video
-
-    def conversation(self, text: str, images: int) -> Conversation:
-        """A turn about images of one size."""
-        return self.turn(text, [Visual(self.grid)] * images)
 
     def turn(self, text: str, shown: Sequence[Visual], sample: str = "") -> Conversation:
         """A turn about images and videos of any sizes, announced as "Image 1: " or "Video 1: ".

@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.tasks import TASKS
 from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
-from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source, stretched
+from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
-from spatialevo_jax.models.qwen2_5_vl import folders
+from spatialevo_jax.models.qwen2_5_vl import folders, images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
 from spatialevo_jax.roles import pointing, prompts
@@ -45,6 +45,7 @@ class Setup:
     rows: RowSource
     policy: qwen.Policy
     encoder: packing.ChatEncoder
+    picture: images.VisionShape  # what any picture of the rooms takes, at most
     banned: np.ndarray  # (V,) bool, tokens that no response may contain
     scheduler: Scheduler
     lessons: sft.LessonSource | None  # of a set, where it takes the place of self-evolution
@@ -70,16 +71,10 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     rows = row_source(train, sizes, config.seed)
     policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
-    for split, rooms in (("train", train), ("val", val)):
-        if count := stretched(rooms):
-            size = "{} x {}".format(*rooms.image_size)
-            logging.warning("%s: %d pictures are stretched to %s pixels", split, count, size)
-    grid = model.vision.grid(*config.data.image_size)
+    sizes_seen = {size for rooms in (train, val) for room in rooms.sizes for size in room}
     encoder = packing.ChatEncoder(
         tokenizer,
         ids,
-        grid,
-        math.prod(grid) // model.vision.spatial_merge_size**2,
         images_last=config.data.images_last,
         merge=model.vision.spatial_merge_size,
         tokens_per_second=model.vision.tokens_per_second,
@@ -101,6 +96,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
         rows=rows,
         policy=policy,
         encoder=encoder,
+        picture=images.pool_shape((model.vision.grid(*seen) for seen in sizes_seen), model.vision),
         banned=banned,
         scheduler=_scheduler(config.scheduler),
         lessons=sft.lesson_source(

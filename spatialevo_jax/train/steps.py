@@ -7,6 +7,7 @@ packs their tokens, reads and judges their texts, and tells the others what came
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, hosts, mesh, rewards, sharding
 from spatialevo_jax.config import TrainConfig
-from spatialevo_jax.data import Row, row_paths
+from spatialevo_jax.data import RoomSet, Row, row_paths
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import images
@@ -193,7 +194,7 @@ class Steps:
             place: [one.row.room, *one.row.frames] for place, one in zip(own, taken, strict=True)
         }
         rows = [Row(room, tuple(frames)) for room, *frames in hosts.gather(said, sum(counts))]
-        return rows, self.show(rows, (one.images for one in taken))
+        return rows, self.show(setup.train, rows, (one.images for one in taken))
 
     def close(self) -> None:
         """Ends the processes that decode pictures."""
@@ -202,27 +203,40 @@ class Steps:
             self._stream.close()
             self._stream = None
 
-    def show(self, rows: Sequence[Row], pictures: Iterable[np.ndarray]) -> Shown:
+    def visuals(self, rooms: RoomSet, row: Row) -> list[images.Visual]:
+        """What prompts have to know of the images of a row."""
+        vision = self.setup.policy.config.vision
+        return [images.Visual(vision.grid(*size)) for size in rooms.row_sizes(row)]
+
+    def show(
+        self, rooms: RoomSet, rows: Sequence[Row], pictures: Iterable[Sequence[np.ndarray]]
+    ) -> Shown:
         """The images of all rows, of which this process packs its own `pictures`, and the first
-        feature of each row.
+        feature of each row. The shape is that of as many of the largest images: one for all steps
+        with so many.
         """
         setup, share, vision = self.setup, self.setup.share, self.setup.policy.config.vision
-        grid, per_image = setup.encoder.grid, setup.encoder.tokens_per_image
         blocks = [range(block, len(rows), share.blocks) for block in range(share.blocks)]
         counts = [sum(len(rows[place].frames) for place in block) for block in blocks]
         devices = setup.mesh.size // setup.mesh.shape[sharding.TENSOR]
         shape = images.shared_shape(
-            [images.needed_shape([grid] * count, vision) for count in counts],
+            [images.several(setup.picture, count) for count in counts],
             devices // share.blocks,
         )
-        patches = [images.preprocess(one, vision) for shown in pictures for one in shown]
+        most = math.prod(setup.config.data.image_size)  # pictures have their size already
+        patches = [
+            images.preprocess(one, vision, min_pixels=0, max_pixels=most)
+            for shown in pictures
+            for one in shown
+        ]
         packed = images.as_block(images.pack_images(patches, vision, shape), share.block)
         first = [0] * len(rows)
         for number, block in enumerate(blocks):
             at = number * shape.tokens
             for place in block:
                 first[place] = at
-                at += len(rows[place].frames) * per_image
+                grids = [one.grid for one in self.visuals(rooms, rows[place])]
+                at += images.needed_shape(grids, vision).tokens
         return self.put(packed), first
 
     def decodable(
@@ -317,10 +331,8 @@ class Steps:
     def _names(self, rows: Sequence[Row], tokens: int) -> Names:
         """What this process's visual tokens should say, padded as they are."""
         setup = self.setup
-        merge = setup.policy.config.vision.spatial_merge_size
-        cells = setup.encoder.grid[1] // merge, setup.encoder.grid[2] // merge
         own = hosts.local(rows, setup.share.dealt(len(rows)))
-        named = warm_start.names(setup.train, own, cells, setup.encoder.encode)
+        named = warm_start.names(setup.train, own, setup.encoder.encode)
         padding = ((0, tokens - len(named.tokens)), (0, 0))
         return self.put(jax.tree.map(lambda x: np.pad(np.asarray(x), padding), named))
 
@@ -333,7 +345,7 @@ class Steps:
         lessons = setup.lessons.step_lessons(step, config.sft.rows)
         rows = [lesson.row for lesson in lessons]
         own = hosts.local(rows, setup.share.dealt(len(rows)))
-        vision, first = self.show(rows, map(setup.train.row_images, own))
+        vision, first = self.show(setup.train, rows, map(setup.train.row_images, own))
         taught = self._supervised(rows, first, [(lesson.example,) for lesson in lessons])
         state, metrics = self.on_mesh(self.update_sft, state, SftBatch(vision, taught))
         return state, _floats(metrics)
@@ -351,7 +363,7 @@ class Steps:
         asked, firsts, replies = [], [], []
         for row, start, group in zip(rows, first, groups, strict=True):
             for example in group:
-                asked.append(encoder.conversation(example.prompt, len(row.frames)))
+                asked.append(encoder.turn(example.prompt, self.visuals(self.setup.train, row)))
                 firsts.append(start)
                 replies.append(example.reply)
         ends = [len(one.tokens) - 1 for one in asked]
@@ -480,9 +492,9 @@ class Steps:
         assignments = episode.assign_tasks(setup.train, rows, chances * possible, rng)
         own = setup.share.dealt(len(rows))
         asking = [
-            setup.encoder.conversation(
+            setup.encoder.turn(
                 prompts.questioner(one.task, one.pools, config.rewards.observation),
-                len(one.row.frames),
+                self.visuals(setup.train, one.row),
             )
             for one in hosts.local(assignments, own)
         ]
@@ -532,14 +544,16 @@ class Steps:
         setup, config = self.setup, self.setup.config
         length = config.rollout
 
-        conversation = functools.cache(setup.encoder.conversation)  # asked for twice
+        @functools.cache  # asked for twice
+        def turn(text: str, row: Row) -> packing.Conversation:
+            return setup.encoder.turn(text, self.visuals(setup.train, row))
 
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = shown.assignments[question.assignment]
             text = episode.solver_prompt(
                 question, assignment, config.reward, config.rewards.observation
             )
-            return conversation(text, len(assignment.row.frames))
+            return turn(text, assignment.row)
 
         questions = episode.distinct_questions(
             shown.assignments,
@@ -655,11 +669,11 @@ class Steps:
             own = share.dealt(size)
             mine = hosts.local(part, own)
             shown = map(setup.held_out.row_images, (item.row for item in mine))
-            vision, first = self.show([item.row for item in part], shown)
+            vision, first = self.show(setup.held_out, [item.row for item in part], shown)
             conversations = [
-                setup.encoder.conversation(
+                setup.encoder.turn(
                     prompts.solver(item.task, item.question, config.rewards.observation),
-                    len(item.row.frames),
+                    self.visuals(setup.held_out, item.row),
                 )
                 for item in mine
             ]

@@ -14,6 +14,7 @@ It stands for the pretrained base model that a real run starts from. Openly, for
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
 from geometry_jax.types import leaf
 from spatialevo_jax.config import WarmStartConfig
-from spatialevo_jax.data import RoomSet, Row
+from spatialevo_jax.data import SIDE, RoomSet, Row
 from spatialevo_jax.environment import (
     Reply,
     Request,
@@ -89,12 +90,11 @@ def shown_objects(
 def names(
     rooms: RoomSet,
     rows: Sequence[Row],
-    cells: tuple[int, int],
     encode: Callable[[str], list[int]],
 ) -> Names:
-    """What the visual tokens of the rows' images, `cells` rows and columns of each, should say of
-    themselves: the label that they show (its first token) and its depth, the number of their image,
-    and the columns and rows of the pointing grid that they cover.
+    """What the visual tokens of the rows' images should say of themselves: the label that they show
+    (its first token) and its depth, the number of their image, and the columns and rows of the
+    pointing grid that they cover. Image by image, each in raster order.
 
     The depth is said as a word, with the blank before it, so that it is not taken for a row.
     """
@@ -110,14 +110,21 @@ def names(
         at = np.arange(count)
         return at * pointing.GRID // count, -(-(at + 1) * pointing.GRID // count) - 1
 
-    columns = np.array([[word(pointing.COLUMNS[i]) for i in ends] for ends in covered(cells[1])])
-    lines = np.array([[digit(str(i + 1)) for i in ends] for ends in covered(cells[0])])
-    places = np.concatenate(
-        [np.tile(columns, cells[0]), np.repeat(lines, cells[1], axis=1)]
-    ).T  # (tokens, 4)
+    @functools.cache
+    def places_of(cells: tuple[int, int]) -> np.ndarray:
+        """(tokens, 4), of `cells` rows and columns in raster order."""
+        ends = [covered(count) for count in cells]
+        lines = np.array([[digit(str(i + 1)) for i in places] for places in ends[0]])
+        columns = np.array([[word(pointing.COLUMNS[i]) for i in places] for places in ends[1]])
+        return np.concatenate([np.tile(columns, cells[0]), np.repeat(lines, cells[1], axis=1)]).T
+
     tokens, weights = [], []
     for row in rows:
-        for image, frame in enumerate(row.frames, start=1):
+        for image, (frame, (width, height)) in enumerate(
+            zip(row.frames, rooms.row_sizes(row), strict=True), start=1
+        ):
+            cells = height // SIDE, width // SIDE
+            places = places_of(cells)
             shown = shown_objects(rooms.records[row.room], frame, cells)
             labels = np.array([word(point.label if point else NOTHING) for point in shown])
             depths = np.array([word(str(point.depth if point else 0)) for point in shown])

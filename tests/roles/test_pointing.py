@@ -149,7 +149,7 @@ def test_two_objects_of_one_label_are_two_claims() -> None:
 
 @pytest.mark.parametrize("width", [112, 224])
 def test_the_dots_tell_the_cell(width: int) -> None:
-    drawn = pointing.overlay(np.full((2, 112, width, 3), 9, np.uint8), 4)
+    drawn = np.stack(pointing.overlay([np.full((112, width, 3), 9, np.uint8)] * 2, 4))
     middles = drawn[:, 7::14, width // 16 :: width // 8]
     assert (middles[..., 0] == np.rint(np.arange(8) * 255 / 7)).all()
     assert (middles[..., 1] == np.rint(np.arange(8) * 255 / 7)[:, None]).all()
@@ -158,5 +158,5 @@ def test_the_dots_tell_the_cell(width: int) -> None:
 
 
 def test_no_dots_leave_the_images() -> None:
-    images = np.zeros((1, 56, 56, 3), np.uint8)
+    images = [np.zeros((56, 56, 3), np.uint8)]
     assert pointing.overlay(images, 0) is images

@@ -13,4 +13,4 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ChatEncoder:
     folder: Path = tmp_path_factory.mktemp("rollout") / "tokenizer"
     train_tokenizer(["Image 1: Where is the lamp? chair 1254 left"] * 4, 320, folder)
     tokenizer = load_tokenizer(folder)
-    return ChatEncoder(tokenizer, special_ids(tokenizer), (1, 4, 4), 4)
+    return ChatEncoder(tokenizer, special_ids(tokenizer))

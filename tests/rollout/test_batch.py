@@ -28,6 +28,8 @@ from spatialevo_jax.rollout.batch import (
 
 PAD = 9  # stands for a visual token in conversations made by hand
 
+IMAGE = Visual((1, 4, 4))  # of 56 pixels: 2 x 2 tokens
+
 
 def talk(*tokens: int) -> Conversation:
     """A conversation whose rotary positions are ten times the token's place."""
@@ -47,7 +49,7 @@ def said(*tokens: int, learnt: int, first: int = 0) -> Dialogue:
 def test_a_conversation_announces_its_images_and_spreads_their_tokens(
     encoder: ChatEncoder,
 ) -> None:
-    found = encoder.conversation("Where is the lamp?", 2)
+    found = encoder.turn("Where is the lamp?", [IMAGE] * 2)
     shown = "<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>"
     assert encoder.tokenizer.decode(found.tokens) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -60,7 +62,7 @@ def test_a_conversation_announces_its_images_and_spreads_their_tokens(
 
 def test_positions_of_a_conversation_by_hand(encoder: ChatEncoder) -> None:
     """An image of 2 x 2 tokens advances the text after it by 2, not by 4."""
-    found = encoder.conversation("left", 1)
+    found = encoder.turn("left", [IMAGE])
     first = int(np.argmax(found.visual))
     at = np.arange(len(found.tokens))
     np.testing.assert_array_equal(found.positions[:, :first], [at[:first]] * 3)
@@ -70,7 +72,7 @@ def test_positions_of_a_conversation_by_hand(encoder: ChatEncoder) -> None:
 
 
 def test_a_conversation_without_images_is_text(encoder: ChatEncoder) -> None:
-    found = encoder.conversation("left", 0)
+    found = encoder.turn("left", [])
     assert not found.visual.any()
     np.testing.assert_array_equal(found.positions, [np.arange(len(found.tokens))] * 3)
 
@@ -130,7 +132,7 @@ def test_a_turn_equals_what_the_processor_of_transformers_makes(encoder: ChatEnc
 @pytest.mark.parametrize("pad", ["<|image_pad|>", "<|video_pad|>"])
 def test_a_text_cannot_smuggle_an_image_in(encoder: ChatEncoder, shown: int, pad: str) -> None:
     with pytest.raises(ValueError, match=f"expected {shown} image tokens, got {shown + 1}"):
-        encoder.conversation(pad, shown)
+        encoder.turn(pad, [IMAGE] * shown)
 
 
 def test_a_reply_is_closed_by_the_end_of_the_turn(encoder: ChatEncoder) -> None:
@@ -246,7 +248,7 @@ def test_dialogues_are_padded_to_a_multiple(longest: int, padded: int) -> None:
 
 
 def test_every_target_is_the_input_that_follows(encoder: ChatEncoder) -> None:
-    conversation = encoder.conversation("Where is the lamp?", 1)
+    conversation = encoder.turn("Where is the lamp?", [IMAGE])
     replies = ("left", "chair 1254 front-left")
     group = [dialogue(encoder, conversation, 20, reply) for reply in replies]
     found = pad_dialogues([group], dialogue_length([group], 8))
@@ -262,7 +264,7 @@ def test_every_target_is_the_input_that_follows(encoder: ChatEncoder) -> None:
 @pytest.mark.parametrize("end", [1, 30])
 def test_a_dialogue_goes_on_where_the_prompt_was_cut(encoder: ChatEncoder, end: int) -> None:
     """Wherever a conversation is cut, prompt and dialogue make up one sequence without a gap."""
-    conversation = encoder.conversation("Where is the lamp?", 1)
+    conversation = encoder.turn("Where is the lamp?", [IMAGE])
     found = dialogue(encoder, conversation, end, "left")
     reply = encoder.reply("left")
     assert found.learnt == len(reply)

@@ -126,7 +126,10 @@ def setup(encoder: ChatEncoder) -> Setup:
         policy,
         params,
         images.pack_images(patches, CONFIG.vision),
-        tuple(encoder.conversation(*pair) for pair in zip(texts, SHOWN, strict=True)),
+        tuple(
+            encoder.turn(text, [images.Visual((1, 4, 4))] * count)
+            for text, count in zip(texts, SHOWN, strict=True)
+        ),
         (0, 4),
     )
 

@@ -1,5 +1,5 @@
-"""A whole run on three small rooms: it ends, it resumes to the same numbers from wherever it was
-cut, it compiles once.
+"""A whole run on three small rooms with pictures of three forms: it ends, it resumes to the same
+numbers from wherever it was cut, it compiles once.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from launch import prepare
 from spatialevo_jax.config import (
     DataConfig,
     EvaluationConfig,
@@ -33,10 +34,12 @@ from spatialevo_jax.train.steps import Steps
 from spatialevo_jax.train.stopping import Stopped
 
 TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
-# What is put into the mouth of a policy that has learnt nothing: a question that is valid in one of
-# three rows, and answers of which one is nearer the truth.
+# What is put into the mouth of a policy that has learnt nothing: a question, twice as often, that is
+# valid in one of three rows, and answers of which one is nearer the truth.
+QUESTION = "<observation>1 bed c42</observation><question>How large is the room?</question>"
 SAYINGS = (
-    "<observation>1 bed c42</observation><question>How large is the room?</question>",
+    QUESTION,
+    QUESTION,
     "<answer>15</answer>",
     "<answer>40</answer>",
 )
@@ -55,13 +58,10 @@ class Seen:
     programs: list[int] = dataclasses.field(default_factory=list)  # compiled so far, by step
 
 
-def config_of(rooms_root: Path) -> TrainConfig:
+def config_of(scenes: Path) -> TrainConfig:
     return TrainConfig(
         vocab_size=384,
-        # Wider than high, as pictures of scans are.
-        data=DataConfig(
-            rooms_root, image_size=(84, 56), scene_frames=3, tasks=TASKS, rows=(1, 1, 1)
-        ),
+        data=DataConfig(scenes, image_size=(84, 56), scene_frames=3, tasks=TASKS, rows=(1, 1, 1)),
         warm_start=WarmStartConfig(
             steps=WARM,
             naming_steps=1,
@@ -163,11 +163,32 @@ def spoken() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def forms_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rooms of wide and of tall pictures for training, and one of square ones held out."""
+    root = tmp_path_factory.mktemp("forms")
+    for split, number, width, height in (
+        ("train", 0, 84, 56),
+        ("train", 1, 56, 84),
+        ("val", prepare.VAL_START, 56, 56),
+    ):
+        recipe = prepare.Recipe(
+            prepare.RECIPE_VERSION,
+            seed=7,
+            frames=5,
+            width=width,
+            height=height,
+            field_of_view=85.0,
+        )
+        prepare.make_scene(root, split, number, recipe)
+    return root
+
+
+@pytest.fixture(scope="module")
 def unbroken(
-    rooms_root: Path, tmp_path_factory: pytest.TempPathFactory
+    forms_root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[TrainConfig, Path, Seen]:
     """A run from start to end: its configuration, its folder and what was seen of it."""
-    config, workdir = config_of(rooms_root), tmp_path_factory.mktemp("unbroken") / "run"
+    config, workdir = config_of(forms_root), tmp_path_factory.mktemp("unbroken") / "run"
     return config, workdir, train(config, workdir)
 
 

@@ -58,7 +58,7 @@ def words(text: str) -> list[int]:
 def test_names_say_label_depth_image_columns_and_rows() -> None:
     record = record_with([[0, 0, 50, 40]], [2.0])
     rooms = RoomSet((record,), ("distance_cam_obj",), (56, 56))
-    named = warm_start.names(rooms, [Row(0, (0, 0))], (2, 2), words)
+    named = warm_start.names(rooms, [Row(0, (0, 0))], words)
     first, last = np.asarray(named.tokens)[[0, 7]]
     assert first.tolist() == [words(x)[0] for x in (" bed", " 4", "1", " a", " d", "1", "4")]
     assert last.tolist() == [words(x)[0] for x in (" wall", " 0", "2", " e", " h", "5", "8")]
@@ -71,8 +71,10 @@ def test_names_say_label_depth_image_columns_and_rows() -> None:
 def test_names_of_a_wide_picture_say_fewer_columns_than_rows() -> None:
     """The pointing grid has eight of both: a token of two rows of four covers two columns."""
     record = record_with([[0, 0, 50, 40]], [2.0])
+    scene = dataclasses.replace(record.scene, image_size=leaf(np.array([[160, 80]], np.float32)))
+    record = dataclasses.replace(record, scene=scene)
     rooms = RoomSet((record,), ("distance_cam_obj",), (112, 56))
-    named = warm_start.names(rooms, [Row(0, (0,))], (2, 4), words)
+    named = warm_start.names(rooms, [Row(0, (0,))], words)
     places = np.asarray(named.tokens)[:, 3:]
     assert places[1].tolist() == [words(x)[0] for x in (" c", " d", "1", "4")]
     assert places[7].tolist() == [words(x)[0] for x in (" g", " h", "5", "8")]

@@ -10,7 +10,7 @@ another, so each of them counts as an image of its own there.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -207,6 +207,17 @@ def needed_shape(grids: Sequence[Grid], config: VisionConfig) -> VisionShape:
         image_patches=max((h * w for _, h, w in grids), default=0),
         tokens=sum(t * h * w for t, h, w in grids) // merge**2,
     )
+
+
+def pool_shape(grids: Iterable[Grid], config: VisionConfig) -> VisionShape:
+    """What any one image of a pool of such grids takes, at most."""
+    needed = [needed_shape([grid], config) for grid in grids]
+    return VisionShape(*(max(sizes) for sizes in zip(*needed, strict=True)))
+
+
+def several(one: VisionShape, count: int) -> VisionShape:
+    """What `count` images take, each of them `one` at most."""
+    return VisionShape(count * one.windows, count, one.image_patches, count * one.tokens)
 
 
 def bucket_shape(needed: VisionShape, least: VisionShape) -> VisionShape:
