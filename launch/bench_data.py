@@ -22,7 +22,7 @@ from spatialevo_jax.data import read_image
 from spatialevo_jax.scene_source import PromptStream, SceneSet, load_scenes
 
 WIDTH, HEIGHT, FRAMES = 320, 240, 8
-SEEN = 280  # pixels, square: as many as the stored picture has, and a multiple of 28
+SEEN = (308, 224)  # pixels, in multiples of 28: the form of the stored picture and nearly its size
 ORIGINALS = 4  # rooms that are generated
 PAIRS = 32  # prompts of a step
 STEPS = 4  # of one run
@@ -84,7 +84,7 @@ def decoding_rate(scenes: SceneSet, repeats: int) -> float:
     for _ in range(repeats):
         start = time.perf_counter()
         for path in paths:
-            read_image(path, (SEEN, SEEN))
+            read_image(path, SEEN)
         seconds.append(time.perf_counter() - start)
     return len(paths) / 2 / min(seconds)
 
@@ -112,7 +112,7 @@ def table(loading: Loading, serving: list[Serving]) -> str:
         f"{loading.seconds:.1f} s, {rate:,.0f}/s; their pairs are found in "
         f"{loading.rows_seconds:.1f} s.",
         "",
-        f"Prompts with two pictures, stored as {WIDTH}x{HEIGHT}, seen as {SEEN}x{SEEN}:",
+        f"Prompts with two pictures, stored as {WIDTH}x{HEIGHT}, seen as {SEEN[0]}x{SEEN[1]}:",
         "",
         "| workers | first step s | prompts/s | bound/s | of bound |",
         "| ---: | ---: | ---: | ---: | ---: |",
@@ -130,7 +130,7 @@ def report(count: int, repeats: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         copied_scenes(root, count)
-        config = DataConfig(scenes=root, image_size=(SEEN, SEEN), rows=(0, PAIRS, 0))
+        config = DataConfig(scenes=root, image_size=SEEN, rows=(0, PAIRS, 0))
         loading, scenes = time_loading(config)
         cores = len(os.sched_getaffinity(0))
         serving = [

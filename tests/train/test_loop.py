@@ -34,8 +34,8 @@ from spatialevo_jax.train.steps import Steps
 from spatialevo_jax.train.stopping import Stopped
 
 TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
-# What is put into the mouth of a policy that has learnt nothing: a question, twice as often, that is
-# valid in one of three rows, and answers of which one is nearer the truth.
+# What is put into the mouth of a policy that has learnt nothing: a question that is valid in one of
+# three rows, as often as answers, and of these one that is nearer the truth.
 QUESTION = "<observation>1 bed c42</observation><question>How large is the room?</question>"
 SAYINGS = (
     QUESTION,
