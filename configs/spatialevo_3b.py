@@ -32,7 +32,7 @@ from spatialevo_jax.config import (
 CONFIG = TrainConfig(
     model="models/Qwen2.5-VL-3B-Instruct",
     compute_dtype="bfloat16",
-    remat=True,
+    remat="full",
     seed=42,
     data=DataConfig(
         scenes=Path("data/scenes"),

@@ -32,7 +32,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -46,6 +46,7 @@ from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
 from launch import bench_data, bench_model, bench_requests, bench_sens, bench_visibility
 from launch.allocator import keep_freed_memory
 from launch.errors import UserError, run, user_errors
+from spatialevo_jax.models.qwen2_5_vl.config import Remat
 
 SUBJECTS = ("oracles", "requests", "data", "visibility", "sens", "model")
 PUBLISHED = 1_129  # questions a second of the published oracle, labels given as fields, one core
@@ -71,8 +72,11 @@ _SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower
 _TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
 _NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
 _PARTS = flags.DEFINE_list("parts", list(bench_model.PARTS), "model: which of these to measure.")
-_REMAT = flags.DEFINE_bool(
-    "remat", None, "model: compute layers again in the backward pass; by default as the size does."
+_REMAT = flags.DEFINE_enum(
+    "remat",
+    None,
+    get_args(Remat),
+    "model: what the backward pass computes again; by default as the size does.",
 )
 _UNROLL = flags.DEFINE_integer(
     "unroll", None, "model: layers in one turn of the loop; by default as the size does.", 1

@@ -11,6 +11,7 @@ from typing import Literal
 
 from geometry_jax.tasks import TASK_IDS
 from spatialevo_jax.grpo import Aggregation, KlEstimator, RatioLevel
+from spatialevo_jax.models.qwen2_5_vl.config import Remat
 from spatialevo_jax.roles.pointing import DOTTED_IMAGES
 
 RewardSource = Literal["geometry", "vote", "shuffled"]
@@ -303,7 +304,7 @@ class TrainConfig:
     model: str = "tiny"  # a size, or a model folder: released, or as launch.convert writes it
     vocab_size: int = 768  # of the tokenizer that is trained for a size; a folder brings its own
     compute_dtype: Dtype | None = None  # none: the model's own; parameters are float32 in any case
-    remat: bool | None = None  # layers are computed again in backward passes; none: the model's own
+    remat: Remat | None = None  # what backward passes compute again; none: the model's own
     seed: int = 0
     reward: RewardSource = "geometry"
     scoring: Scoring = "corrected"  # "published": see `spatialevo_jax.published`

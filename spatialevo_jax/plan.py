@@ -490,17 +490,19 @@ def count_work(
     config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, chip: Chip
 ) -> Work:
     """By hand. All replies are counted at their full length. An update computes a forward pass and
-    a backward pass of twice its cost, the layers' forward again with `remat` (the tower's twice),
-    the logits' again where they come in chunks, and a forward pass of the reference.
+    a backward pass of twice its cost, a forward pass of the reference, and again: the logits where
+    they come in chunks, with `remat` the tower's forward twice and, where that is "full", the
+    decoder's.
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
-    again, kept = int(model.remat), bool(config.grpo.kl_coefficient)
+    seen_again, again = 2 * (model.remat != "off"), int(model.remat == "full")
+    kept = bool(config.grpo.kl_coefficient)
     updates, size = 1, config.grpo.two_pass
     if size:
         updates += shapes.prompts["solver"] // size
     moves = bool(config.grpo.vision_lr_share)
-    update = updates * tower * (1 + moves * (2 + 2 * again + kept))
+    update = updates * tower * (1 + moves * (2 + seen_again + kept))
     rollout = rollout_seconds = 0.0
     chips, tensor = devices.size, devices.shape[mesh.TENSOR]
     for role in ROLES:

@@ -42,7 +42,7 @@ SMALL = TrainConfig(
     grpo=GrpoConfig(kl_coefficient=0.01, reference_dtype="bfloat16", two_pass=P),
     mesh=MeshConfig(fsdp=2, tensor=2),
 )
-MODEL = dataclasses.replace(TINY, compute_dtype="bfloat16", remat=True, unroll=1)
+MODEL = dataclasses.replace(TINY, compute_dtype="bfloat16", remat="full", unroll=1)
 COUNT = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(qwen.abstract_params(MODEL)))
 
 
@@ -168,7 +168,7 @@ def test_the_published_models_are_known_by_their_folders(size: str) -> None:
     config = published(size)
     model = plan.model_of(config)
     assert model.text == SIZES[f"qwen2_5_vl_{size}"].text
-    assert (model.compute_dtype, model.remat) == ("bfloat16", True)
+    assert (model.compute_dtype, model.remat) == ("bfloat16", "full")
     with pytest.raises(ValueError, match=r"my_model: expected one of tiny, .* said with --size"):
         plan.model_of(dataclasses.replace(config, model="runs/my_model"))
     assert plan.model_of(dataclasses.replace(config, model="runs/mine"), "tiny").text == TINY.text

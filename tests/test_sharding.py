@@ -37,7 +37,7 @@ CONFIG = dataclasses.replace(
     SMALL,
     vision=dataclasses.replace(SMALL.vision, depth=2, fullatt_block_indexes=(1,)),
     text=dataclasses.replace(SMALL.text, num_layers=2),
-    remat=True,
+    remat="full",
 )
 P, G, S, T = 4, 2, 12, 6
 VISUAL = 4  # tokens of an image

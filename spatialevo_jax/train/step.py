@@ -249,7 +249,7 @@ def make_evolution_step(
             features = qwen.encode_images(policy, state.computing(tower), batch.vision)
             return features.astype(jnp.float32)
 
-        if policy.config.remat:
+        if policy.config.remat != "off":
             encode = jax.checkpoint(encode)
         features, pull_back = jax.vjp(encode, tower)
         known = seen = None

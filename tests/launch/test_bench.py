@@ -242,11 +242,17 @@ def test_parts_of_the_table_are_measured_as_asked(
     monkeypatch.setattr(bench_model, "mid_config", lambda: TWO_LAYERS)
     monkeypatch.setattr(bench_model, "Shapes", lambda *_: FEW)
     monkeypatch.setattr(bench_model, "baseline_is_here", lambda: False)
-    asked = {"dtypes": ["float32"], "repeats": 1, "parts": ["forward"], "remat": True, "unroll": 2}
+    asked = {
+        "dtypes": ["float32"],
+        "repeats": 1,
+        "parts": ["forward"],
+        "remat": "dots",
+        "unroll": 2,
+    }
     run_subject("model", asked)
     assert "| forward | float32 |" in (printed := capsys.readouterr().out)
     assert "backward" not in printed and "decode" not in printed and "products" not in printed
-    assert (made[0].remat, made[0].unroll) == (True, 2)
+    assert (made[0].remat, made[0].unroll) == ("dots", 2)
 
 
 def test_turns_alternate_and_ratios_are_of_one_turn() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from geometry_jax.types import leaf
 from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import images, model, rope, weights
-from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, sized
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, Remat, sized
 from spatialevo_jax.models.qwen2_5_vl.layers import scores
 
 PROMPTS, GROUP, PROMPT, SUFFIX = 2, 3, 9, 5
@@ -142,10 +143,10 @@ def test_a_tower_filled_up_for_gpus_is_the_same_function(monkeypatch: pytest.Mon
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 
-def test_recomputing_layers_changes_no_gradient(
+def test_recomputing_layers_changes_no_gradient_and_keeps_less(
     built: tuple[model.Policy, model.Params],
 ) -> None:
-    policy, params = built
+    _, params = built
 
     def loss(params: model.Params, policy: model.Policy) -> jax.Array:
         x = embed(policy, params, leaf(TOKENS[:, None]))
@@ -154,10 +155,22 @@ def test_recomputing_layers_changes_no_gradient(
         hidden, _ = extend(policy, params, x, positions, valid)
         return jnp.square(model.logits(policy, params, hidden)).mean()
 
-    other = model.Policy(dataclasses.replace(TINY, remat=True, unroll=3))
-    gradient = jax.jit(jax.grad(loss), static_argnums=1)
-    plain, again = gradient(params, policy), gradient(params, other)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, again)
+    gradients, kept = [], []
+    ways: tuple[tuple[Remat, int], ...] = (("off", 1), ("dots", 1), ("full", 1), ("full", 3))
+    for remat, unroll in ways:
+        policy = model.Policy(dataclasses.replace(TINY, remat=remat, unroll=unroll))
+        gradients.append(jax.jit(jax.grad(loss), static_argnums=1)(params, policy))
+        kept.append(kept_numbers(lambda params, policy=policy: loss(params, policy), params))
+    for other in gradients[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients[0], other)
+    off, dots, full, unrolled = kept
+    assert unrolled == full < dots < 0.7 * off
+
+
+def kept_numbers(function: Callable[[model.Params], jax.Array], params: model.Params) -> int:
+    """How many numbers the forward pass keeps for the backward pass."""
+    backward = jax.eval_shape(lambda params: jax.vjp(function, params)[1], params)
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(backward))
 
 
 def test_recomputing_layers_of_the_tower_changes_no_gradient_and_keeps_less(
@@ -166,7 +179,8 @@ def test_recomputing_layers_of_the_tower_changes_no_gradient_and_keeps_less(
     _, params = built
     packed = images.pack_images(pictures((56, 84), (112, 56)), TINY.vision)
     gradients, kept = [], []
-    for remat in (False, True):
+    ways: tuple[Remat, ...] = ("off", "dots", "full")
+    for remat in ways:
         policy = model.Policy(dataclasses.replace(TINY, remat=remat, unroll=1))
 
         def loss(tower: model.Params, policy: model.Policy = policy) -> jax.Array:
@@ -174,12 +188,10 @@ def test_recomputing_layers_of_the_tower_changes_no_gradient_and_keeps_less(
             return jnp.square(features).mean()
 
         gradients.append(jax.jit(jax.grad(loss))(params["vision"]))
-        backward = jax.eval_shape(
-            lambda tower, loss=loss: jax.vjp(loss, tower)[1], params["vision"]
-        )
-        kept.append(sum(math.prod(x.shape) for x in jax.tree.leaves(backward)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *gradients)
-    assert kept[1] < kept[0] / 2
+        kept.append(kept_numbers(loss, params["vision"]))
+    for other in gradients[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients[0], other)
+    assert kept[1] == kept[2] < kept[0] / 2
 
 
 def test_computing_in_bfloat16_stays_near_float32(

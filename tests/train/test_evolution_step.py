@@ -174,14 +174,15 @@ def test_an_update_goes_down_the_loss(whole: Any) -> None:
     assert first["optimizer/skipped"] == 0.0
 
 
+@pytest.mark.parametrize("remat", ["dots", "full"])
 def test_parts_of_a_batch_make_the_gradient_of_the_whole(
-    setup: Setup, batch: steps.EvolutionBatch, reference: Any, whole: Any
+    setup: Setup, batch: steps.EvolutionBatch, reference: Any, whole: Any, remat: str
 ) -> None:
     """One prompt at a time and two tokens of a reply at a time, layers computed again: both roles,
     the tower too.
     """
     parts = dataclasses.replace(FULL, micro_batches=2, logit_chunk=2)
-    state, seen = update(setup, batch, reference, parts, count=2, remat=True)
+    state, seen = update(setup, batch, reference, parts, count=2, remat=remat)
     same_gradient(gradient(state), gradient(whole[0]))
     for one, other in zip(seen, whole[1], strict=True):
         assert one.keys() == other.keys()

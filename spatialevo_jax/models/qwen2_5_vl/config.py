@@ -4,6 +4,9 @@ import dataclasses
 from typing import Literal, get_args
 
 Attention = Literal["auto", "plain", "cudnn", "splash"]  # see `attention`
+# What backward passes compute again: nothing; all of the decoder but its products, and all of the
+# tower, which sees the images of a whole step at once; or all of both, from what goes into layers.
+Remat = Literal["off", "dots", "full"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +75,16 @@ class ModelConfig:
     vision: VisionConfig
     text: TextConfig
     compute_dtype: str = "float32"  # "bfloat16" on accelerators; masters stay float32
-    remat: bool = False  # recompute each layer in the backward pass
+    remat: Remat = "off"
     unroll: int = 1  # layers unrolled in the scan
     attention: Attention = "auto"  # how to compute it, "auto": as the platform and the length ask
 
     def __post_init__(self) -> None:
-        known = get_args(Attention)
-        if self.attention not in known:
-            raise ValueError(
-                f"attention: expected one of {', '.join(known)}, got {self.attention!r}."
-            )
+        for name, known in (("attention", get_args(Attention)), ("remat", get_args(Remat))):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}."
+                )
         if self.attention == "cudnn" and self.compute_dtype not in ("bfloat16", "float16"):
             raise ValueError(
                 f"attention: cudnn computes in bfloat16 or float16, got {self.compute_dtype}."
@@ -118,7 +121,7 @@ def _released(
         mrope_section=(16, 24, 24),
         tie_word_embeddings=tied,
     )
-    return ModelConfig(vision, text, compute_dtype="bfloat16", remat=True)
+    return ModelConfig(vision, text, compute_dtype="bfloat16", remat="full")
 
 
 # The tiny size is for the demo and the tests. Of its 8 rotary frequencies the first serves the

@@ -126,7 +126,7 @@ def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
             vision=_vision(vision),
             text=_text(text, tied=bool(_flag(fields, "tie_word_embeddings"))),
             compute_dtype=_compute_dtype(fields),
-            remat=True,  # as for all released sizes
+            remat="full",  # as for all released sizes
         )
     except ConfigError:
         raise

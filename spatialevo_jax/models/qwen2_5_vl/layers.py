@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spatialevo_jax.models.qwen2_5_vl.config import Remat
+
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -92,6 +94,16 @@ class GatedMlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+def rematerialized(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
+    """The same function of a layer, whose backward pass computes again what it does not keep."""
+    if remat == "off":
+        return layer
+    policies = jax.checkpoint_policies
+    # A product with batch axes is attention's: of all pairs of tokens.
+    kept = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    return jax.checkpoint(layer, policy=kept)
 
 
 def stacked(layers: int, make: Callable[[nnx.Rngs], Module], rngs: nnx.Rngs) -> Module:

@@ -14,8 +14,15 @@ from flax import nnx
 from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import attention, rope
 from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
-from spatialevo_jax.models.qwen2_5_vl.config import Attention, TextConfig
-from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, scores, stacked
+from spatialevo_jax.models.qwen2_5_vl.config import Attention, Remat, TextConfig
+from spatialevo_jax.models.qwen2_5_vl.layers import (
+    GatedMlp,
+    Norm,
+    linear,
+    rematerialized,
+    scores,
+    stacked,
+)
 
 
 class TextBlock(nnx.Module):
@@ -72,12 +79,13 @@ class TextDecoder(nnx.Module):
         config: TextConfig,
         dtype: jnp.dtype,
         unroll: int,
-        remat: bool,
+        remat: Remat,
         how: Attention,
         *,
         rngs: nnx.Rngs,
     ):
-        self.config, self.dtype, self.unroll, self.remat = config, dtype, unroll, remat
+        self.config, self.dtype, self.unroll = config, dtype, unroll
+        self.remat: Remat = remat
         self.attention: Attention = how
         self.embedding = nnx.Embed(
             config.vocab_size,
@@ -151,7 +159,7 @@ class TextDecoder(nnx.Module):
             return layer(nnx.merge(graph, params), x, None, shared)
 
         shared = None if prefix is None else (prefix.keys, prefix.values)
-        body = jax.checkpoint(body) if self.remat else body
+        body = rematerialized(body, self.remat)
         x, (keys, values) = jax.lax.scan(body, x, (layers, shared), unroll=self.unroll)
         return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
 

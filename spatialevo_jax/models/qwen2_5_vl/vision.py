@@ -9,9 +9,15 @@ from flax import nnx
 
 from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import attention, rope
-from spatialevo_jax.models.qwen2_5_vl.config import Attention, VisionConfig
+from spatialevo_jax.models.qwen2_5_vl.config import Attention, Remat, VisionConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
-from spatialevo_jax.models.qwen2_5_vl.layers import GatedMlp, Norm, linear, stacked
+from spatialevo_jax.models.qwen2_5_vl.layers import (
+    GatedMlp,
+    Norm,
+    linear,
+    rematerialized,
+    stacked,
+)
 
 NORM_EPS = 1e-6
 ALIGNED = 64  # numbers in a row: tensor cores of GPUs read rows that begin at multiples of 16 bytes
@@ -95,7 +101,7 @@ class VisionTower(nnx.Module):
         config: VisionConfig,
         dtype: jnp.dtype,
         unroll: int,
-        remat: bool,
+        remat: Remat,
         how: Attention,
         *,
         rngs: nnx.Rngs,
@@ -122,6 +128,7 @@ class VisionTower(nnx.Module):
             x = nnx.merge(graph, params)(x, angles, inputs, sees_image)
             return mesh.constrain(x, mesh.BATCH), None
 
-        body = jax.checkpoint(layer) if self.remat else layer
+        # Of all images of a step at once, products are too much to keep.
+        body = rematerialized(layer, "off" if self.remat == "off" else "full")
         x, _ = jax.lax.scan(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
         return self.merger(x, inputs.token_slots)
