@@ -11,6 +11,7 @@ takes the latest checkpoint, merges its LoRA adapter if it has one, and rounds i
 types that they came with.
 """
 
+import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--source and --target are needed; see --help.")
     hush_orbax()
     jax.config.update("jax_platforms", "cpu")  # nothing is computed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with user_errors(OSError, ValueError):
             done = convert(argv[1], Path(_SOURCE.value), Path(_TARGET.value))

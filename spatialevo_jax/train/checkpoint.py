@@ -13,12 +13,9 @@ one. So what a killed process leaves is never read, and what a disk lost is noti
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +24,14 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from spatialevo_jax import hosts
+from spatialevo_jax import hosts, manifest
 from spatialevo_jax.train.state import TrainState
 
-FORM = 1  # of a checkpoint; another one is not read
 STATE, ROWS = "state", "rows"
-MANIFEST = "manifest.json"
 ACCURACY = "held_out_accuracy"
 BROKEN = "broken-"
 UNFINISHED = "*.orbax-checkpoint-tmp*"
 SMALL = 1 << 16  # bytes; files of old checkpoints are read again up to this size
-CHUNK = 1 << 24  # bytes that are read at once
-READERS = 8  # threads that compute checksums
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -88,23 +81,7 @@ def _seal(folder: Path) -> None:
         for path in item.rglob("*")
         if path.is_file()
     )
-    names = [path.relative_to(unnamed).as_posix() for path in files]
-    with ThreadPoolExecutor(READERS) as readers:
-        sums = list(readers.map(_checksum, files))
-    entries = {
-        name: {"bytes": path.stat().st_size, "crc32": total}
-        for name, path, total in zip(names, files, sums, strict=True)
-    }
-    text = json.dumps({"form": FORM, "files": entries}, indent=1)
-    (unnamed / MANIFEST).write_text(text + "\n")
-
-
-def _checksum(path: Path) -> int:
-    total = 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            total = zlib.crc32(chunk, total)
-    return total
+    manifest.write(unnamed, files)
 
 
 def _storable(state: TrainState) -> TrainState:
@@ -179,7 +156,7 @@ def newest(folder: Path, *, set_aside: bool = False) -> int | None:
     found, faults = None, {}
     for step in _steps(folder):
         # What is older only has to be whole enough to be listed.
-        fault = _fault(folder / str(step), None if found is None else SMALL)
+        fault = manifest.fault(folder / str(step), None if found is None else SMALL)
         if fault is not None:
             faults[step] = fault
         elif found is None:
@@ -213,40 +190,6 @@ def _steps(folder: Path) -> list[int]:
 def _unused(path: Path) -> Path:
     tries = (path.with_name(f"{path.name}-{number}") for number in range(2, 1000))
     return next(one for one in (path, *tries) if not one.exists())
-
-
-def _fault(folder: Path, largest: int | None) -> str | None:
-    """What is wrong with a checkpoint, in a phrase that names a file; None if it is whole.
-
-    Args:
-        largest: bytes of the largest file whose checksum is compared; None compares all.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        form, files = manifest["form"], manifest["files"]
-        expected = [(folder / name, one["bytes"], one["crc32"]) for name, one in files.items()]
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return f"{MANIFEST} is damaged"
-    if form != FORM:
-        return f"it has the form {form}, this version reads {FORM}"
-
-    def compare(one: tuple[Path, int, int]) -> str | None:
-        path, size, total = one
-        name = path.relative_to(folder)
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} of {size} bytes"
-        if (largest is None or size <= largest) and _checksum(path) != total:
-            return f"{name} has other bytes than were written"
-        return None
-
-    own, count = jax.process_index(), jax.process_count()
-    with ThreadPoolExecutor(READERS) as readers:
-        found = next((x for x in readers.map(compare, expected[own::count]) if x), None)
-    return next((x for x in hosts.gather({own: found}, count) if x), None)
 
 
 def latest_folder(workdir: Path) -> Path:

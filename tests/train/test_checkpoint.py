@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spatialevo_jax import sharding
+from spatialevo_jax import manifest, sharding
 from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.scheduler import accuracy_scheduler
@@ -353,7 +353,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_earlier_state(
         raise OSError(28, "No space left on device")
 
     with checkpoint.manager(tmp_path, kept=2) as checkpoints:
-        monkeypatch.setattr(checkpoint, "_checksum", full)
+        monkeypatch.setattr(manifest, "_checksum", full)
         checkpoint.save(checkpoints, state_at(5), ROWS)
         with pytest.raises(OSError, match=r"could not be written \(No space left on device\)"):
             checkpoint.finish(checkpoints)

@@ -34,9 +34,26 @@ class VisionConfig:
         return 3 * self.temporal_patch_size * self.patch_size**2
 
     @property
+    def window_side(self) -> int:
+        """Patches along a window, of whole merge blocks."""
+        merge = self.spatial_merge_size
+        return self.window_size // self.patch_size // merge * merge
+
+    @property
     def window_patches(self) -> int:
-        """Patches in a full window: the padded size of every window."""
-        return (self.window_size // self.patch_size) ** 2
+        return self.window_side**2
+
+    def __post_init__(self) -> None:
+        if self.window_side == 0:
+            raise ValueError(
+                f"vision_config.window_size: expected at least one visual token of "
+                f"{self.patch_size * self.spatial_merge_size} pixels, got {self.window_size}."
+            )
+        if self.head_dim % 4:
+            raise ValueError(
+                f"vision_config.hidden_size: expected a multiple of 4, for two rotary axes, in "
+                f"each of num_heads={self.num_heads}, got {self.hidden_size}."
+            )
 
     def grid(self, width: int, height: int) -> tuple[int, int, int]:
         """Patches (time, height, width) of a still image of so many pixels."""
@@ -80,6 +97,11 @@ class ModelConfig:
     attention: Attention = "auto"  # how to compute it, "auto": as the platform and the length ask
 
     def __post_init__(self) -> None:
+        if self.vision.out_hidden_size != self.text.hidden_size:
+            raise ValueError(
+                f"vision_config.out_hidden_size: expected the decoder's {self.text.hidden_size}, "
+                f"got {self.vision.out_hidden_size}."
+            )
         for name, known in (("attention", get_args(Attention)), ("remat", get_args(Remat))):
             if getattr(self, name) not in known:
                 raise ValueError(

@@ -3,23 +3,28 @@
 As released: config.json, safetensors files with or without an index, tokenizer and processor files.
 Ours:
 
-    params/        the parameters, an orbax checkpoint; each keeps the type of its tensors
+    params/        the parameters, an orbax checkpoint; each keeps the type of its tensors. Beside
+                   its files manifest.json, with the size and checksum of each
     hf/            every other file of the released folder, byte by byte
     layout.json    which tensors stood in which safetensors file, in the order of their bytes, and
                    the types of the parameters
 
 so that the way back gives the same files. A folder is written beside its place and renamed when it
 is whole. The folder of a training run that began from a model has hf/ and layout.json too, and its
-checkpoints in place of params/.
+checkpoints in place of params/, each with a manifest of its own.
 """
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
+import glob
 import json
 import math
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +33,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from spatialevo_jax import lora
+from spatialevo_jax import lora, manifest
 from spatialevo_jax.models.qwen2_5_vl import safetensors_io, weights
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.hf_config import read_config, read_json
@@ -42,6 +47,8 @@ ADAPTER = "adapter"  # branch of a train state
 # Files that hold weights again, in this form or another: not carried along, they would go stale.
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5")
 WEIGHT_SUFFIXES += (".msgpack", ".safetensors.index.json", ".bin.index.json")
+PART = ".part"  # ends the name of a folder that is being filled
+REMOVALS = 50  # times that its removal is tried, five seconds
 LARGEST_FILE = 5 * 10**9  # bytes
 HEADER_ROOM = 2**20  # of them, for the header
 CHUNK = 2**26  # bytes of an array that orbax stores as one piece: what a reader must read at least
@@ -252,6 +259,7 @@ def save_hf(source: OrbaxFolder, target: Path, progress: Progress = iter) -> Non
             }
             text = json.dumps(index, indent=2, sort_keys=True) + "\n"
             (part / INDEX).write_text(text, encoding="utf-8")
+        _require_as_written(source)
 
 
 def _fitting(layout: Layout, size: Callable[[str], int]) -> Layout:
@@ -332,6 +340,8 @@ def save_orbax(source: HfFolder, target: Path, progress: Progress = iter) -> Non
         ) as checkpointer:
             args = ocp.args.PyTreeSave(params, save_args=chunked)
             checkpointer.save((part / PARAMS).absolute(), args=args)
+        written = part / PARAMS
+        manifest.write(written, sorted(x for x in written.rglob("*") if x.is_file()))
 
 
 def _write_companions(source: HfFolder | OrbaxFolder, target: Path) -> None:
@@ -369,6 +379,8 @@ def open_orbax(path: Path, stored: Path | None = None, branch: str = "") -> Orba
     config = read_config(path / COMPANIONS / CONFIG)
     layout = _parse_layout(path / LAYOUT, config)
     checkpoint = stored or path / PARAMS
+    if (described := checkpoint / "_METADATA").is_file():
+        read_json(described)  # orbax takes any JSON for the object that it wrote
     with _checkpointer() as checkpointer:
         metadata = checkpointer.metadata(checkpoint.absolute())
     if metadata.item_metadata is None:
@@ -396,6 +408,18 @@ def open_orbax(path: Path, stored: Path | None = None, branch: str = "") -> Orba
     changes = _by_path(adapter["factors"]) if adapter else {}
     adapted = frozenset(f"{name.rpartition('.')[0]}.kernel" for name in changes)
     return OrbaxFolder(path, config, layout, checkpoint, f"{branch}." if branch else "", adapted)
+
+
+def _require_as_written(source: OrbaxFolder) -> None:
+    """After reading, whose errors name the parameter. Orbax does not notice other bytes. Those of a
+    run's checkpoint were looked at when it was chosen.
+
+    Raises:
+        ValueError: the parameters' files are not what they were.
+    """
+    own = source.path / PARAMS
+    if source.stored == own and (fault := manifest.fault(own)):
+        raise ValueError(f"{own}: {fault}; convert the released folder again.")
 
 
 def _by_path(tree: Params) -> dict[str, Any]:
@@ -487,6 +511,7 @@ def load(source: HfFolder | OrbaxFolder, dtype: Any, shardings: Params | None = 
     restored = _restore(
         source.stored, weights.nested({f"{source.branch}{path}": one(path) for path in plain})
     )
+    _require_as_written(source)
     leaves = {path: weights.at(restored, f"{source.branch}{path}") for path in plain}
     return weights.nested(leaves | {path: changed(path) for path in source.adapted})
 
@@ -511,10 +536,45 @@ def whole_folder(target: Path) -> Iterator[Path]:
     if target.exists() or target.is_symlink():
         raise ValueError(f"{target}: expected a new folder, this one exists.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-    ) as place:
-        part = Path(place) / target.name
-        part.mkdir()
-        yield part
-        part.rename(target)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{PART}"):
+        with contextlib.suppress(BlockingIOError), _held(left):
+            _remove(left)  # of a process that was killed
+    place = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
+    with _held(place):
+        try:
+            part = place / target.name
+            part.mkdir()
+            yield part
+            part.rename(target)
+        finally:
+            _remove(place)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """While this process fills or removes a folder, no other one does.
+
+    Raises:
+        BlockingIOError: another one does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Threads that write into it may be at it still, when a process is told to stop.
+
+    Raises:
+        OSError: they do not stop, or files may not be removed.
+    """
+    for left in reversed(range(REMOVALS)):
+        try:
+            return shutil.rmtree(folder)
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.1)

@@ -36,7 +36,19 @@ VISION = (
 # Fields that the port knows one value of.
 FIXED_TEXT = {"hidden_act": "silu", "use_sliding_window": False, "attention_dropout": 0.0}
 FIXED_VISION = {"hidden_act": "silu", "in_channels": 3, "in_chans": 3}
-TOKENS_PER_SECOND = 4  # where a file does not say, as transformers reads it
+# Where a file does not say, as transformers reads it: its version 4.49 left out what is as here.
+VISION_DEFAULTS = {
+    "depth": 32,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "out_hidden_size": 3584,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "tokens_per_second": 4,
+    "window_size": 112,
+}
 VISION_ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
 # Of the decoder, read below or derived from what is read.
 TEXT_FORMS = ("rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "layer_types")
@@ -198,7 +210,7 @@ def _integers(place: str, value: Any, *, least: int) -> tuple[int, ...]:
 
 
 def _vision(fields: Mapping[str, Any]) -> VisionConfig:
-    place = "vision_config."
+    place, fields = "vision_config.", VISION_DEFAULTS | dict(fields)
     sizes = {name: _integer(place, fields, name) for name in VISION}
     _fixed(place, fields, FIXED_VISION | {"spatial_patch_size": sizes["patch_size"]})
     if fields.get("rope_parameters") is not None:
@@ -209,7 +221,6 @@ def _vision(fields: Mapping[str, Any]) -> VisionConfig:
             f"{place}hidden_size: expected a multiple of num_heads={sizes['num_heads']}, "
             f"got {sizes['hidden_size']}."
         )
-    fields = {"tokens_per_second": TOKENS_PER_SECOND, **fields}
     rate = _integer(place, fields, "tokens_per_second")
     return VisionConfig(**sizes, fullatt_block_indexes=full, tokens_per_second=rate)
 

@@ -175,7 +175,7 @@ def _cut(frames: np.ndarray, config: VisionConfig) -> tuple[np.ndarray, Grid]:
 def _image_windows(grid: Grid, config: VisionConfig) -> list[np.ndarray]:
     """Patch indices of each window of one image; merge blocks stay together."""
     merge = config.spatial_merge_size
-    side = config.window_size // config.patch_size // merge  # merge blocks along a window
+    side = config.window_side // merge  # merge blocks along a window
     frames, rows, columns = grid[0], grid[1] // merge, grid[2] // merge
     blocks = np.arange(frames * rows * columns).reshape(frames, rows, columns)
     inside = np.arange(merge**2)
@@ -200,7 +200,7 @@ def _patch_positions(grid: Grid, merge: int) -> np.ndarray:
 def needed_shape(grids: Sequence[Grid], config: VisionConfig) -> VisionShape:
     """What images and videos of these grids take, without padding."""
     merge = config.spatial_merge_size
-    side = config.window_size // config.patch_size  # patches along a window
+    side = config.window_side
     return VisionShape(
         windows=sum(t * -(-h // side) * -(-w // side) for t, h, w in grids),
         images=sum(t for t, _, _ in grids),

@@ -397,3 +397,41 @@ def test_writing_that_fails_half_way_leaves_nothing(
     with pytest.raises(type(error)):
         folders.save_orbax(folders.open_hf(released), tmp_path / "out", failing)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_fills_is_not(
+    ours: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / ".out.abc.part"
+    (left / "out").mkdir(parents=True)
+    (tmp_path / ".other.abc.part").mkdir()
+    with folders.whole_folder(tmp_path / "out") as filled:
+        assert not left.exists() and filled.parent.parent == tmp_path
+        (filled / "mine").touch()
+        folders.save_hf(folders.open_orbax(ours), tmp_path / "out")
+        assert (filled / "mine").exists()
+        (tmp_path / "out").rename(tmp_path / "first")
+    assert {path.name for path in tmp_path.iterdir()} == {".other.abc.part", "first", "out"}
+
+
+@pytest.mark.parametrize("read", ["convert", "load"])
+def test_other_bytes_than_were_written_are_noticed(ours: Path, tmp_path: Path, read: str) -> None:
+    """Also where orbax reads them as numbers."""
+    place = copy(ours, tmp_path / "ours")
+    data = max((place / "params").rglob("d/*"), key=lambda path: path.stat().st_size)
+    spoilt = bytearray(data.read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
+    data.write_bytes(spoilt)
+    with pytest.raises(ValueError, match=f"{data.name} has other bytes than were written"):
+        if read == "load":
+            folders.load(folders.open_orbax(place), np.float32)
+        else:
+            folders.save_hf(folders.open_orbax(place), tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"ours"}
+
+
+def test_a_list_in_place_of_a_tree_is_no_checkpoint(ours: Path, tmp_path: Path) -> None:
+    place = copy(ours, tmp_path / "ours")
+    (place / "params" / "_METADATA").write_text("[]")
+    with pytest.raises(ValueError, match="params"):
+        folders.open_orbax(place)

@@ -1,6 +1,7 @@
 """config.json in all its forms, and what the port refuses."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,9 @@ def test_the_head_is_tied_where_either_place_says_so(where: str) -> None:
         ("vision_config.in_channels", 4, "in_channels: unsupported value 4; expected 3"),
         ("vision_config.patch_size", [14, 14], "patch_size: expected a whole number"),
         ("vision_config.num_heads", 5, "vision_config.hidden_size: expected a multiple"),
+        ("vision_config.num_heads", 8, "vision_config.hidden_size: expected a multiple of 4"),
+        ("vision_config.window_size", 14, "vision_config.window_size: expected at least one"),
+        ("vision_config.out_hidden_size", 48, "vision_config.out_hidden_size: expected the deco"),
         ("vision_config.rope_parameters.rope_theta", 5e5, "rope_parameters: unsupported value"),
         ("vision_config.fullatt_block_indexes", [-1], "fullatt_block_indexes: expected a list"),
         ("dtype", "int8", "dtype: expected one of float32, bfloat16, float16, got 'int8'"),
@@ -178,11 +182,16 @@ def test_a_spoilt_file_is_named(tmp_path: Path, text: bytes, message: str) -> No
         read_config(path)
 
 
-@pytest.mark.parametrize(("said", "read"), [({}, 4), ({"tokens_per_second": 25}, 25)])
-def test_the_pace_of_videos_is_read_and_four_where_a_file_does_not_say(
-    said: dict[str, int], read: int
-) -> None:
-    vision = {**PUBLISHED_3B["vision_config"]}
-    del vision["tokens_per_second"]
-    fields = PUBLISHED_3B | {"vision_config": vision | said}
-    assert parse_config(fields).vision.tokens_per_second == read
+def test_fields_that_a_file_leaves_out_are_those_of_transformers() -> None:
+    """Its version 4.49 wrote only those that are not as its class has them."""
+    transformers: Any = pytest.importorskip("transformers")
+    vision = {"hidden_size": 1280, "in_chans": 3, "spatial_patch_size": 14}
+    expected = transformers.Qwen2_5_VLConfig(vision_config=dict(vision)).vision_config
+    fields = PUBLISHED_3B | {"hidden_size": 3584, "num_attention_heads": 28}
+    read = parse_config(fields | {"vision_config": vision}).vision
+    for field in dataclasses.fields(read):
+        theirs = getattr(expected, field.name)
+        assert getattr(read, field.name) == (tuple(theirs) if isinstance(theirs, list) else theirs)
+    said = {"tokens_per_second": 25, "depth": 2}
+    read = parse_config(fields | {"vision_config": vision | said}).vision
+    assert (read.tokens_per_second, read.depth) == (25, 2)

@@ -48,13 +48,15 @@ def test_what_images_take_by_hand(grids: list[images.Grid], expected: tuple[int,
     assert images.needed_shape(grids, VISION) == expected
 
 
-def test_packing_takes_what_was_announced() -> None:
+@pytest.mark.parametrize("window", [112, 126])  # of which the latter cuts a token: it holds none
+def test_packing_takes_what_was_announced(window: int) -> None:
+    config = dataclasses.replace(VISION, window_size=window)
     shown = [
-        images.preprocess(picture(150, 100), VISION),
-        images.preprocess_video(frames(5), VISION, fps=1.0, min_pixels=56 * 56),
+        images.preprocess(picture(150, 100), config),
+        images.preprocess_video(frames(5), config, fps=1.0, min_pixels=56 * 56),
     ]
-    packed = images.pack_images(shown, VISION)
-    shape = images.needed_shape([one.grid for one in shown], VISION)
+    packed = images.pack_images(shown, config)
+    shape = images.needed_shape([one.grid for one in shown], config)
     assert packed.patches.shape == (shape.windows, VISION.window_patches, VISION.patch_dim)
     assert packed.image_slots.shape == (shape.images, shape.image_patches)
     assert packed.token_slots.shape == (shape.tokens, 4)
