@@ -6,8 +6,9 @@ is built.
 """
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from geometry_jax.tasks import TASK_IDS
 from spatialevo_jax.grpo import Aggregation, KlEstimator, RatioLevel
@@ -27,6 +28,31 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _require_least(config: Any, place: str, least: int, *names: str) -> None:
+    """Whole or real numbers, each finite and not less than `least`."""
+    for name in names:
+        value = getattr(config, name)
+        _require(
+            math.isfinite(value) and value >= least,
+            f"{place}{name}: expected {least} or more, got {value}.",
+        )
+
+
+def _require_shares(config: Any, place: str, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(0.0 <= value <= 1.0, f"{place}{name}: expected a share in [0, 1], got {value}.")
+
+
+def _require_rows(config: Any, place: str, *names: str) -> None:
+    for name in names:
+        rows = getattr(config, name)
+        _require(
+            min(rows) >= 0 and sum(rows) > 0,
+            f"{place}{name}: expected counts of 0 or more, of which one is above it, got {rows}.",
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Which rooms are seen, and how a room becomes rows of images."""
@@ -44,6 +70,9 @@ class DataConfig:
     workers: int = 0  # processes of each host that decode pictures; 0: threads of the run's own
 
     def __post_init__(self) -> None:
+        _require_least(self, "data.", 0, "dot_size", "workers")
+        _require_least(self, "data.", 1, "wordings")
+        _require_rows(self, "data.", "rows")
         _require(
             all(side > 0 and side % 28 == 0 for side in self.image_size),
             f"data.image_size: expected multiples of 28, got {self.image_size}.",
@@ -52,6 +81,10 @@ class DataConfig:
         _require(
             bool(self.tasks) and not unknown,
             f"data.tasks: expected some of {', '.join(TASK_IDS)}; got {unknown or 'none'}.",
+        )
+        _require(
+            len(set(self.tasks)) == len(self.tasks),
+            f"data.tasks: expected each once, got {', '.join(self.tasks)}.",
         )
         _require(
             self.scene_frames > 2,
@@ -91,6 +124,11 @@ class WarmStartConfig:
     question_noise: float = 0.15
 
     def __post_init__(self) -> None:
+        whole = ("steps", "naming_steps", "looking_steps", "warmup_steps")
+        _require_least(self, "warm_start.", 0, *whole, "naming_weight", "matrix_lr", "peak_lr")
+        _require_least(self, "warm_start.", 1, "looks", "questions", "answers")
+        _require_rows(self, "warm_start.", "naming_rows", "looking_rows", "rows")
+        _require_shares(self, "warm_start.", "invalid_share", "answer_noise", "question_noise")
         _require(
             self.warmup_steps < self.steps or self.steps == 0,
             f"warm_start.warmup_steps: expected fewer than steps={self.steps}, "
@@ -101,11 +139,6 @@ class WarmStartConfig:
             "warm_start: expected naming_steps <= looking_steps <= steps, got "
             f"{self.naming_steps}, {self.looking_steps}, {self.steps}.",
         )
-        for name in ("invalid_share", "answer_noise", "question_noise"):
-            value = getattr(self, name)
-            _require(
-                0.0 <= value <= 1.0, f"warm_start.{name}: expected a share in [0, 1], got {value}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +163,13 @@ class RolloutConfig:
             f"questioner_samples={self.questioner_samples}, solver_samples={self.solver_samples}.",
         )
         _require(
-            self.temperature > 0, f"rollout.temperature: expected > 0, got {self.temperature}."
+            0 < self.temperature < math.inf,
+            f"rollout.temperature: expected > 0, got {self.temperature}.",
         )
+        tokens = ("questioner_tokens", "solver_tokens", "questioner_prompt", "solver_prompt")
+        _require_least(self, "rollout.", 1, "solver_prompts", *tokens)
+        _require_least(self, "rollout.", 1, "prompt_bucket", "reply_bucket")
+        _require_shares(self, "rollout.", "max_invalid_share")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,16 +204,13 @@ class GrpoConfig:
     def __post_init__(self) -> None:
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
         _require(
-            0.0 <= self.final_lr_share <= 1.0,
-            f"grpo.final_lr_share: expected a share in [0, 1], got {self.final_lr_share}.",
+            self.max_grad_norm > 0.0, f"grpo.max_grad_norm: expected > 0, got {self.max_grad_norm}."
         )
-        for name in ("vision_lr_share", "kl_coefficient", "entropy_weight", "logit_chunk"):
-            value = getattr(self, name)
-            _require(value >= 0, f"grpo.{name}: expected 0 or more, got {value}.")
-        _require(
-            self.micro_batches >= 1,
-            f"grpo.micro_batches: expected 1 or more, got {self.micro_batches}.",
-        )
+        _require_shares(self, "grpo.", "final_lr_share", "clip_low")
+        _require_least(self, "grpo.", 0, "steps", "warmup_steps", "two_pass", "logit_chunk")
+        _require_least(self, "grpo.", 0, "lr", "vision_lr_share", "weight_decay", "clip_high")
+        _require_least(self, "grpo.", 0, "questioner_weight", "kl_coefficient", "entropy_weight")
+        _require_least(self, "grpo.", 1, "micro_batches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +225,7 @@ class LoraConfig:
     targets: tuple[str, ...] = ("text.blocks.*",)  # patterns of the linear maps that it changes
 
     def __post_init__(self) -> None:
-        _require(self.rank >= 0, f"lora.rank: expected 0 or more, got {self.rank}.")
+        _require_least(self, "lora.", 0, "rank", "alpha")
         _require(bool(self.targets), "lora.targets: expected at least one pattern, got none.")
 
 
@@ -203,6 +238,9 @@ class SftConfig:
     data: Path | None = None  # folder that launch.generate made; none: the policy evolves itself
     rows: tuple[int, int, int] = (8, 4, 4)  # of one step: single images, pairs, scenes
     reply: SftReply = "pointings"  # what comes before the answer in the replies to learn
+
+    def __post_init__(self) -> None:
+        _require_rows(self, "sft.", "rows")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,11 +278,7 @@ class RewardConfig:
     novelty: float = 0.0  # share that is divided among those who ask the same of the same images
 
     def __post_init__(self) -> None:
-        for name in ("learnability", "novelty"):
-            value = getattr(self, name)
-            _require(
-                0.0 <= value <= 1.0, f"rewards.{name}: expected a share in [0, 1], got {value}."
-            )
+        _require_shares(self, "rewards.", "learnability", "novelty")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +301,9 @@ class EvaluationConfig:
     questions_per_task: int = 40  # on held-out rooms, the same at every evaluation
     every: int = 25  # steps between evaluations during self-evolution
     batch: int = 48  # prompts decoded together
+
+    def __post_init__(self) -> None:
+        _require_least(self, "evaluation.", 1, "questions_per_task", "every", "batch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,7 +368,10 @@ class TrainConfig:
             f"grpo.two_pass: expected a divisor of rollout.solver_prompts={whole}, "
             f"got {self.grpo.two_pass}.",
         )
-        _require(self.max_skipped > 0, f"max_skipped: expected 1 or more, got {self.max_skipped}.")
+        _require(0 <= self.seed < 2**32, f"seed: expected 0 to 2**32 - 1, got {self.seed}.")
+        _require_least(
+            self, "", 1, "vocab_size", "max_skipped", "checkpoint_every", "checkpoints_kept"
+        )
         for name, prompts in (
             ("data.rows", sum(self.data.rows)),
             ("grpo.two_pass", self.grpo.two_pass)
@@ -344,14 +384,6 @@ class TrainConfig:
                 f"got {self.grpo.micro_batches}.",
             )
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
-        _require(
-            self.checkpoint_every > 0,
-            f"checkpoint_every: expected > 0, got {self.checkpoint_every}.",
-        )
-        _require(
-            self.checkpoints_kept > 0,
-            f"checkpoints_kept: expected > 0, got {self.checkpoints_kept}.",
-        )
         extra = self.rewards.learnability > 0 or self.rewards.novelty > 0
         known = self.reward == "geometry" and self.scoring == "corrected"
         _require(

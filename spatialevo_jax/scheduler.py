@@ -11,6 +11,7 @@ the policy instead of its lifetime mean. The published rule itself is a setting:
 questions counted as wrong, and for three tasks an accuracy of 0.5 that counts as perfect.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def accuracy_scheduler(
     for name, value in (("prior_accuracy", prior_accuracy), ("floor", floor), ("decay", decay)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"scheduler.{name}: expected a number in [0, 1], got {value}.")
-    if prior_count <= 0.0:
+    if not 0.0 < prior_count < math.inf:
         raise ValueError(f"scheduler.prior_count: expected > 0, got {prior_count}.")
 
     def init() -> SchedulerState:

@@ -1,6 +1,7 @@
 """What a run holds: the optimizer of each phase, and the passage from one to the other."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 
 from spatialevo_jax.config import (
+    DataConfig,
+    EvaluationConfig,
     GrpoConfig,
     LoraConfig,
+    RolloutConfig,
     SftConfig,
     TrainConfig,
     WarmStartConfig,
@@ -198,11 +202,44 @@ def test_an_adapter_of_a_frozen_tower_is_refused(scheduler: Scheduler) -> None:
         ({"micro_batches": 3}, "a divisor of the 16 prompts of data.rows, got 3"),
         ({"micro_batches": 0}, "grpo.micro_batches: expected 1 or more"),
         ({"kl_coefficient": -0.1}, "grpo.kl_coefficient: expected 0 or more"),
+        ({"kl_coefficient": math.nan}, "grpo.kl_coefficient: expected 0 or more"),
+        ({"lr": math.inf}, "grpo.lr: expected 0 or more, got inf"),
+        ({"max_grad_norm": math.nan}, "grpo.max_grad_norm: expected > 0, got nan"),
+        ({"clip_low": 2.0}, r"grpo.clip_low: expected a share in \[0, 1\], got 2.0"),
+        ({"steps": -1}, "grpo.steps: expected 0 or more, got -1"),
+        ({"two_pass": -4}, "grpo.two_pass: expected 0 or more, got -4"),
     ],
 )
 def test_a_loss_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig(grpo=GrpoConfig(**wrong))
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "message"),
+    [
+        (DataConfig, {"rows": (0, 0, 0)}, r"data.rows: expected counts .* got \(0, 0, 0\)"),
+        (DataConfig, {"rows": (-1, 3, 2)}, r"data.rows: expected counts .* got \(-1, 3, 2\)"),
+        (DataConfig, {"tasks": ("room_size", "room_size")}, "data.tasks: expected each once"),
+        (DataConfig, {"workers": -1}, "data.workers: expected 0 or more"),
+        (RolloutConfig, {"solver_prompts": 0}, "rollout.solver_prompts: expected 1 or more"),
+        (RolloutConfig, {"solver_tokens": 0}, "rollout.solver_tokens: expected 1 or more"),
+        (RolloutConfig, {"max_invalid_share": 2.0}, "rollout.max_invalid_share: expected a share"),
+        (RolloutConfig, {"temperature": math.inf}, "rollout.temperature: expected > 0, got inf"),
+        (EvaluationConfig, {"every": 0}, "evaluation.every: expected 1 or more, got 0"),
+        (EvaluationConfig, {"batch": 0}, "evaluation.batch: expected 1 or more, got 0"),
+        (WarmStartConfig, {"answers": 0}, "warm_start.answers: expected 1 or more, got 0"),
+        (WarmStartConfig, {"peak_lr": math.nan}, "warm_start.peak_lr: expected 0 or more, got nan"),
+        (LoraConfig, {"alpha": math.nan}, "lora.alpha: expected 0 or more, got nan"),
+        (TrainConfig, {"seed": -1}, "seed: expected 0 to"),
+        (TrainConfig, {"vocab_size": 0}, "vocab_size: expected 1 or more"),
+    ],
+)
+def test_numbers_that_no_run_could_use_are_refused(
+    group: Any, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        group(**wrong)
 
 
 # --- Muon ------------------------------------------------------------------------------------
