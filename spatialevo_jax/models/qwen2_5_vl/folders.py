@@ -537,8 +537,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise ValueError(f"{target}: expected a new folder, this one exists.")
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*{PART}"):
-        with contextlib.suppress(BlockingIOError), _held(left):
-            _remove(left)  # of a process that was killed
+        with contextlib.suppress(FileNotFoundError), _held(left) as held:
+            if held:
+                _remove(left)  # of a process that was killed
     place = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
     with _held(place):
         try:
@@ -551,16 +552,18 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """While this process fills or removes a folder, no other one does.
-
-    Raises:
-        BlockingIOError: another one does.
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether this process has the folder for itself meanwhile. Not if another one has, or where
+    the file system knows no locks.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        held = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            held = False
+        yield held
     finally:
         os.close(handle)
 
