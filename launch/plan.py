@@ -72,6 +72,8 @@ _OUT = flags.DEFINE_string(
 def main(argv: Sequence[str]) -> None:
     config = _CONFIG.load()
     logging.set_verbosity(logging.WARNING)  # optax tells of schedules that stay where they are
+    if config.sft.data is not None:
+        raise UserError("sft.data: expected none; what is planned are steps of self-evolution.")
     unknown = [kind for kind in _SMALLEST.value if kind not in plan.SLICES]
     if unknown:
         known = ", ".join(plan.SLICES)

@@ -384,6 +384,11 @@ class TrainConfig:
                 f"got {self.grpo.micro_batches}.",
             )
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
+        _require(
+            self.reward != "vote" or self.scoring == "corrected",
+            "reward: vote needs scoring=corrected; the published scoring holds answers against "
+            f"geometry, got scoring={self.scoring}.",
+        )
         extra = self.rewards.learnability > 0 or self.rewards.novelty > 0
         known = self.reward == "geometry" and self.scoring == "corrected"
         _require(

@@ -7,6 +7,7 @@ nothing has to be remembered to resume.
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
 PICTURES = 512  # that are kept decoded
+NOT_COMPARED = ("points", "point_valid", "box_gap")  # of scenes; gaps follow from the rest
 SIDE = 28  # pixels of a visual token: sides are multiples of it
 
 
@@ -52,6 +54,20 @@ class RoomSet:
             )
             for record in self.records
         )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of what rows are drawn from and what the oracle answers by: objects, boxes, poses, what
+        is seen. Not of pictures, and not of points, which training does without.
+        """
+        digest = hashlib.sha256(repr(self.tasks).encode())
+        for record in self.records:
+            names = (record.scene_id, record.frame_ids, record.object_ids, record.labels)
+            digest.update(repr(names).encode())
+            for field in dataclasses.fields(record.scene):
+                if field.name not in NOT_COMPARED:
+                    digest.update(np.asarray(getattr(record.scene, field.name)).tobytes())
+        return digest.hexdigest()[:16]
 
     def row_sizes(self, row: Row) -> list[tuple[int, int]]:
         """Width and height of a row's pictures as the policy sees them."""

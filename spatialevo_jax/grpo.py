@@ -33,6 +33,8 @@ def group_advantages(
     eq. 4.
     """
     centred = rewards - rewards.mean(axis=-1, keepdims=True)
+    # Of equal rewards the rounded mean may miss them all by a bit, which a deviation would blow up.
+    centred = jnp.where(live_groups(rewards)[:, None], centred, 0.0)
     if not normalise_std:
         return centred
     return centred / (rewards.std(axis=-1, ddof=1, keepdims=True) + eps)

@@ -195,4 +195,6 @@ def join(
             "expected --coordinator_address, --num_processes and --process_id together, or "
             "--distributed where the environment says them."
         )
+    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdecimal():
+        raise ValueError(f"--coordinator_address: expected HOST:PORT, got {coordinator_address!r}.")
     jax.distributed.initialize(coordinator_address, num_processes, process_id)

@@ -11,7 +11,6 @@ number of the next step, whatever the number of workers and hosts.
 """
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,7 +150,7 @@ class PromptStream:
             sizes=rooms.sizes,
             dot_size=rooms.dot_size,
         )
-        self._identity = {"seed": seed, "rows": list(counts), "scenes": fingerprint(rooms)}
+        self._identity = {"seed": seed, "rows": list(counts), "scenes": rooms.fingerprint}
         self._open(start)
 
     def _open(self, step: int) -> None:
@@ -219,9 +218,3 @@ class PromptStream:
         where: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def fingerprint(rooms: RoomSet) -> str:
-    """Of the scenes and frames that rows are drawn from."""
-    names = [(record.scene_id, record.frame_ids) for record in rooms.records]
-    return hashlib.sha256(repr((names, rooms.tasks)).encode()).hexdigest()[:16]

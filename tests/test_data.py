@@ -120,6 +120,20 @@ def test_no_picture_takes_more_tokens_than_the_wanted_size() -> None:
         assert math.prod(turned) == math.prod(seen)
 
 
+@pytest.mark.parametrize("field", ["center", "extent", "world_from_camera", "visibility"])
+def test_rooms_of_the_same_names_with_other_contents_are_others(field: str) -> None:
+    one, same = (
+        set_of(make_record(THINGS[:2], [camera(0.0, 0.0, 1.5, heading=90.0)])) for _ in range(2)
+    )
+    assert one.fingerprint == same.fingerprint
+    scene = one.records[0].scene
+    moved = dataclasses.replace(scene, **{field: np.asarray(getattr(scene, field)) * 0.5})
+    other = set_of(dataclasses.replace(one.records[0], scene=moved))
+    assert other.fingerprint != one.fingerprint
+    bare = dataclasses.replace(scene, points=scene.points[:, :0])
+    assert set_of(dataclasses.replace(one.records[0], scene=bare)).fingerprint == one.fingerprint
+
+
 def test_images_stand_in_the_order_of_their_frames(rooms: RoomSet) -> None:
     shown = rooms.row_images(Row(1, (3, 0)))
     for image, frame in zip(shown, (3, 0), strict=True):

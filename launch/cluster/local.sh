@@ -9,13 +9,22 @@ shift 3
 python=${PYTHON:-.venv/bin/python}
 port=${PORT:-8476}
 export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=${DEVICES:-1}
+started=()
+# Told to stop, they are told: jobs in the background of a script do not hear of Ctrl-C.
+trap 'kill -TERM "${started[@]}" 2>/dev/null; told=143' TERM INT
+told=0
 for ((number = 0; number < processes; number++)); do
   "$python" -m launch.train --config="$config" --workdir="$workdir" \
     --coordinator_address="127.0.0.1:$port" --num_processes="$processes" --process_id="$number" \
     "$@" &
+  started+=($!)
 done
 code=0
-for ((number = 0; number < processes; number++)); do
-  wait -n || code=$(( code == 0 ? $? : code ))
+for process in "${started[@]}"; do
+  # A signal ends the waiting, not the process.
+  while kill -0 "$process" 2>/dev/null; do
+    if wait "$process"; then break; else last=$?; fi
+    kill -0 "$process" 2>/dev/null || code=$(( code == 0 ? last : code ))
+  done
 done
-exit "$code"
+exit $(( told == 0 ? code : told ))

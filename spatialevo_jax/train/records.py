@@ -44,7 +44,10 @@ class Records:
         path = workdir / "config.json"
         wanted = json.loads(json.dumps(config, default=str))
         if path.is_file():
-            known = json.loads(path.read_text())
+            try:
+                known = json.loads(path.read_text())
+            except ValueError as error:
+                raise ValueError(f"{path}: expected a configuration as JSON ({error}).") from error
             found = sorted(_differences(known, wanted))
             differs = [name for name in found if not name.startswith(MAY_CHANGE)]
             if differs:
@@ -86,7 +89,7 @@ class Records:
 
     def metrics(self, step: int, phase: str, values: dict[str, float]) -> None:
         line = {"step": step, "phase": phase, "seconds": round(self.seconds, 3)}
-        self._append(METRICS, line | {k: round(v, 6) for k, v in values.items()})
+        self._append(METRICS, line | {k: float(f"{v:.6g}") for k, v in values.items()})
 
     def evaluation(
         self, step: int, phase: str, moment: str, score: Score, samples: list[dict[str, Any]]

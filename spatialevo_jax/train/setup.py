@@ -24,7 +24,7 @@ from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
-from spatialevo_jax.scene_source import fingerprint, load_scenes
+from spatialevo_jax.scene_source import load_scenes
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
 from spatialevo_jax.sharding import make_mesh, param_shardings, shardings
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
@@ -62,7 +62,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
             that do not decode, or sizes that do not divide over the mesh.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    _require_shares(config, math.prod(mesh.shape[axis] for axis in BATCH))
+    _require_shares(config, math.prod(mesh.shape[axis] for axis in BATCH), hosts.share(mesh).blocks)
     scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
@@ -138,8 +138,8 @@ def position(setup: Setup, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "seed": setup.config.seed,
-        "train": fingerprint(setup.train),
-        "held_out": fingerprint(setup.held_out),
+        "train": setup.train.fingerprint,
+        "held_out": setup.held_out.fingerprint,
     }
 
 
@@ -159,8 +159,15 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
             )
 
 
-def _require_shares(config: TrainConfig, devices: int) -> None:
-    """Every batch must divide over the devices that batches are split over."""
+def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
+    """Every batch must divide over the devices that batches are split over, and the parts of the
+    Solver's over the blocks of hosts that it is dealt to.
+    """
+    if config.grpo.two_pass % blocks:
+        raise ValueError(
+            f"grpo.two_pass: expected a number that divides over the {blocks} blocks of hosts, "
+            f"got {config.grpo.two_pass}."
+        )
     warm, second = config.warm_start, "data.rows" if config.sft.data is None else "sft.rows"
     rows = config.data.rows if config.sft.data is None else config.sft.rows
     sizes = {"evaluation.batch": config.evaluation.batch}

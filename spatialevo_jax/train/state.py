@@ -118,11 +118,11 @@ class Rate(NamedTuple):
 
 
 def learning_rate(config: GrpoConfig) -> optax.Schedule:
-    """By steps of evolution: a linear rise in `warmup_steps`, then a fall to `final_lr_share`, in a
-    straight line or along a half cosine.
+    """By steps of evolution: a linear rise in `warmup_steps`, then a fall, in a straight line or
+    along a half cosine, to `final_lr_share` at the last step.
     """
     rise = optax.linear_schedule(0.0, config.lr, config.warmup_steps)
-    falling = max(config.steps - config.warmup_steps, 1)
+    falling = max(config.steps - 1 - config.warmup_steps, 1)
     if config.decay == "cosine":
         fall = optax.cosine_decay_schedule(config.lr, falling, config.final_lr_share)
     else:

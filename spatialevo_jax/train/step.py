@@ -389,7 +389,7 @@ def _role_metrics(config: GrpoConfig, name: str, found: Found, part: Part) -> Me
     clipped = grpo.clipped_tokens(log_ratio, role.advantages, **_clip(config)) & (mask > 0)
     drift = jnp.abs(jnp.where(mask > 0, logprobs - old, 0.0))
     replies = (mask.sum(-1) > 0).astype(mask.dtype)
-    # Standardised advantages that differ at all differ by about 1; rounding stays below 0.1.
+    # Standardised advantages that differ at all differ by about 1.
     live = grpo.live_groups(role.advantages, 0.5 if config.normalise_std else 1e-6)
     metrics = {
         f"loss/{name}": role_loss(config, found, part),

@@ -124,7 +124,7 @@ def run_optimizer(config: GrpoConfig, params: Any, steps: Any, first: int = 0) -
 
 
 def test_the_rate_may_fall_along_a_half_cosine() -> None:
-    config = GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2, decay="cosine")
+    config = GrpoConfig(steps=7, lr=0.5, warmup_steps=2, final_lr_share=0.2, decay="cosine")
     seen = run_optimizer(config, {"weight": jnp.zeros(1)}, range(8))
     falling = 0.1 + 0.4 * (1 + np.cos(np.pi * np.arange(5) / 4)) / 2
     expected = [0.0, 0.25, *falling, 0.1]
@@ -232,6 +232,7 @@ def test_a_loss_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -
         (WarmStartConfig, {"peak_lr": math.nan}, "warm_start.peak_lr: expected 0 or more, got nan"),
         (LoraConfig, {"alpha": math.nan}, "lora.alpha: expected 0 or more, got nan"),
         (TrainConfig, {"seed": -1}, "seed: expected 0 to"),
+        (TrainConfig, {"reward": "vote", "scoring": "published"}, "vote needs scoring=corrected"),
         (TrainConfig, {"vocab_size": 0}, "vocab_size: expected 1 or more"),
     ],
 )
@@ -293,7 +294,7 @@ def test_evolution_without_a_rise_learns_from_its_first_step() -> None:
 
 def test_the_rate_of_evolution_falls_in_a_straight_line() -> None:
     """Adam's first steps along a constant gradient are as long as the rate."""
-    tx = evolution_optimizer(GrpoConfig(steps=6, lr=0.5, warmup_steps=2, final_lr_share=0.2))
+    tx = evolution_optimizer(GrpoConfig(steps=7, lr=0.5, warmup_steps=2, final_lr_share=0.2))
     params, state, lengths = PARAMS, tx.init(PARAMS), []
     for step in range(7):
         updates, state = tx.update(PARAMS, state, params, step=step)
