@@ -64,7 +64,7 @@ def test_lines_say_when_and_what(tmp_path: Path, clock: Clock) -> None:
     run.evaluation(4, "evolve", "before", scored(0.5, counting=0.25), [{"reply": "one"}])
     run.sample(1, "solver", "counting", ["a.jpg"], question="How many?", reward=0.1)
     assert lines(tmp_path / "metrics.jsonl") == [
-        {"step": 0, "phase": "warm_start", "seconds": 2.5, "loss/total": 1.234568}
+        {"step": 0, "phase": "warm_start", "seconds": 2.5, "loss/total": 1.23457}
     ]
     assert lines(tmp_path / "evaluations.jsonl") == [
         {
