@@ -14,7 +14,6 @@ python -m launch.train --config=... --workdir=... --coordinator_address=10.0.0.1
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
-from absl import flags, logging
+from absl import flags
 
 from launch import errors
 from launch.allocator import keep_freed_memory
@@ -32,9 +31,9 @@ from launch.flags import define_config
 from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import loop
+from spatialevo_jax.train.records import alone_in
 from spatialevo_jax.train.stopping import Stopped
 
-LOCK = ".lock"  # in the folder of a run
 LOST_PEER = 3  # exit code: another process of the run is gone, start all of them again
 SIGNALLED = 128  # exit code, with the number of the signal added: the shell's habit
 
@@ -94,24 +93,6 @@ def end_of_run() -> None:
     os._exit(LOST_PEER)  # an ordinary exit would wait for the one that is gone
 
 
-@contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """One run at a time writes into a folder.
-
-    Raises:
-        ValueError: another one does.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{workdir}: another process trains here.") from error
-        except OSError as error:  # a file system without locks
-            logging.warning("%s: runs at the same time are not noticed (%s).", workdir, error)
-        yield
-
-
 def main(argv: Sequence[str]) -> int:
     config = _CONFIG.load()
     if not _WORKDIR.value:
@@ -128,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     with lost_peers(), contextlib.ExitStack() as stack:
         with user_errors(OSError, ValueError):
             if jax.process_index() == 0:
-                stack.enter_context(held(Path(_WORKDIR.value)))
+                stack.enter_context(alone_in(Path(_WORKDIR.value)))
             run = loop.open_run(config, Path(_WORKDIR.value))
         try:
             with user_errors(FloatingPointError, OSError):

@@ -50,6 +50,11 @@ def test_to_join_others_all_three_are_needed() -> None:
         hosts.join(distributed=False, coordinator_address="a:1", num_processes=2, process_id=None)
 
 
+def test_an_address_without_a_port_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected HOST:PORT, got 'foo'"):
+        hosts.join(distributed=False, coordinator_address="foo", num_processes=1, process_id=0)
+
+
 def test_blocks_of_images_joined_are_the_images_of_the_whole() -> None:
     """What each block's slots point at in the joined arrays is what they point at in their own."""
     rng = np.random.default_rng(0)

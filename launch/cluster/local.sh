@@ -21,10 +21,13 @@ for ((number = 0; number < processes; number++)); do
 done
 code=0
 for process in "${started[@]}"; do
-  # A signal ends the waiting, not the process.
-  while kill -0 "$process" 2>/dev/null; do
-    if wait "$process"; then break; else last=$?; fi
-    kill -0 "$process" 2>/dev/null || code=$(( code == 0 ? last : code ))
+  until wait "$process"; do
+    last=$?
+    # A signal ends the waiting, not the process.
+    if ! kill -0 "$process" 2>/dev/null; then
+      code=$(( code == 0 ? last : code ))
+      break
+    fi
   done
 done
 exit $(( told == 0 ? code : told ))

@@ -20,11 +20,30 @@ from typing import Any
 from absl import logging
 
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.locks import lock
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
+LOCK = ".lock"  # held while a run goes on
 OF_UPDATES = (METRICS, SAMPLES, ALARMS)  # a line's step is the number of an update, from 0
 OF_STATES = (EVALUATIONS,)  # a line's step is the number of updates that a state has
+
+
+@contextlib.contextmanager
+def alone_in(workdir: Path) -> Iterator[None]:
+    """One run at a time writes into a folder.
+
+    Raises:
+        ValueError: another one does.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / LOCK).open("w") as file:
+        free = lock(file.fileno())
+        if free is False:
+            raise ValueError(f"{workdir}: expected no other run in this folder, one is going on.")
+        if free is None:
+            logging.warning("%s: no locks here; a second run would not be noticed.", workdir)
+        yield
 
 
 class Records:

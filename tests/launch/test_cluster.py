@@ -1,7 +1,12 @@
 """The launch files of clusters: they parse, and what they pass is what launch.train takes."""
 
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,3 +47,50 @@ def test_every_file_is_in_the_table(repository: Path) -> None:
     table = (folder / "README.md").read_text(encoding="utf-8")
     assert {path.name for path in folder.iterdir()} == {*FILES, "README.md"}
     assert all(f"`{name}`" in table for name in FILES)
+
+
+@pytest.fixture
+def started(repository: Path, tmp_path: Path) -> Callable[[str], subprocess.Popen[bytes]]:
+    """Starts local.sh with two processes, each of which does what a script says of its $number."""
+
+    def start(does: str) -> subprocess.Popen[bytes]:
+        stub = tmp_path / "python"
+        stub.write_text(f'#!/usr/bin/env bash\nlast="${{!#}}"\nnumber="${{last: -1}}"\n{does}\n')
+        stub.chmod(0o755)
+        script = repository / "launch/cluster/local.sh"
+        # A shell's background job ignores SIGINT, and so would what it starts.
+        heard = (
+            "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execvp('bash', sys.argv)"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", hears, str(script), "2", "config.py", str(tmp_path)],
+            env={**os.environ, "PYTHON": str(stub)},
+            cwd=tmp_path,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_machine_fails_with_the_process_that_failed(
+    started: Callable[[str], subprocess.Popen[bytes]], failing: int
+) -> None:
+    """Whichever it is, and whichever ends first."""
+    assert started(f"if [ $number = {failing} ]; then exit 3; fi; sleep 0.3").wait(20) == 3
+    assert started(f"if [ $number = {failing} ]; then sleep 0.3; exit 3; fi").wait(20) == 3
+    assert started("exit 0").wait(20) == 0
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_one_machine_that_is_told_to_stop_tells_its_processes_and_waits_for_them(
+    started: Callable[[str], subprocess.Popen[bytes]],
+    tmp_path: Path,
+    told: signal.Signals,
+) -> None:
+    saving = "trap 'sleep 0.3; touch saved$number; exit 143' TERM"
+    run = started(f"{saving}; touch on$number; sleep 5 & wait")
+    while not all((tmp_path / f"on{number}").exists() for number in (0, 1)):
+        time.sleep(0.05)
+    run.send_signal(told)
+    assert run.wait(20) == 143
+    assert all((tmp_path / f"saved{number}").exists() for number in (0, 1))

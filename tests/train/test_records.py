@@ -54,6 +54,16 @@ def run_of(folder: Path, steps: int) -> Records:
     return run
 
 
+def test_a_folder_in_which_a_run_goes_on_is_refused_to_another(tmp_path: Path) -> None:
+    refused = pytest.raises(ValueError, match="run: expected no other run in this folder")
+    with records.alone_in(tmp_path / "run"), refused, records.alone_in(tmp_path / "run"):
+        pass
+    with records.alone_in(tmp_path / "run"), records.alone_in(tmp_path / "other"):
+        pass
+    with records.alone_in(tmp_path / "run"):
+        pass
+
+
 # --- lines -----------------------------------------------------------------------------------
 
 

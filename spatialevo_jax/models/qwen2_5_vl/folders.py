@@ -16,7 +16,6 @@ checkpoints in place of params/, each with a manifest of its own.
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import glob
 import json
@@ -34,6 +33,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from spatialevo_jax import lora, manifest
+from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import safetensors_io, weights
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.hf_config import read_config, read_json
@@ -558,12 +558,7 @@ def _held(folder: Path) -> Iterator[bool]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        held = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            held = False
-        yield held
+        yield bool(lock(handle))
     finally:
         os.close(handle)
 
