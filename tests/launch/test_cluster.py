@@ -59,9 +59,8 @@ def started(repository: Path, tmp_path: Path) -> Callable[[str], subprocess.Pope
         stub.chmod(0o755)
         script = repository / "launch/cluster/local.sh"
         # A shell's background job ignores SIGINT, and so would what it starts.
-        heard = (
-            "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execvp('bash', sys.argv)"
-        )
+        hears = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        hears += "os.execvp('bash', ['bash', *sys.argv[1:]])"
         return subprocess.Popen(
             [sys.executable, "-c", hears, str(script), "2", "config.py", str(tmp_path)],
             env={**os.environ, "PYTHON": str(stub)},
