@@ -73,7 +73,6 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--source and --target are needed; see --help.")
     hush_orbax()
     jax.config.update("jax_platforms", "cpu")  # nothing is computed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with user_errors(OSError, ValueError):
             done = convert(argv[1], Path(_SOURCE.value), Path(_TARGET.value))
@@ -83,4 +82,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     run(main, positionals=True)
