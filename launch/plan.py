@@ -10,12 +10,12 @@ topology: `pip install -c constraints.txt '.[tpu]'` brings the compiler. docs/pl
 compiled and what is counted. --smallest tries the slices of a kind of chip from the smallest on.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 # To compile is all that libtpu is asked for. Without these it looks for TPUs, waits, and refuses to
@@ -85,19 +85,20 @@ def main(argv: Sequence[str]) -> None:
         asked = [plan.described(name) for name in _TOPOLOGY.value]
     made: list[plan.Plan] = []
     refused: list[str] = []
-    with tqdm(desc="plan", unit=" programs", disable=None) as bar:
-        for one in [*_asked(config, model, asked, bar), *_searched(config, model, bar)]:
+    with contextlib.ExitStack() as opened:
+        bar = opened.enter_context(tqdm(desc="plan", unit=" programs", disable=None))
+        with user_errors(OSError):  # now, not after minutes of compiling
+            out = opened.enter_context(open(_OUT.value, "w")) if _OUT.value else None
+        for one in (*_asked(config, model, asked, bar), *_searched(config, model, bar)):
             if isinstance(one, str):
                 refused.append(one)
-            else:
-                made.append(one)
+                continue
+            made.append(one)
+            if out is not None:
+                print(json.dumps(record(one)), file=out, flush=True)
     print(described(config, model, made))
     for sentence in refused:
         print(f"\n{sentence}")
-    if _OUT.value:
-        with user_errors(OSError):
-            text = "".join(json.dumps(record(one)) + "\n" for one in made)
-            Path(_OUT.value).write_text(text, encoding="utf-8")
     if not made:
         raise UserError("none of these machines can be planned for.")
 

@@ -4,6 +4,7 @@ step that it is in (docs/resume.md).
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/short --config.grpo.steps=20
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/lora --config.lora.rank=8
+python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/shown --tensorboard
 
 On several hosts the same command runs once on each of them, with a --workdir that all of them see
 (launch/cluster/ has the files for SLURM and Kubernetes):
@@ -41,8 +42,12 @@ _CONFIG = define_config(TrainConfig)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run.", allow_override=True, required=True
 )
-
-
+_TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard",
+    False,
+    "Also write WORKDIR/tensorboard, for TensorBoard.",
+    allow_override=True,
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -110,7 +115,9 @@ def main(argv: Sequence[str]) -> int:
         with user_errors(OSError, ValueError):
             if jax.process_index() == 0:
                 stack.enter_context(alone_in(Path(_WORKDIR.value)))
-            run = loop.open_run(config, Path(_WORKDIR.value))
+            workdir, tensorboard = Path(_WORKDIR.value), _TENSORBOARD.value
+            with user_errors(ModuleNotFoundError, place="--tensorboard: pip install '.[tensorboard]'"):
+                run = loop.open_run(config, workdir, tensorboard=tensorboard)
         try:
             with user_errors(FloatingPointError, OSError):
                 summary = loop.train(run)

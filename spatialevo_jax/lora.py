@@ -85,7 +85,8 @@ def adapted(params: Any, config: LoraConfig) -> dict[str, Any]:
     """The kernels of the linear maps that an adapter changes, by the dotted paths of the maps.
 
     Raises:
-        ValueError: a pattern fits no linear map. The message lists what there is.
+        ValueError: a pattern fits no linear map, the message lists what there is; or no map that is
+            changed has so high a rank.
     """
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -98,7 +99,14 @@ def adapted(params: Any, config: LoraConfig) -> dict[str, Any]:
                 f"lora.targets: expected patterns of {', '.join(found)}; {pattern!r} fits none."
             )
     chosen = {path for pattern in config.targets for path in fnmatch.filter(found, pattern)}
-    return {path: kernel for path, kernel in found.items() if path in chosen}
+    changed = {path: kernel for path, kernel in found.items() if path in chosen}
+    highest = max(min(kernel.shape[-2:]) for kernel in changed.values())
+    if config.rank > highest:
+        raise ValueError(
+            f"lora.rank: expected at most {highest}, the highest rank of the maps that are changed; "
+            f"got {config.rank}."
+        )
+    return changed
 
 
 def _put(tree: dict, path: str, value: Any) -> None:

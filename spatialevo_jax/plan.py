@@ -12,6 +12,7 @@ fit. What a byte is for is counted by hand from the shapes and their shardings.
 
 import dataclasses
 import functools
+import importlib.util
 import math
 import re
 import resource
@@ -87,9 +88,15 @@ def described(name: str) -> Machine:
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except (RuntimeError, NotImplementedError, ValueError) as error:
+        if importlib.util.find_spec("libtpu") is None:
+            raise ValueError(
+                f"--topology: {topology} needs the compiler for TPUs, found none: "
+                "pip install -c constraints.txt '.[tpu]'"
+            ) from error
+        sizes = ", ".join(SLICES[topology.partition(":")[0]])
         raise ValueError(
-            f"--topology: {topology} can't be described ({error}). The compiler for TPUs is "
-            "needed: pip install -c constraints.txt '.[tpu]'"
+            f"--topology: expected a slice that there is, such as {sizes}; {name!r} can't be "
+            f"described ({error})."
         ) from error
     return Machine(name, topology, CHIPS[kind], found.devices)
 

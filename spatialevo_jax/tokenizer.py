@@ -137,12 +137,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Reads a tokenizer folder through transformers, without any network.
 
     Raises:
-        FileNotFoundError: no tokenizer there.
+        FileNotFoundError: no tokenizer there. ValueError: a file of it is not JSON.
     """
     if not (folder / "tokenizer_config.json").is_file():
         raise FileNotFoundError(
             f"{folder}: expected a tokenizer (tokenizer_config.json), found none."
         )
+    for path in sorted(folder.glob("tokenizer*.json")):  # the library would not say which
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON ({error}).") from error
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 

@@ -17,6 +17,7 @@ from spatialevo_jax.train.state import begin_evolution, evolution_optimizer, ini
 
 from .models.qwen2_5_vl.released import UNTIED
 
+ABSTRACT = qwen.abstract_params(UNTIED)
 EVERYTHING = LoraConfig(rank=3, alpha=6.0, targets=("text.*", "vision.*"))
 
 
@@ -84,7 +85,7 @@ def test_the_change_is_the_one_of_peft() -> None:
 
 
 def adapted(config: LoraConfig) -> set[str]:
-    adapter = lora.init(qwen.abstract_params(UNTIED), config, jax.random.key(0))
+    adapter = lora.init(ABSTRACT, config, jax.random.key(0))
     paths = jax.tree_util.tree_leaves_with_path(adapter.factors)
     return {jax.tree_util.keystr(path[:-1], simple=True, separator=".") for path, _ in paths}
 
@@ -104,6 +105,13 @@ def test_a_pattern_that_fits_nothing_is_named() -> None:
     config = LoraConfig(rank=1, targets=("text.blocks.q", "q_proj"))
     with pytest.raises(ValueError, match=r"expected patterns of .*text\.blocks\.q.* 'q_proj' fits"):
         adapted(config)
+
+
+def test_a_rank_that_no_map_has_is_refused() -> None:
+    highest = max(min(k.shape[-2:]) for k in lora.adapted(ABSTRACT, LoraConfig(rank=1)).values())
+    assert lora.adapted(ABSTRACT, LoraConfig(rank=highest))
+    with pytest.raises(ValueError, match=f"lora.rank: expected at most {highest}, .* got"):
+        lora.adapted(ABSTRACT, LoraConfig(rank=highest + 1))
 
 
 @pytest.mark.parametrize(

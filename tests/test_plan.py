@@ -187,6 +187,14 @@ def test_an_unknown_machine_is_named() -> None:
         plan.described("v9:1x1")
 
 
+@pytest.mark.parametrize("name", ["v5e:3x3", "v5e:", "v5p:2x2"])
+def test_a_slice_that_there_is_not_is_named(name: str) -> None:
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("no libtpu, the compiler for TPUs: make setup-dev installs it")
+    with pytest.raises(ValueError, match=rf"a slice that there is, such as 2x2.*'{name}'"):
+        plan.described(name)
+
+
 def test_hosts_that_share_no_block_of_rows_are_refused() -> None:
     def mesh(owners: list[int]) -> Any:
         devices = np.empty((1, 4, 1), object)

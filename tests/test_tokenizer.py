@@ -1,5 +1,6 @@
 """The small tokenizer: nothing is lost, and it stands in for the released one."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,14 @@ def test_a_vocabulary_too_small_for_the_bytes_is_refused(tmp_path: Path) -> None
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing: expected a tokenizer"):
         load_tokenizer(tmp_path / "nothing")
+
+
+def test_a_broken_file_of_a_tokenizer_is_named(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "cut")
+    path = tmp_path / "cut" / "tokenizer.json"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut/tokenizer\.json: expected JSON"):
+        load_tokenizer(tmp_path / "cut")
 
 
 def test_a_tokenizer_without_the_special_tokens_is_refused(tmp_path: Path) -> None:

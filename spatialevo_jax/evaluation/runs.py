@@ -167,7 +167,7 @@ def read_summary(path: Path) -> Summary:
     """Reads `summary.json`; raises ValueError with the path when it is something else."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        return _located(lambda: _summary(row), str(path))
+        return _located(_summary, row, str(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: expected JSON: {error.msg}.") from error
 
@@ -188,15 +188,17 @@ def _rows(path: Path, build: Callable[[Any], T], notes: list[str]) -> list[T]:
                 notes.append(f"The last line of {path.name} is cut off and was left out.")
                 continue
             raise ValueError(f"{path}:{number}: expected a JSON object: {error.msg}.") from error
-        rows.append(_located(lambda row=row: build(row), f"{path}:{number}"))
+        rows.append(_located(build, row, f"{path}:{number}"))
     if not rows:
         notes.append(f"{path.name} is empty so far.")
     return rows
 
 
-def _located(build: Callable[[], T], place: str) -> T:
+def _located(build: Callable[[Any], T], row: Any, place: str) -> T:
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: expected a JSON object, got {type(row).__name__}.")
     try:
-        return build()
+        return build(row)
     except KeyError as error:
         raise ValueError(f"{place}: expected the key {error.args[0]!r}, found none.") from error
     except (TypeError, ValueError, AttributeError) as error:

@@ -46,14 +46,20 @@ class Run:
     state: TrainState
 
 
-def open_run(config: TrainConfig, workdir: Path) -> Run:
+def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -> Run:
     """Loads all that the run of `workdir` needs, and its latest whole state where there is one.
 
     Raises:
+        ModuleNotFoundError: see `Records`.
         FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration or
             of other rooms, no checkpoint of it is whole, or scene files are of the wrong form.
     """
-    records = Records(workdir, dataclasses.asdict(config), writer=jax.process_index() == 0)
+    records = Records(
+        workdir,
+        dataclasses.asdict(config),
+        writer=jax.process_index() == 0,
+        tensorboard=tensorboard,
+    )
     folder = workdir / "checkpoints"
     saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir)
@@ -80,7 +86,11 @@ def train(run: Run) -> dict[str, Any]:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
         Stopped: a signal asked for it. OSError: a record or a checkpoint could not be written.
     """
-    with stop_requests() as asked, contextlib.closing(Steps(run.setup)) as steps:
+    with (
+        stop_requests() as asked,
+        contextlib.closing(Steps(run.setup)) as steps,
+        contextlib.closing(run.records),
+    ):
         state = _updates(run, steps, asked)
     run.checkpoints.close()
     config = run.setup.config

@@ -7,13 +7,16 @@ evaluations.jsonl  one line for each held-out score
 samples.jsonl      some texts of training
 alarms.jsonl       sentences about what goes wrong, where anything does
 summary.json       at the end
+tensorboard/       numbers of the lines once more, for TensorBoard, where that is asked for;
+                   `wandb sync` takes the same files to Weights & Biases
 """
 
 import contextlib
+import importlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from spatialevo_jax.locks import lock
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
+TENSORBOARD = "tensorboard"
+FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
 OF_UPDATES = (METRICS, SAMPLES, ALARMS)  # a line's step is the number of an update, from 0
 OF_STATES = (EVALUATIONS,)  # a line's step is the number of updates that a state has
@@ -49,14 +54,24 @@ def alone_in(workdir: Path) -> Iterator[None]:
 class Records:
     """The files of one run."""
 
-    def __init__(self, workdir: Path, config: dict[str, Any], *, writer: bool = True) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        config: dict[str, Any],
+        *,
+        writer: bool = True,
+        tensorboard: bool = False,
+    ) -> None:
         """Opens or begins the folder of a run. Of several processes one is the writer.
 
         Raises:
             ValueError: the folder holds a run of another configuration.
+            ModuleNotFoundError: TensorBoard's files are asked for, and nothing here writes them.
         """
         self.workdir = workdir
         self.writer = writer
+        self._event_writer = importlib.import_module("tensorboardX") if tensorboard else None
+        self._events: Any = None
         workdir.mkdir(parents=True, exist_ok=True)
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -89,6 +104,12 @@ class Records:
         self._seconds_before = metrics[-1]["seconds"] if metrics else 0.0
         if not self.writer:
             return
+        if self._event_writer is not None:
+            # Readers drop what earlier files have from that step on. Steps are updates done.
+            folder = str(self.workdir / TENSORBOARD)
+            self._events = self._event_writer.SummaryWriter(
+                folder, purge_step=step + 1, flush_secs=FLUSHED
+            )
         if [line["step"] for line in metrics] != list(range(step)):
             logging.warning(
                 "%s: expected a line for each of %d steps, found %d; the run goes on without them.",
@@ -108,7 +129,9 @@ class Records:
 
     def metrics(self, step: int, phase: str, values: dict[str, float]) -> None:
         line = {"step": step, "phase": phase, "seconds": round(self.seconds, 3)}
-        self._append(METRICS, line | {k: float(f"{v:.6g}") for k, v in values.items()})
+        numbers = {k: float(f"{v:.6g}") for k, v in values.items()}
+        self._append(METRICS, line | numbers)
+        self._show(step + 1, numbers)
 
     def evaluation(
         self, step: int, phase: str, moment: str, score: Score, samples: list[dict[str, Any]]
@@ -124,6 +147,9 @@ class Records:
         line |= {f"accuracy/{task}": value for task, value in score.per_task.items()}
         line |= {f"count/{task}": count for task, count in score.counts.items()}
         self._append(EVALUATIONS, line | {"samples": samples})
+        shown = {"accuracy": score.accuracy, "format": score.formatted}
+        shown |= {f"accuracy/{task}": value for task, value in score.per_task.items()}
+        self._show(step, {f"held_out/{name}": value for name, value in shown.items()})
 
     def sample(self, step: int, role: str, task: str, images: list[str], **texts: Any) -> None:
         line = {"step": step, "role": role, "task": task, "images": images}
@@ -148,6 +174,16 @@ class Records:
         """How many of the latest steps in a row left out their updates."""
         lines = reversed(_read(self.workdir / METRICS))
         return sum(1 for _ in itertools.takewhile(lambda line: line["optimizer/skipped"], lines))
+
+    def _show(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._events is not None:
+            for name, value in numbers.items():
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Nothing is recorded after this."""
+        if self._events is not None:
+            self._events.close()
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         if not self.writer:

@@ -37,6 +37,12 @@ def test_a_broken_line_in_the_middle_names_its_place(tmp_path: Path) -> None:
         read_run(folder)
 
 
+def test_a_line_that_is_no_object_names_its_place(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "metrics.jsonl", METRIC % (1, 0.5) + "[1, 2]\n")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:2: expected a JSON object, got list"):
+        read_run(folder)
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "metrics.jsonl", '{"phase": "evolve"}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl:1: expected the key 'step'"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl.config import Remat
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -43,8 +44,33 @@ def linear(
         dtype=dtype,
         param_dtype=jnp.float32,
         kernel_init=nnx.initializers.variance_scaling(scale**2, "fan_in", "normal"),
+        dot_general=_dot_general,
         rngs=rngs,
     )
+
+
+def _dot_general(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> jax.Array:
+    if x.dtype == kernel.dtype == jnp.bfloat16 and mesh.platform() == "cpu":
+        return _summed(x, kernel)
+    return jax.lax.dot_general(x, kernel, *args, **settings)
+
+
+@jax.custom_vjp
+def _summed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """(..., I) times (I, O), as `x` is, for processors: XLA has their instructions for bfloat16
+    only in products with float32 results, and those with bfloat16 ones take twice as long.
+    """
+    sums = jnp.einsum("...i,io->...o", x, kernel, preferred_element_type=jnp.float32)
+    return sums.astype(x.dtype)
+
+
+def _summed_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = given
+    of_x = jnp.einsum("...o,io->...i", g, kernel, preferred_element_type=jnp.float32)
+    return of_x.astype(x.dtype), jnp.einsum("...i,...o->io", x, g)
+
+
+_summed.defvjp(lambda x, kernel: (_summed(x, kernel), (x, kernel)), _summed_back)
 
 
 @jax.custom_vjp
@@ -59,7 +85,8 @@ def _scores_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.
     x, table = given
     g = g.astype(x.dtype)
     of_table = jnp.einsum("...v,...d->vd", g, x, preferred_element_type=table.dtype)
-    return jnp.einsum("...v,vd->...d", g, table), of_table
+    of_x = jnp.einsum("...v,vd->...d", g, table, preferred_element_type=jnp.float32)
+    return of_x.astype(x.dtype), of_table
 
 
 scores.defvjp(lambda x, table: (scores(x, table), (x, table)), _scores_back)
