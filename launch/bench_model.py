@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from geometry_jax.types import leaf
 from spatialevo_jax import costs
-from spatialevo_jax.models.qwen2_5_vl import images
+from spatialevo_jax.models.qwen2_5_vl import images, products
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, TextConfig, VisionConfig
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
@@ -228,12 +228,12 @@ def our_products(
     layers: Any, head: jax.Array, x: jax.Array, attended: jax.Array, wide: jax.Array
 ) -> list[jax.Array]:
     """Rows times every matrix of the decoder: of its width, of all heads, of the MLP's width."""
-    found = [x @ head.T]
+    found = [products.scores(x, head)]
     for layer in layers:
         mlp = layer["mlp"]
-        found += [x @ layer[name]["kernel"] for name in ("q", "k", "v")]
-        found += [attended @ layer["o"]["kernel"]]
-        found += [x @ mlp["gate"]["kernel"], x @ mlp["up"]["kernel"], wide @ mlp["down"]["kernel"]]
+        maps = [(x, layer[name]) for name in ("q", "k", "v")] + [(attended, layer["o"])]
+        maps += [(x, mlp["gate"]), (x, mlp["up"]), (wide, mlp["down"])]
+        found += [products.linear(rows, layer["kernel"], None) for rows, layer in maps]
     return found
 
 

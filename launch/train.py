@@ -116,7 +116,9 @@ def main(argv: Sequence[str]) -> int:
             if jax.process_index() == 0:
                 stack.enter_context(alone_in(Path(_WORKDIR.value)))
             workdir, tensorboard = Path(_WORKDIR.value), _TENSORBOARD.value
-            with user_errors(ModuleNotFoundError, place="--tensorboard: pip install '.[tensorboard]'"):
+            with user_errors(
+                ModuleNotFoundError, place="--tensorboard: pip install '.[tensorboard]'"
+            ):
                 run = loop.open_run(config, workdir, tensorboard=tensorboard)
         try:
             with user_errors(FloatingPointError, OSError):

@@ -103,7 +103,7 @@ def adapted(params: Any, config: LoraConfig) -> dict[str, Any]:
     highest = max(min(kernel.shape[-2:]) for kernel in changed.values())
     if config.rank > highest:
         raise ValueError(
-            f"lora.rank: expected at most {highest}, the highest rank of the maps that are changed; "
+            f"lora.rank: expected at most {highest}, the highest rank of any map that is changed, "
             f"got {config.rank}."
         )
     return changed

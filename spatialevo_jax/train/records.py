@@ -108,7 +108,7 @@ class Records:
             # Readers drop what earlier files have from that step on. Steps are updates done.
             folder = str(self.workdir / TENSORBOARD)
             self._events = self._event_writer.SummaryWriter(
-                folder, purge_step=step + 1, flush_secs=FLUSHED
+                folder, purge_step=step + 1, flush_secs=FLUSHED, filename_suffix=f".{step}"
             )
         if [line["step"] for line in metrics] != list(range(step)):
             logging.warning(

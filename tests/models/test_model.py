@@ -14,7 +14,7 @@ from geometry_jax.types import leaf
 from spatialevo_jax import mesh
 from spatialevo_jax.models.qwen2_5_vl import images, model, rope, weights
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, Remat, sized
-from spatialevo_jax.models.qwen2_5_vl.layers import scores
+from spatialevo_jax.models.qwen2_5_vl.products import scores
 
 PROMPTS, GROUP, PROMPT, SUFFIX = 2, 3, 9, 5
 RNG = np.random.default_rng(0)

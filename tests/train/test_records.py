@@ -1,7 +1,9 @@
 """The files of a run: what is written, what a resumed run keeps, what the summary says."""
 
+import importlib
 import json
 import logging
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -335,3 +337,52 @@ def test_the_history_of_a_phase_has_each_step_with_its_latest_score(tmp_path: Pa
     run.metrics(3, "evolve", {"x": 3.0})
     found = [(line["x"], accuracy) for line, accuracy in run.history("evolve")]
     assert found == [(1.0, None), (2.0, 0.4), (3.0, 0.4)]
+
+
+def events(folder: Path) -> dict[tuple[str, int], float]:
+    """The numbers of TensorBoard's files by name and step. A later file takes back what earlier
+    ones have from its first step on.
+    """
+    proto: Any = importlib.import_module("tensorboardX.proto.event_pb2")
+    found: dict[tuple[str, int], float] = {}
+    for path in sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            # A record: its length, a checksum of that, itself, a checksum.
+            (length,) = struct.unpack_from("<Q", data, at)
+            event = proto.Event.FromString(data[at + 12 : at + 12 + length])
+            at += 16 + length
+            if event.session_log.status == proto.SessionLog.START:
+                found = {key: value for key, value in found.items() if key[1] < event.step}
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_shows_what_the_lines_say_once_a_step(tmp_path: Path) -> None:
+    """By updates done; what a resumed run does again replaces what was there."""
+    first = Records(tmp_path, CONFIG, tensorboard=True)
+    first.resume(0)
+    for step in range(4):
+        first.metrics(step, "evolve", {"loss/total": 0.5 * step})
+    first.evaluation(2, "evolve", "during", scored(0.25, motion_camera=0.5), [])
+    first.close()
+    again = Records(tmp_path, CONFIG, tensorboard=True)
+    again.resume(2)
+    again.metrics(2, "evolve", {"loss/total": 8.0})
+    again.close()
+    shown = events(tmp_path / records.TENSORBOARD)
+    losses = {step: value for (name, step), value in shown.items() if name == "loss/total"}
+    assert losses == {1: 0.0, 2: 0.5, 3: 8.0}
+    scores = {name: value for (name, step), value in shown.items() if step == 2}
+    assert scores["held_out/accuracy"] == 0.25
+    assert scores["held_out/accuracy/motion_camera"] == 0.5
+
+
+def test_without_the_flag_and_in_other_processes_there_are_no_such_files(tmp_path: Path) -> None:
+    other = Records(tmp_path, CONFIG, writer=False, tensorboard=True)
+    for run in (Records(tmp_path, CONFIG), other):
+        run.resume(0)
+        run.metrics(0, "evolve", {"loss/total": 0.5})
+        run.close()
+    assert not (tmp_path / records.TENSORBOARD).exists()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spatialevo_jax import mesh
+from spatialevo_jax.models.qwen2_5_vl import products
 from spatialevo_jax.models.qwen2_5_vl.config import Remat
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -19,12 +19,15 @@ class Linear(nnx.Linear):
     a: nnx.Param | None = None  # (inputs, rank), see `model.Policy.bind`
     b: nnx.Param | None = None  # (rank, outputs)
 
-    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-        y = super().__call__(inputs, out_sharding)
+    def __call__(self, inputs: jax.Array, out_sharding: None = None) -> jax.Array:
+        del out_sharding  # what Flax has; layouts are asked for with `mesh.constrain`
+        bias = None if self.bias is None else self.bias[...]
+        x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
+        y = products.linear(x, kernel, bias)
         if self.a is None or self.b is None:
             return y
         a, b = (one[...].astype(y.dtype) for one in (self.a, self.b))
-        return y + (inputs.astype(y.dtype) @ a) @ b
+        return y + products.linear(products.linear(x, a, None), b, None)
 
 
 def linear(
@@ -44,52 +47,8 @@ def linear(
         dtype=dtype,
         param_dtype=jnp.float32,
         kernel_init=nnx.initializers.variance_scaling(scale**2, "fan_in", "normal"),
-        dot_general=_dot_general,
         rngs=rngs,
     )
-
-
-def _dot_general(x: jax.Array, kernel: jax.Array, *args: Any, **settings: Any) -> jax.Array:
-    if x.dtype == kernel.dtype == jnp.bfloat16 and mesh.platform() == "cpu":
-        return _summed(x, kernel)
-    return jax.lax.dot_general(x, kernel, *args, **settings)
-
-
-@jax.custom_vjp
-def _summed(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """(..., I) times (I, O), as `x` is, for processors: XLA has their instructions for bfloat16
-    only in products with float32 results, and those with bfloat16 ones take twice as long.
-    """
-    sums = jnp.einsum("...i,io->...o", x, kernel, preferred_element_type=jnp.float32)
-    return sums.astype(x.dtype)
-
-
-def _summed_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = given
-    of_x = jnp.einsum("...o,io->...i", g, kernel, preferred_element_type=jnp.float32)
-    return of_x.astype(x.dtype), jnp.einsum("...i,...o->io", x, g)
-
-
-_summed.defvjp(lambda x, kernel: (_summed(x, kernel), (x, kernel)), _summed_back)
-
-
-@jax.custom_vjp
-def scores(x: jax.Array, table: jax.Array) -> jax.Array:
-    """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are
-    of the type of `x` as all others are: in float32 they take more than twice as long.
-    """
-    return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
-
-
-def _scores_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, table = given
-    g = g.astype(x.dtype)
-    of_table = jnp.einsum("...v,...d->vd", g, x, preferred_element_type=table.dtype)
-    of_x = jnp.einsum("...v,vd->...d", g, table, preferred_element_type=jnp.float32)
-    return of_x.astype(x.dtype), of_table
-
-
-scores.defvjp(lambda x, table: (scores(x, table), (x, table)), _scores_back)
 
 
 class Norm(nnx.Module):
@@ -131,6 +90,26 @@ def rematerialized(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any
     # A product with batch axes is attention's: of all pairs of tokens.
     kept = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
     return jax.checkpoint(layer, policy=kept)
+
+
+def over_layers(
+    body: Callable[[Any, Any], tuple[Any, Any]], x: Any, layers: Any, *, unroll: int
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` over what is stacked by layers. A loop with no turns left is none: what the
+    backward pass needs of each layer is then not stacked first and cut out again, which only moves
+    it.
+    """
+    length = len(jax.tree.leaves(layers)[0])
+    if unroll < length:
+        return jax.lax.scan(body, x, layers, unroll=unroll)
+    leaves, form = jax.tree.flatten(layers)
+    # Not by indices: the gradient of a split is one concatenation, of an index a sum over zeros.
+    pieces = [jax.lax.split(leaf, [1] * length) for leaf in leaves]
+    found = []
+    for number in range(length):
+        x, of_layer = body(x, form.unflatten([piece[number][0] for piece in pieces]))
+        found.append(of_layer)
+    return x, jax.tree.map(lambda *ones: jnp.stack(ones), *found)
 
 
 def stacked(layers: int, make: Callable[[nnx.Rngs], Module], rngs: nnx.Rngs) -> Module:

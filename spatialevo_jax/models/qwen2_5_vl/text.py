@@ -19,10 +19,11 @@ from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
     linear,
+    over_layers,
     rematerialized,
-    scores,
     stacked,
 )
+from spatialevo_jax.models.qwen2_5_vl.products import scores
 
 
 class TextBlock(nnx.Module):
@@ -160,7 +161,7 @@ class TextDecoder(nnx.Module):
 
         shared = None if prefix is None else (prefix.keys, prefix.values)
         body = rematerialized(body, self.remat)
-        x, (keys, values) = jax.lax.scan(body, x, (layers, shared), unroll=self.unroll)
+        x, (keys, values) = over_layers(body, x, (layers, shared), unroll=self.unroll)
         return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
 
     def embed(self, tokens: jax.Array) -> jax.Array:

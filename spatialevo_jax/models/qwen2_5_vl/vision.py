@@ -15,6 +15,7 @@ from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
     linear,
+    over_layers,
     rematerialized,
     stacked,
 )
@@ -130,5 +131,5 @@ class VisionTower(nnx.Module):
 
         # Of all images of a step at once, products are too much to keep.
         body = rematerialized(layer, "off" if self.remat == "off" else "full")
-        x, _ = jax.lax.scan(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
+        x, _ = over_layers(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
         return self.merger(x, inputs.token_slots)

@@ -1,0 +1,85 @@
+"""Products of rows and kernels, and the one place where it is chosen how to compute them.
+
+On processors XLA has the instructions for bfloat16 only in products that sum the last axis of their
+left side and have float32 results; all others are converted to float32 and take twice as long. So
+there each product of a linear map and of its gradient is brought into that form, and its sums are
+rounded. Elsewhere they are plain products: matrix units sum in float32 whatever the result is.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from spatialevo_jax import mesh
+
+
+def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """x W + b: rows (..., I), a kernel (I, O) and a bias (O,) of one type -> (..., O) of it."""
+    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu":
+        y = _summed(x, kernel)
+        return y if bias is None else _added(y, bias)
+    y = x @ kernel
+    return y if bias is None else y + bias
+
+
+@jax.custom_vjp
+def scores(x: jax.Array, table: jax.Array) -> jax.Array:
+    """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are
+    of the type of `x` as all others are: in float32 they take more than twice as long.
+    """
+    return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+
+
+def _scores_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, table = given
+    g = g.astype(x.dtype)
+    of_x = jnp.einsum("...v,vd->...d", g, table, preferred_element_type=jnp.float32)
+    return of_x.astype(x.dtype), _over_rows(g, x, table.dtype)
+
+
+scores.defvjp(lambda x, table: (scores(x, table), (x, table)), _scores_back)
+
+
+# --- bfloat16 on processors ----------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def _summed(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    sums = jnp.einsum("...i,io->...o", x, kernel, preferred_element_type=jnp.float32)
+    return sums.astype(x.dtype)
+
+
+def _summed_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = given
+    of_x = jnp.einsum("...o,io->...i", g, kernel, preferred_element_type=jnp.float32)
+    return of_x.astype(x.dtype), _over_rows(x, g, kernel.dtype)
+
+
+_summed.defvjp(lambda x, kernel: (_summed(x, kernel), (x, kernel)), _summed_back)
+
+
+@jax.custom_vjp
+def _added(y: jax.Array, bias: jax.Array) -> jax.Array:
+    return y + bias
+
+
+def _added_back(_: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # A sum over rows as a product: by itself it is converted and then added up pair by pair.
+    rows = g.reshape(-1, g.shape[-1])
+    ones = jnp.ones((1, len(rows)), g.dtype)
+    sums = jnp.matmul(ones, rows, preferred_element_type=jnp.float32)[0]
+    return g, sums.astype(g.dtype)
+
+
+_added.defvjp(lambda y, bias: (_added(y, bias), None), _added_back)
+
+
+def _over_rows(x: jax.Array, g: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """(..., I) and (..., O) -> (I, O), summed over all rows."""
+    x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
+    rows = len(x)
+    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu" and rows % 2 == 0:
+        # A transposition alone would be folded into the product, one of three axes is not.
+        x = x.reshape(rows // 2, 2, -1).transpose(2, 0, 1).reshape(-1, rows)
+        sums = jnp.einsum("in,no->io", x, g, preferred_element_type=jnp.float32)
+        return sums.astype(dtype)
+    return jnp.einsum("ni,no->io", x, g, preferred_element_type=dtype)

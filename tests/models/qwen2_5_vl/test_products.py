@@ -1,0 +1,69 @@
+"""Products of linear maps: the same numbers, whatever form they are brought into."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from spatialevo_jax.models.qwen2_5_vl import products
+
+Rows = tuple[int, ...]
+
+
+def drawn(shape: Rows, seed: int) -> jax.Array:
+    """Numbers that bfloat16 has."""
+    normal = np.random.default_rng(seed).normal(size=shape)
+    return jnp.asarray(normal, jnp.bfloat16).astype(jnp.float32)
+
+
+def results(
+    function: Callable[..., jax.Array], dtype: jnp.dtype, *given: jax.Array
+) -> list[np.ndarray]:
+    """The result and the gradients of a weighted sum of it, as float32."""
+    given = tuple(one.astype(dtype) for one in given)
+    y, back = jax.vjp(function, *given)
+    weights = drawn(y.shape, 9).astype(y.dtype)
+    return [np.asarray(one, np.float32) for one in (y, *back(weights))]
+
+
+@pytest.mark.parametrize("rows", [(6,), (7,), (2, 3), (1,)])
+def test_a_linear_map_in_bfloat16_is_that_of_float32_rounded_once(rows: Rows) -> None:
+    """Whether the number of rows is even or odd."""
+    given = drawn((*rows, 24), 0), drawn((24, 10), 1), drawn((10,), 2)
+    exact = results(products.linear, jnp.float32, *given)
+    x, kernel, bias = (np.asarray(one, np.float64) for one in given)
+    g = np.asarray(drawn((*rows, 10), 9), np.float64)
+    by_hand = [x @ kernel + bias, g @ kernel.T, x.reshape(-1, 24).T @ g.reshape(-1, 10)]
+    by_hand.append(g.reshape(-1, 10).sum(0))
+    for one, expected in zip(exact, by_hand, strict=True):
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
+    rounded = results(products.linear, jnp.bfloat16, *given)
+    for one, expected in zip(rounded, exact, strict=True):
+        # Half a unit in the last place; of what is rounded before the bias comes, as much again.
+        bound = 2**-8 * (np.abs(expected) + np.abs(np.asarray(given[2])).max())
+        assert (np.abs(one - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("rows", [4096, 4097])
+def test_sums_over_many_rows_do_not_stick_where_bfloat16_does(rows: int) -> None:
+    """In bfloat16 256 + 1 is 256."""
+    x, kernel, bias = (jnp.ones(shape, jnp.bfloat16) for shape in ((rows, 2), (2, 3), (3,)))
+    of_kernel, of_bias = jax.grad(
+        lambda kernel, bias: products.linear(x, kernel, bias).sum(dtype=jnp.float32), argnums=(0, 1)
+    )(kernel, bias)
+    for one in (of_kernel, of_bias):
+        np.testing.assert_allclose(np.asarray(one, np.float32), rows, rtol=2**-8)
+
+
+@pytest.mark.parametrize("rows", [(6,), (7,), (2, 3)])
+def test_scores_are_float32_and_their_gradients_those_of_float32(rows: Rows) -> None:
+    given = drawn((*rows, 24), 0), drawn((30, 24), 1)
+    exact = results(products.scores, jnp.float32, *given)
+    x, table = (np.asarray(one, np.float64) for one in given)
+    np.testing.assert_allclose(exact[0], x @ table.T, rtol=1e-5, atol=1e-5)
+    rounded = results(products.scores, jnp.bfloat16, *given)
+    np.testing.assert_allclose(rounded[0], exact[0], rtol=1e-5, atol=1e-5)
+    for one, expected in zip(rounded[1:], exact[1:], strict=True):
+        np.testing.assert_allclose(one, expected, rtol=2**-8, atol=1e-5)
