@@ -25,6 +25,7 @@ from spatialevo_jax.config import (
     GrpoConfig,
     RewardConfig,
     RolloutConfig,
+    SftConfig,
     TrainConfig,
     WarmStartConfig,
 )
@@ -67,6 +68,7 @@ CONFIG = TrainConfig(
         reference_dtype="bfloat16",
     ),
     rewards=RewardConfig(observation="prose"),  # what a released model writes
+    sft=SftConfig(reply="answer"),  # of --config.sft.data=DIR, where a set is to be learned instead
     scheduler=PUBLISHED_SCHEDULER,
     evaluation=EvaluationConfig(every=100, batch=32),
     checkpoint_every=100,

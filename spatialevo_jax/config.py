@@ -389,6 +389,13 @@ class TrainConfig:
             "reward: vote needs scoring=corrected; the published scoring holds answers against "
             f"geometry, got scoring={self.scoring}.",
         )
+        _require(
+            self.sft.data is None
+            or self.rewards.observation != "prose"
+            or self.sft.reply != "pointings",
+            "sft.reply: expected answer or rationale with rewards.observation=prose, whose prompts "
+            "do not tell of pointings; got pointings.",
+        )
         extra = self.rewards.learnability > 0 or self.rewards.novelty > 0
         known = self.reward == "geometry" and self.scoring == "corrected"
         _require(

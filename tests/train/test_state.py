@@ -15,6 +15,7 @@ from spatialevo_jax.config import (
     EvaluationConfig,
     GrpoConfig,
     LoraConfig,
+    RewardConfig,
     RolloutConfig,
     SftConfig,
     TrainConfig,
@@ -234,6 +235,11 @@ def test_a_loss_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -
         (TrainConfig, {"seed": -1}, "seed: expected 0 to"),
         (TrainConfig, {"reward": "vote", "scoring": "published"}, "vote needs scoring=corrected"),
         (TrainConfig, {"vocab_size": 0}, "vocab_size: expected 1 or more"),
+        (
+            TrainConfig,
+            {"sft": SftConfig(Path("set")), "rewards": RewardConfig(observation="prose")},
+            "sft.reply: expected answer or rationale with rewards.observation=prose",
+        ),
     ],
 )
 def test_numbers_that_no_run_could_use_are_refused(
