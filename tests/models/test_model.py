@@ -205,6 +205,24 @@ def test_computing_in_bfloat16_stays_near_float32(
     assert error < 0.05 * np.abs(np.asarray(exact.values)).max()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_head_of_its_own_scores_like_the_table_of_embeddings(
+    built: tuple[model.Policy, model.Params], dtype: str
+) -> None:
+    """Both without rounding to the type that the layers compute in."""
+    _, params = built
+    tied = dataclasses.replace(TINY, compute_dtype=dtype)
+    text = dataclasses.replace(TINY.text, tie_word_embeddings=False)
+    table = params["text"]["embedding"]["embedding"]
+    own = {**params, "text": {**params["text"], "head": {"kernel": table.T}}}
+    hidden = jnp.asarray(RNG.normal(size=(3, TINY.text.hidden_size)), dtype)
+    expected = model.logits(model.Policy(tied), params, hidden)
+    found = model.logits(model.Policy(dataclasses.replace(tied, text=text)), own, hidden)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert not np.array_equal(found, found.astype(jnp.bfloat16))
+
+
 def pictures(*shapes: tuple[int, int]) -> list[images.Patches]:
     return [
         images.preprocess(

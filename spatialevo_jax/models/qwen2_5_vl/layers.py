@@ -24,10 +24,23 @@ class Linear(nnx.Linear):
         bias = None if self.bias is None else self.bias[...]
         x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
         y = products.linear(x, kernel, bias)
+        change = self._change(x)
+        return y if change is None else y + change
+
+    def scores(self, inputs: jax.Array) -> jax.Array:
+        """The same without a bias and never rounded, float32: of a head, whose outputs are
+        compared with each other.
+        """
+        x, kernel = self.promote_dtype((inputs, self.kernel[...]), dtype=self.dtype)
+        y = products.scores(x, kernel.T)
+        change = self._change(x)
+        return y if change is None else y + change
+
+    def _change(self, x: jax.Array) -> jax.Array | None:
         if self.a is None or self.b is None:
-            return y
-        a, b = (one[...].astype(y.dtype) for one in (self.a, self.b))
-        return y + products.linear(products.linear(x, a, None), b, None)
+            return None
+        a, b = (one[...].astype(x.dtype) for one in (self.a, self.b))
+        return products.linear(products.linear(x, a, None), b, None)
 
 
 def linear(

@@ -176,4 +176,4 @@ class TextDecoder(nnx.Module):
         if self.config.tie_word_embeddings:
             table = self.embedding.embedding[...].astype(self.dtype)
             return scores(hidden, table)
-        return self.head(hidden).astype(jnp.float32)
+        return self.head.scores(hidden)
