@@ -40,7 +40,6 @@ POLL_SECONDS = 0.005
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 CHECKPOINTS = "checkpoints"  # of a run
-CLOCKS = ("seconds", "time/")  # fields of records that no two runs share
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", allow_override=True)
 _KILLS = flags.DEFINE_integer("kills", 20, "How often a run is killed.", lower_bound=0)
@@ -203,6 +202,10 @@ def kills(
         require_same(workdir, whole)
 
 
+def _without_clocks(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if not name.startswith(records.CLOCKS)}
+
+
 def require_same(workdir: Path, whole: Path) -> None:
     """
     Raises:
@@ -210,7 +213,10 @@ def require_same(workdir: Path, whole: Path) -> None:
     """
     for name in (records.METRICS, records.EVALUATIONS, records.SAMPLES):
         one, other = (
-            [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines(path)]
+            [
+                {k: v for k, v in line.items() if not k.startswith(records.CLOCKS)}
+                for line in lines(path)
+            ]
             for path in (workdir / name, whole / name)
         )
         if one != other:

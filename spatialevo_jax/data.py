@@ -21,11 +21,11 @@ from geometry_jax import scene_io
 from geometry_jax.scene_io import SceneRecord
 from spatialevo_jax.config import DataConfig
 from spatialevo_jax.environment import feasible_tasks
+from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.roles import pointing
 
 ROWS_PER_ROOM = 12  # of each modality, so that a room with many frames does not outweigh the others
 PICTURES = 512  # that are kept decoded
-NOT_COMPARED = ("points", "point_valid", "box_gap")  # of scenes; gaps follow from the rest
 SIDE = 28  # pixels of a visual token: sides are multiples of it
 
 
@@ -57,17 +57,9 @@ class RoomSet:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of what rows are drawn from and what the oracle answers by: objects, boxes, poses, what
-        is seen. Not of pictures, and not of points, which training does without.
-        """
-        digest = hashlib.sha256(repr(self.tasks).encode())
-        for record in self.records:
-            names = (record.scene_id, record.frame_ids, record.object_ids, record.labels)
-            digest.update(repr(names).encode())
-            for field in dataclasses.fields(record.scene):
-                if field.name not in NOT_COMPARED:
-                    digest.update(np.asarray(getattr(record.scene, field.name)).tobytes())
-        return digest.hexdigest()[:16]
+        """Of what rows are drawn from and what the oracle answers by, see `scene_hash`."""
+        told = (self.tasks, *map(scene_hash, self.records))
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     def row_sizes(self, row: Row) -> list[tuple[int, int]]:
         """Width and height of a row's pictures as the policy sees them."""

@@ -18,6 +18,7 @@ import numpy as np
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
+from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.qa import blind, shards
 from spatialevo_jax.qa.blocks import Block
 from spatialevo_jax.qa.candidates import (
@@ -30,7 +31,7 @@ from spatialevo_jax.qa.candidates import (
 from spatialevo_jax.qa.given import given_candidates
 from spatialevo_jax.qa.groups import make_groups, make_invalid_group, usable
 from spatialevo_jax.qa.recipe import Recipe
-from spatialevo_jax.qa.rows import Placed, make_rows, scene_hash
+from spatialevo_jax.qa.rows import Placed, make_rows
 from spatialevo_jax.qa.selection import Chosen, choose, choose_all
 from spatialevo_jax.qa.views import Lists
 

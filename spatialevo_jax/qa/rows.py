@@ -15,9 +15,8 @@ from geometry_jax.checks import ALWAYS_CLEAR
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
-from geometry_jax.types import Scene
 from spatialevo_jax.environment.conventions import CONVENTIONS
-from spatialevo_jax.environment.identity import Same
+from spatialevo_jax.environment.identity import Same, scene_hash
 from spatialevo_jax.environment.labels import spoken
 from spatialevo_jax.environment.respond import (
     DIFFICULTIES,
@@ -50,24 +49,6 @@ class Placed:
 
     record: SceneRecord
     root: Path
-
-
-def scene_hash(record: SceneRecord) -> str:
-    """A digest of all that answers rest on: geometry, names, frames."""
-    return _scene_hash(Same(record))
-
-
-@functools.lru_cache(maxsize=1024)
-def _scene_hash(key: Same) -> str:
-    (record,) = key.records
-    digest = hashlib.blake2b(digest_size=12)
-    for field in dataclasses.fields(Scene):
-        array = np.ascontiguousarray(getattr(record.scene, field.name))
-        digest.update(f"{field.name}{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    names = (record.labels, record.object_ids, record.frame_ids)
-    digest.update(repr((*names, [path.name for path in record.image_paths])).encode())
-    return digest.hexdigest()
 
 
 def make_rows(

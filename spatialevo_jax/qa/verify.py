@@ -7,10 +7,11 @@ from typing import Any
 
 from geometry_jax.scene_io import SceneRecord
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
+from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.environment.respond import Request, answer_requests
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.recipe import Recipe
-from spatialevo_jax.qa.rows import FIELDS, Row, row_of, scene_hash
+from spatialevo_jax.qa.rows import FIELDS, Row, row_of
 
 Loader = Callable[[str], SceneRecord]  # scene id -> record; raises OSError or ValueError
 # What an answer does not decide: the choice of wrong answers is random.

@@ -30,6 +30,7 @@ ALARMS = "alarms.jsonl"
 TENSORBOARD = "tensorboard"
 FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
+CLOCKS = ("seconds", "time/", "speed/")  # begin the fields that no two runs share
 OF_UPDATES = (METRICS, SAMPLES, ALARMS)  # a line's step is the number of an update, from 0
 OF_STATES = (EVALUATIONS,)  # a line's step is the number of updates that a state has
 

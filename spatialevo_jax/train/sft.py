@@ -15,6 +15,7 @@ from spatialevo_jax.config import DataConfig, Language, SftConfig
 from spatialevo_jax.data import RoomSet, Row
 from spatialevo_jax.environment import Reply, Slots, pools
 from spatialevo_jax.environment.fields import BadRequest, frame_index
+from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.qa import rows as qa_rows
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.formats import option_lines
@@ -107,7 +108,7 @@ def _lesson(
     if place is None:
         raise ValueError(f"{row['id']}: its scene is not among the training rooms of data.scenes.")
     record = rooms.records[place]
-    if qa_rows.scene_hash(record) != row["scene_hash"]:
+    if scene_hash(record) != row["scene_hash"]:
         raise ValueError(f"{row['id']}: its scene changed since the set was made; make it again.")
     if row["modality"] == "scene" and len(row["images"]) != data.scene_frames:
         raise ValueError(

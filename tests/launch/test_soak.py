@@ -17,7 +17,7 @@ from launch.errors import UserError
 from spatialevo_jax.train import checkpoint
 from tests.train.test_checkpoint import state_at, truncate, write
 
-LINES = [{"step": 0, "seconds": 1.0, "time/update_s": 2.0, "loss/total": 0.5}]
+LINES = [{"step": 0, "seconds": 1.0, "time/update_s": 2.0, "speed/update": 3.0, "loss/total": 0.5}]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def run(whole: Path, tmp_path: Path) -> Path:
 
 
 def test_clocks_alone_may_differ(whole: Path, run: Path) -> None:
-    line = LINES[0] | {"seconds": 9.0, "time/update_s": 9.0}
+    line = LINES[0] | {"seconds": 9.0, "time/update_s": 9.0, "speed/update": 9.0}
     (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     soak.require_same(run, whole)
 

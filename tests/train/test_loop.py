@@ -26,7 +26,7 @@ from spatialevo_jax.config import (
     WarmStartConfig,
 )
 from spatialevo_jax.rollout import decode
-from spatialevo_jax.train import checkpoint, loop
+from spatialevo_jax.train import checkpoint, loop, records
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
 from spatialevo_jax.train.state import TrainState
@@ -253,7 +253,7 @@ def assert_same_end(again: Path, workdir: Path, setup: Setup) -> None:
     """All records but the clock's, and every number of the last state."""
 
     def numbers(line: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in line.items() if not k.startswith(("time/", "speed/", "seconds"))}
+        return {k: v for k, v in line.items() if not k.startswith(records.CLOCKS)}
 
     def last(folder: Path) -> TrainState:
         total = setup.config.total_steps

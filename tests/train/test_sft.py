@@ -8,6 +8,7 @@ import pytest
 from spatialevo_jax.config import DataConfig, SftConfig
 from spatialevo_jax.data import RoomSet, load_rooms
 from spatialevo_jax.environment import pools
+from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.qa import rows as qa_rows
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.rows import Row
@@ -51,7 +52,7 @@ def row_about(rooms: RoomSet, number: int, task: str, frames: tuple[int, ...], *
         "labels": [label],
         "roles": [],
         "evidence": {"objects": [], "points_world": [], "numbers": []},
-        "scene_hash": qa_rows.scene_hash(record),
+        "scene_hash": scene_hash(record),
     }
     return row | changed
 
