@@ -31,7 +31,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -45,7 +44,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import MAX_LABELS, Query, Scene, leaf
 from launch import bench_data, bench_model, bench_requests, bench_sens, bench_visibility
 from launch.allocator import keep_freed_memory
-from launch.errors import UserError, run, user_errors
+from launch.errors import UserError, run, user_errors, writable
 from spatialevo_jax.models.qwen2_5_vl.config import Remat
 
 SUBJECTS = ("oracles", "requests", "data", "visibility", "sens", "model")
@@ -317,6 +316,7 @@ def time_model() -> None:
     if others or not _PARTS.value:
         known = ", ".join(bench_model.PARTS)
         raise UserError(f"--parts: expected some of {known}; got {', '.join(others) or 'none'}.")
+    out = writable(_OUT.value)
     shapes = bench_model.Shapes(_PROMPTS.value, _SAMPLES.value, _TOKENS.value, _NEW.value)
     baseline = bench_model.baseline_is_here()
     clock = time.process_time if _CPU_TIME.value else time.perf_counter
@@ -338,7 +338,7 @@ def time_model() -> None:
     unit = "CPU seconds" if _CPU_TIME.value else "seconds"
     print(f"{said} Tokens per {unit}, median of {_REPEATS.value} turns.\n")
     print(bench_model.table(lines))
-    if _OUT.value:
+    if out is not None:
         record = {
             "device": jax.devices()[0].device_kind,
             "model": _MODEL.value,
@@ -347,7 +347,7 @@ def time_model() -> None:
             "lines": [dataclasses.asdict(line) for line in lines],
         }
         with user_errors(OSError):
-            Path(_OUT.value).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -379,6 +379,7 @@ def main(argv: Sequence[str]) -> None:
     sizes = [int(text) for text in _BATCHES.value if text.isascii() and text.isdigit()]
     if len(sizes) < max(len(_BATCHES.value), 1) or min(sizes) < 1:
         raise UserError(f"--batch_sizes: expected whole numbers above 0, got {_BATCHES.value}.")
+    out = writable(_OUT.value)
     scenes = jax.device_put(random_scenes(_SCENES.value, _OBJECTS.value, _FRAMES.value))
     scenes = jax.block_until_ready(batches.with_gaps(scenes))
     megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(scenes)) / 1e6
@@ -392,7 +393,7 @@ def main(argv: Sequence[str]) -> None:
     mix = max(line.answers_per_s for line in lines if line.task == "equal mix")
     times = mix / PUBLISHED
     print(f"\nThe published oracle answers {PUBLISHED:,}/s: the mix is {times:,.0f} times that.")
-    if _OUT.value:
+    if out is not None:
         record = {
             "device": device,
             "scene_set_mb": megabytes,
@@ -400,7 +401,7 @@ def main(argv: Sequence[str]) -> None:
             "lines": [dataclasses.asdict(line) | {"of_bound": line.of_bound} for line in lines],
         }
         with user_errors(OSError):
-            Path(_OUT.value).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,22 @@ def user_errors(*types: type[Exception], place: str = "") -> Iterator[None]:
         raise UserError(f"{place}: {message}" if place else message) from error
 
 
+def writable(name: str | None) -> Path | None:
+    """The file of that name, which a command will write at its end: that it can is made sure of
+    before the work. What it holds stays until then.
+    """
+    if not name:
+        return None
+    path = Path(name)
+    with user_errors(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    return path
+
+
 def one_sentence(error: BaseException) -> str:
     """The message of an exception on one line."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -10,7 +10,6 @@ topology: `pip install -c constraints.txt '.[tpu]'` brings the compiler. docs/pl
 compiled and what is counted. --smallest tries the slices of a kind of chip from the smallest on.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -35,7 +34,7 @@ import jax  # noqa: E402
 from absl import flags, logging  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from launch.errors import UserError, run, user_errors  # noqa: E402
+from launch.errors import UserError, run, user_errors, writable  # noqa: E402
 from launch.flags import define_config  # noqa: E402
 from spatialevo_jax import plan  # noqa: E402
 from spatialevo_jax.config import TrainConfig  # noqa: E402
@@ -85,20 +84,19 @@ def main(argv: Sequence[str]) -> None:
         asked = [plan.described(name) for name in _TOPOLOGY.value]
     made: list[plan.Plan] = []
     refused: list[str] = []
-    with contextlib.ExitStack() as opened:
-        bar = opened.enter_context(tqdm(desc="plan", unit=" programs", disable=None))
-        with user_errors(OSError):  # now, not after minutes of compiling
-            out = opened.enter_context(open(_OUT.value, "w")) if _OUT.value else None
+    out = writable(_OUT.value)  # said now, not after minutes of compiling
+    with tqdm(desc="plan", unit=" programs", disable=None) as bar:
         for one in (*_asked(config, model, asked, bar), *_searched(config, model, bar)):
             if isinstance(one, str):
                 refused.append(one)
-                continue
-            made.append(one)
-            if out is not None:
-                print(json.dumps(record(one)), file=out, flush=True)
+            else:
+                made.append(one)
     print(described(config, model, made))
     for sentence in refused:
         print(f"\n{sentence}")
+    if out is not None and made:
+        with user_errors(OSError):
+            out.write_text("".join(json.dumps(record(one)) + "\n" for one in made))
     if not made:
         raise UserError("none of these machines can be planned for.")
 

@@ -31,6 +31,7 @@ from launch.errors import user_errors
 from launch.flags import define_config
 from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
+from spatialevo_jax.rollout.batch import PromptTooLongError
 from spatialevo_jax.train import loop
 from spatialevo_jax.train.records import alone_in
 from spatialevo_jax.train.stopping import Stopped
@@ -121,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
             ):
                 run = loop.open_run(config, workdir, tensorboard=tensorboard)
         try:
-            with user_errors(FloatingPointError, OSError):
+            with user_errors(FloatingPointError, OSError, PromptTooLongError):
                 summary = loop.train(run)
         except Stopped as stop:
             print(f"{errors.program_name()}: {stop}", file=sys.stderr)

@@ -146,7 +146,7 @@ class RolloutConfig:
     questioner_samples: int = 4  # questions sampled for one row (G of the Questioner)
     solver_samples: int = 8  # answers sampled for one question (G of the Solver)
     solver_prompts: int = 48  # distinct questions answered in one step; a fixed budget
-    max_invalid_share: float = 0.15  # of the budget that may go to explaining invalid questions
+    max_invalid_share: float = 0.15  # of the budget: that many invalid ones, if there are
     temperature: float = 1.0
     questioner_tokens: int = 56  # longest Questioner response
     solver_tokens: int = 40  # longest Solver response
@@ -372,6 +372,12 @@ class TrainConfig:
         _require_least(
             self, "", 1, "vocab_size", "max_skipped", "checkpoint_every", "checkpoints_kept"
         )
+        _require(
+            self.sft.data is None or (self.grpo.micro_batches == 1 and self.reward == "geometry"),
+            "sft.data: expected grpo.micro_batches=1 and reward=geometry beside it, as sets are "
+            "learned in whole batches and without rewards; got "
+            f"{self.grpo.micro_batches} and {self.reward}.",
+        )
         for name, prompts in (
             ("data.rows", sum(self.data.rows)),
             ("grpo.two_pass", self.grpo.two_pass)
@@ -384,6 +390,15 @@ class TrainConfig:
                 f"got {self.grpo.micro_batches}.",
             )
         _require(0.0 <= self.alpha < 1.0, f"alpha: expected a share in [0, 1), got {self.alpha}.")
+        _require(
+            self.scoring == "corrected" or self.alpha == 0.1,
+            f"alpha: the published scoring has 0.1 and no other, got {self.alpha}.",
+        )
+        _require(
+            self.warm_start.steps == 0 or self.rewards.observation != "prose",
+            "warm_start.steps: expected 0 with rewards.observation=prose, which only a released "
+            f"model writes: the warm start teaches pointings; got {self.warm_start.steps}.",
+        )
         _require(
             self.reward != "vote" or self.scoring == "corrected",
             "reward: vote needs scoring=corrected; the published scoring holds answers against "

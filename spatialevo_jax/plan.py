@@ -28,7 +28,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from geometry_jax.tasks import TASKS
-from spatialevo_jax import costs, mesh, sharding
+from spatialevo_jax import costs, lora, mesh, sharding
 from spatialevo_jax.config import MeshConfig, TrainConfig
 from spatialevo_jax.costs import CHIPS, Chip
 from spatialevo_jax.mesh import BATCH
@@ -82,7 +82,8 @@ def described(name: str) -> Machine:
     """
     topology = STAND_INS.get(name, name)
     kind = name.partition(":")[0]
-    if kind not in CHIPS or topology.partition(":")[0] not in SLICES:
+    axes = topology.count("x")
+    if kind not in CHIPS or axes != SLICES.get(topology.partition(":")[0], ("",))[0].count("x"):
         known = ", ".join([*(f"{kind}:{sizes[0]}" for kind, sizes in SLICES.items()), *STAND_INS])
         raise ValueError(f"--topology: expected one such as {known}; got {name!r}.")
     try:
@@ -497,9 +498,9 @@ def count_work(
     config: TrainConfig, model: ModelConfig, shapes: Shapes, devices: Mesh, chip: Chip
 ) -> Work:
     """By hand. All replies are counted at their full length. An update computes a forward pass and
-    a backward pass of twice its cost, a forward pass of the reference, and again: the logits where
-    they come in chunks, with `remat` the tower's forward twice and, where that is "full", the
-    decoder's.
+    a backward pass of twice its cost (once, with adapters), a forward pass of the reference, and
+    again: the logits where they come in chunks, with `remat` the tower's forward twice and, where
+    that is "full", the decoder's.
     """
     patches = shapes.visual_tokens * model.vision.spatial_merge_size**2
     tower = costs.vision_flops(model, shapes.images, patches)
@@ -508,8 +509,11 @@ def count_work(
     updates, size = 1, config.grpo.two_pass
     if size:
         updates += shapes.prompts["solver"] // size
-    moves = bool(config.grpo.vision_lr_share)
-    update = updates * tower * (1 + moves * (2 + seen_again + kept))
+    moves, backward = bool(config.grpo.vision_lr_share), 2
+    if config.lora.rank:  # no gradient of a kernel, and none of a tower without adapters
+        adapted = lora.adapted(qwen.abstract_params(model), config.lora)
+        moves, backward = any(name.startswith("vision.") for name in adapted), 1
+    update = updates * tower * (1 + moves * (backward + seen_again + kept))
     rollout = rollout_seconds = 0.0
     chips, tensor = devices.size, devices.shape[mesh.TENSOR]
     for role in ROLES:
@@ -520,7 +524,8 @@ def count_work(
         replies = costs.text_flops(model, prompts * samples, length, before)
         head = costs.head_flops(model, sampled)
         rollout += tower + prefill + replies + head
-        update += (3 + again + kept) * (prefill + replies) + (4 + kept) * head
+        update += (1 + backward + again + kept) * (prefill + replies)
+        update += (2 + backward + kept) * head
         # A step of decoding waits for its arithmetic, its memory or its network.
         own = prompts // batch_devices(devices)
         read = costs.decode_bytes(model, own, samples, before, length / 2) / tensor

@@ -91,11 +91,14 @@ def accuracy_scheduler(
     def probabilities(
         state: SchedulerState, feasible: Bool[Array, "... k"]
     ) -> Float[Array, "... k"]:
-        """Chance of each task among the feasible ones; a row without any gets zeros."""
+        """Chance of each task among the feasible ones, all alike where none is in need; a row
+        without any gets zeros.
+        """
         prior_sum = prior_accuracy * prior_count
         smoothed = (state.accuracy_sum + prior_sum) / (state.valid_sum + prior_count)
         need = jnp.ones_like(smoothed) if uniform else jnp.maximum(floor, 1.0 - smoothed)
         weight = jnp.where(feasible, need, 0.0)
+        weight = jnp.where(weight.sum(-1, keepdims=True) > 0, weight, 1.0 * feasible)
         total = weight.sum(-1, keepdims=True)
         return weight / jnp.where(total > 0, total, 1.0)
 

@@ -72,6 +72,11 @@ CHAT_TEMPLATE = (
 )
 
 
+FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
     """Ids of the tokens that the project handles by name."""
@@ -137,18 +142,28 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Reads a tokenizer folder through transformers, without any network.
 
     Raises:
-        FileNotFoundError: no tokenizer there. ValueError: a file of it is not JSON.
+        FileNotFoundError: no tokenizer there. ValueError: a file of it is not what it should be.
     """
     if not (folder / "tokenizer_config.json").is_file():
         raise FileNotFoundError(
             f"{folder}: expected a tokenizer (tokenizer_config.json), found none."
         )
-    for path in sorted(folder.glob("tokenizer*.json")):  # the library would not say which
+    for name in FILES:  # the library would not say which is broken
+        path = folder / name
         try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: expected JSON ({error}).") from error
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        if not isinstance(found, dict):
+            raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}.")
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{folder}: expected a tokenizer that transformers reads; it fails with "
+            f"{type(error).__name__}: {said}"
+        ) from error
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:

@@ -16,6 +16,7 @@ from spatialevo_jax import costs, plan, sharding
 from spatialevo_jax.config import (
     DataConfig,
     GrpoConfig,
+    LoraConfig,
     MeshConfig,
     RolloutConfig,
     TrainConfig,
@@ -187,12 +188,36 @@ def test_an_unknown_machine_is_named() -> None:
         plan.described("v9:1x1")
 
 
-@pytest.mark.parametrize("name", ["v5e:3x3", "v5e:", "v5p:2x2"])
-def test_a_slice_that_there_is_not_is_named(name: str) -> None:
+def test_a_slice_that_there_is_not_is_named() -> None:
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("no libtpu, the compiler for TPUs: make setup-dev installs it")
-    with pytest.raises(ValueError, match=rf"a slice that there is, such as 2x2.*'{name}'"):
+    with pytest.raises(ValueError, match=r"a slice that there is, such as 2x2.*'v5e:3x3'"):
+        plan.described("v5e:3x3")
+
+
+@pytest.mark.parametrize("name", ["v5e:", "v5p:2x2", "v5e:2x2x2", "v6e:4", "h100:2x2x2"])
+def test_a_slice_of_another_form_is_refused(name: str) -> None:
+    """Chips of v5p stand in three dimensions, of v5e and v6e in two."""
+    with pytest.raises(ValueError, match=rf"expected one such as v5e:2x2.* got '{name}'"):
         plan.described(name)
+
+
+def test_adapters_need_no_gradient_of_kernels() -> None:
+    """A forward pass and one backward through the decoder, in place of two; no tower's."""
+    chips = np.empty((1, 1, 1), object)
+    chips[0, 0, 0] = Device(0, 0)
+    one = jax.sharding.Mesh(chips, ("data", "fsdp", "tensor"))
+    shapes, chip = plan.shapes_of(SMALL, MODEL, 1, 1), costs.CHIPS["v5e"]
+
+    def updates(config: TrainConfig) -> float:
+        return plan.count_work(config, MODEL, shapes, one, chip).update_flops
+
+    tower = ("vision.blocks.qkv",)
+    frozen = dataclasses.replace(SMALL, grpo=dataclasses.replace(SMALL.grpo, vision_lr_share=0.0))
+    decoder = updates(dataclasses.replace(SMALL, lora=LoraConfig(rank=2)))
+    both = updates(dataclasses.replace(SMALL, lora=LoraConfig(rank=2, targets=tower)))
+    assert 0.5 < decoder / updates(frozen) < 0.9
+    assert decoder < both < updates(SMALL)
 
 
 def test_hosts_that_share_no_block_of_rows_are_refused() -> None:

@@ -114,6 +114,15 @@ def test_only_feasible_tasks_are_asked_and_a_row_without_any_gets_zeros() -> Non
     np.testing.assert_allclose(scheduler.probabilities(state, feasible), expected, rtol=1e-5)
 
 
+def test_where_no_task_is_in_need_all_are_asked_alike() -> None:
+    """And still only those that can be."""
+    scheduler = scheduler_with(floor=0.0, prior_accuracy=1.0)
+    feasible = jnp.array([[True, True, True], [True, False, True], [False, False, False]])
+    found = scheduler.probabilities(scheduler.init(), feasible)
+    expected = [[1 / 3] * 3, [0.5, 0.0, 0.5], [0.0] * 3]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_with_a_floor_of_one_there_is_no_curriculum() -> None:
     scheduler = scheduler_with(floor=1.0)
     state = after(scheduler, scheduler.init(), (0, 1.0, True, 100.0), (1, 0.0, True, 100.0))

@@ -180,6 +180,26 @@ def test_a_broken_file_of_a_tokenizer_is_named(folder: Path, tmp_path: Path) -> 
         load_tokenizer(tmp_path / "cut")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("tokenizer.json", "[]", r"cut/tokenizer\.json: expected a JSON object, got list"),
+        ("tokenizer.json", "{}", "cut: expected a tokenizer that transformers reads"),
+        ("tokenizer_config.json", "3", r"cut/tokenizer_config\.json: expected a JSON object"),
+        ("special_tokens_map.json", "{", r"cut/special_tokens_map\.json: expected JSON"),
+        ("added_tokens.json", "[]", r"cut/added_tokens\.json: expected a JSON object"),
+    ],
+)
+def test_a_file_of_another_form_is_named(
+    folder: Path, tmp_path: Path, name: str, text: str, says: str
+) -> None:
+    shutil.copytree(folder, tmp_path / "cut")
+    (tmp_path / "cut" / name).write_text(text)
+    (tmp_path / "cut" / "tokenizer_notes.json").write_text("not read by anyone")
+    with pytest.raises(ValueError, match=says):
+        load_tokenizer(tmp_path / "cut")
+
+
 def test_a_tokenizer_without_the_special_tokens_is_refused(tmp_path: Path) -> None:
     plain = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()))
     with pytest.raises(ValueError, match=r"expected the token <\|im_end\|>"):

@@ -53,6 +53,10 @@ class Starts:
     positions: jax.Array  # (P,) i32, the same on all three rotary axes
 
 
+class PromptTooLongError(ValueError):
+    """A prompt has no room in the length that the run gives to prompts."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Conversation:
     """One prompt as tokens, before padding."""
@@ -67,18 +71,19 @@ class Conversation:
         """Checks that the first `end` tokens (all by default) fit, with every image among them.
 
         Raises:
-            ValueError: they don't; it names the sample, the grids and the budget of `length`.
+            PromptTooLongError: they don't; it names the sample, the grids and the budget of
+                `length`.
         """
         end = len(self.tokens) if end is None else end
         name += f" ({self.sample})" if self.sample else ""
         grids = grid_list([one.grid for one in self.shown])
         if end > length:
-            raise ValueError(
+            raise PromptTooLongError(
                 f"{name}: {end} tokens do not fit the bucket of {length}; "
                 f"{int(self.visual.sum())} of them stand for images, of grids {grids}."
             )
         if self.visual[end:].any():
-            raise ValueError(
+            raise PromptTooLongError(
                 f"{name}: expected all images before token {end}, where the prompt is cut; "
                 f"{int(self.visual[end:].sum())} tokens of images come after it, grids {grids}."
             )

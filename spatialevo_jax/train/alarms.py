@@ -79,8 +79,9 @@ def _of_steps(rows: tuple[Values, ...], config: AlarmConfig) -> Iterable[Alarm]:
             f"the Questioner is lost, now at {latest['questioner/valid']:.1%}.",
         )
     steps = config.flat_steps
-    flat = all(lasting(steps, f"{role}/flat_groups", lambda x: x >= 1.0) for role in ROLES)
-    if flat:
+    # The Solver has no groups where nothing was posed, and then learns nothing either.
+    posed = [row.get("solver/flat_groups", 1.0) for row in rows[-steps:]]
+    if lasting(steps, "questioner/flat_groups", lambda x: x >= 1.0) and min(posed) >= 1.0:
         yield Alarm(
             "flat",
             f"All replies of every group earned the same for {steps} steps: nothing is learnt.",

@@ -2,7 +2,6 @@
 
     checkpoints/STEP/state          the train state, written by orbax in the background
                     /rows           JSON: where the stream of rows was, see `setup.position`
-                    /metrics        JSON: the held-out accuracy of this very state, or null
                     /manifest.json  the size and checksum of each of these files
     checkpoints/broken-STEP         what no longer was what its manifest says
 
@@ -28,7 +27,6 @@ from spatialevo_jax import hosts, manifest
 from spatialevo_jax.train.state import TrainState
 
 STATE, ROWS = "state", "rows"
-ACCURACY = "held_out_accuracy"
 BROKEN = "broken-"
 UNFINISHED = "*.orbax-checkpoint-tmp*"
 SMALL = 1 << 16  # bytes; files of old checkpoints are read again up to this size
@@ -37,31 +35,32 @@ SMALL = 1 << 16  # bytes; files of old checkpoints are read again up to this siz
 # --- writing -------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
 class _Best(preservation.PreservationPolicy):
-    """Keeps the checkpoint with the highest measured accuracy, the latest of equals."""
+    """Keeps the checkpoint with the highest measured score, the latest of equals."""
+
+    scores: Mapping[int, float]
 
     def should_preserve(
         self, checkpoints: Sequence[Any], *, context: preservation.PreservationContext
     ) -> Sequence[bool]:
-        scores = {
-            info.step: info.metrics[ACCURACY]
-            for info in checkpoints
-            if info.metrics and info.metrics[ACCURACY] is not None
-        }
-        best = max(scores, key=lambda step: (scores[step], step), default=None)
+        measured = [info.step for info in checkpoints if info.step in self.scores]
+        best = max(measured, key=lambda step: (self.scores[step], step), default=None)
         return [info.step == best for info in checkpoints]
 
 
-def manager(folder: Path, *, kept: int) -> ocp.CheckpointManager:
-    """Writes checkpoints of one run; keeps the last `kept` and the one with the best held-out
-    accuracy. What a killed process left half-written is removed.
+def manager(folder: Path, *, kept: int, scores: Mapping[int, float]) -> ocp.CheckpointManager:
+    """Writes checkpoints of one run; keeps the last `kept` and the best. What a killed process left
+    half-written is removed.
+
+    Args:
+        scores: the held-out accuracy of states by their step, where it was measured. Looked at
+            whenever one is written: the caller adds to it.
     """
     folder = folder.absolute()
     options = ocp.CheckpointManagerOptions(
-        # Given so that metrics are stored; which checkpoint they keep is decided below.
-        best_fn=lambda metrics: metrics[ACCURACY],
         preservation_policy=preservation.AnyPreservationPolicy(
-            [preservation.LatestN(kept), _Best()]
+            [preservation.LatestN(kept), _Best(scores)]
         ),
         cleanup_tmp_directories=True,
         async_options=ocp.AsyncOptions(post_finalization_callback=functools.partial(_seal, folder)),
@@ -93,13 +92,11 @@ def save(
     checkpoints: ocp.CheckpointManager,
     state: TrainState,
     rows: Mapping[str, Any],
-    accuracy: float | None = None,
 ) -> None:
     """Starts writing in the background, unless this step is saved already; `finish` waits for it.
 
     Args:
         rows: where the stream of rows is, as JSON.
-        accuracy: the held-out score of this state, if it was measured. Only then it can be best.
 
     Raises:
         OSError: this one, or the one before, could not be written.
@@ -111,7 +108,7 @@ def save(
         state=ocp.args.StandardSave(_storable(state)), rows=ocp.args.JsonSave(dict(rows))
     )
     with _told_in_a_sentence(checkpoints):
-        checkpoints.save(step, args=items, metrics={ACCURACY: accuracy})
+        checkpoints.save(step, args=items)
 
 
 def finish(checkpoints: ocp.CheckpointManager) -> None:

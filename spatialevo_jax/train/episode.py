@@ -255,8 +255,8 @@ def distinct_questions(
     length.
 
     Questions of one row that ask the same thing are asked once (valid and invalid never merge).
-    Rows take turns, valid questions first, so that a step never consists of one row; the rest of
-    the budget is padding of weight 0.
+    Rows take turns, so that a step never consists of one row. Invalid questions have their share of
+    the budget, valid ones all that is left; what nobody takes is padding of weight 0.
     """
     budget = config.rollout.solver_prompts
     invalid_budget = math.floor(config.rollout.max_invalid_share * budget + 1e-9)

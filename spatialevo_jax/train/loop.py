@@ -23,7 +23,7 @@ from tqdm import tqdm
 from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import alarms, checkpoint
-from spatialevo_jax.train.records import Records
+from spatialevo_jax.train.records import CHECKPOINTS, Records, forget_refused_start
 from spatialevo_jax.train.setup import (
     Setup,
     placed_state,
@@ -43,6 +43,7 @@ class Run:
     setup: Setup
     records: Records
     checkpoints: ocp.CheckpointManager
+    scores: dict[int, float]  # held-out accuracies by the step of their state, of what is kept
     state: TrainState
 
 
@@ -54,13 +55,16 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration or
             of other rooms, no checkpoint of it is whole, or scene files are of the wrong form.
     """
+    if jax.process_index() == 0:
+        forget_refused_start(workdir)
+    hosts.wait_for_all("forgotten")
     records = Records(
         workdir,
         dataclasses.asdict(config),
         writer=jax.process_index() == 0,
         tensorboard=tensorboard,
     )
-    folder = workdir / "checkpoints"
+    folder = workdir / CHECKPOINTS
     saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir)
     if saved is None:
@@ -75,8 +79,9 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         # The two phases have optimizers of different form: the checkpoint's step tells which.
         state, rows = checkpoint.load(folder, saved, placed_state(setup, saved))
         require_position(setup, rows, saved)
-    checkpoints = checkpoint.manager(folder, kept=config.checkpoints_kept)
-    return Run(setup, records, checkpoints, state)
+    scores: dict[int, float] = {}
+    checkpoints = checkpoint.manager(folder, kept=config.checkpoints_kept, scores=scores)
+    return Run(setup, records, checkpoints, scores, state)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -85,6 +90,7 @@ def train(run: Run) -> dict[str, Any]:
     Raises:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
         Stopped: a signal asked for it. OSError: a record or a checkpoint could not be written.
+        PromptTooLongError: a prompt, longer than those that were tried before, has no room.
     """
     with (
         stop_requests() as asked,
@@ -107,6 +113,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
     first, total, warm = int(state.step), config.total_steps, config.warm_start.steps
     records.resume(first)
     hosts.wait_for_all("records")
+    run.scores.update(records.scores())
     bar = tqdm(total=total, initial=first, desc="train", unit="step", disable=None, smoothing=0.05)
     accuracy, skipped = records.last_accuracy(), records.skipped()
     window = alarms.replay(records.history("evolve"), config.alarms)
@@ -115,13 +122,14 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         second, second_phase = ("sft", steps.imitate)
     for number in range(first, total + 1):
         # Here `number` updates are done.
-        stop, measured = asked(number), None
+        stop, due = asked(number), False
         for moment in moments(config, number):
             if stop is None and not records.evaluated(number, moment):
-                accuracy = measured = steps.evaluate(state, moment, records)
-        due = number > first and (number % config.checkpoint_every == 0 or number in (warm, total))
-        if due or stop is not None or measured is not None:
-            checkpoint.save(checkpoints, state, position(setup, number), measured)
+                accuracy = run.scores[number] = steps.evaluate(state, moment, records)
+                due = True
+        due |= number > first and (number % config.checkpoint_every == 0 or number in (warm, total))
+        if due or stop is not None:
+            checkpoint.save(checkpoints, state, position(setup, number))
         if stop is not None:
             checkpoint.finish(checkpoints)
             bar.close()

@@ -133,10 +133,11 @@ def speeds(
     included: they cost as much. `laps` are seconds, by the names of `time/`.
     """
     asked, solved = float(asked_lengths[..., 0].sum()), float(solved_lengths[..., 0].sum())
+    updating = laps["time/update_s"] + laps.get("time/update_questioner_s", 0.0)
     phases = {
         "questioner": (asked, laps["time/rollout_questioner_s"]),
         "solver": (solved, laps["time/rollout_solver_s"]),
-        "update": (asked + solved, laps["time/update_s"]),
+        "update": (asked + solved, updating),
         "step": (asked + solved, sum(laps.values())),
     }
     return {

@@ -15,19 +15,24 @@ import contextlib
 import importlib
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 
+from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
 from spatialevo_jax.locks import lock
+from spatialevo_jax.models.qwen2_5_vl import folders
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
 TENSORBOARD = "tensorboard"
+CONFIG, CHECKPOINTS, TOKENIZER = "config.json", "checkpoints", "tokenizer"
 FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
 CLOCKS = ("seconds", "time/", "speed/")  # begin the fields that no two runs share
@@ -50,6 +55,28 @@ def alone_in(workdir: Path) -> Iterator[None]:
         if free is None:
             logging.warning("%s: no locks here; a second run would not be noticed.", workdir)
         yield
+
+
+def forget_refused_start(workdir: Path) -> None:
+    """A start that was refused, say for a setting or for a file of its model, began no run: what it
+    left must not bind the next one. Nothing else in the folder is touched.
+    """
+    begun = any((workdir / name).exists() for name in (CHECKPOINTS, METRICS))
+    if begun or not _is_ours(workdir / CONFIG):
+        return
+    for name in (TOKENIZER, folders.COMPANIONS):
+        shutil.rmtree(workdir / name, ignore_errors=True)
+    for name in (folders.LAYOUT, CONFIG):  # the last one says that there is something to forget
+        (workdir / name).unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is the configuration of a run, and not, say, of a model."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(known, dict) and known.keys() == {f.name for f in fields(TrainConfig)}
 
 
 class Records:
@@ -76,7 +103,7 @@ class Records:
         workdir.mkdir(parents=True, exist_ok=True)
         self._seconds_before = 0.0
         self._started = time.monotonic()
-        path = workdir / "config.json"
+        path = workdir / CONFIG
         wanted = json.loads(json.dumps(config, default=str))
         if path.is_file():
             try:
@@ -105,12 +132,6 @@ class Records:
         self._seconds_before = metrics[-1]["seconds"] if metrics else 0.0
         if not self.writer:
             return
-        if self._event_writer is not None:
-            # Readers drop what earlier files have from that step on. Steps are updates done.
-            folder = str(self.workdir / TENSORBOARD)
-            self._events = self._event_writer.SummaryWriter(
-                folder, purge_step=step + 1, flush_secs=FLUSHED, filename_suffix=f".{step}"
-            )
         if [line["step"] for line in metrics] != list(range(step)):
             logging.warning(
                 "%s: expected a line for each of %d steps, found %d; the run goes on without them.",
@@ -122,6 +143,15 @@ class Records:
             path, end = self.workdir / name, step + (name in OF_STATES)
             if path.is_file():
                 _rewrite(path, [line for line in _read(path) if line["step"] < end])
+        if self._event_writer is not None:
+            # Anew: what was not yet in these files when a run was killed is in the lines.
+            folder = self.workdir / TENSORBOARD
+            shutil.rmtree(folder, ignore_errors=True)
+            self._events = self._event_writer.SummaryWriter(str(folder), flush_secs=FLUSHED)
+            for line in metrics:
+                self._show_metrics(line)
+            for line in _read(self.workdir / EVALUATIONS):
+                self._show_evaluation(line)
 
     @property
     def seconds(self) -> float:
@@ -130,9 +160,9 @@ class Records:
 
     def metrics(self, step: int, phase: str, values: dict[str, float]) -> None:
         line = {"step": step, "phase": phase, "seconds": round(self.seconds, 3)}
-        numbers = {k: float(f"{v:.6g}") for k, v in values.items()}
-        self._append(METRICS, line | numbers)
-        self._show(step + 1, numbers)
+        line |= {k: float(f"{v:.6g}") for k, v in values.items()}
+        self._append(METRICS, line)
+        self._show_metrics(line)
 
     def evaluation(
         self, step: int, phase: str, moment: str, score: Score, samples: list[dict[str, Any]]
@@ -148,9 +178,7 @@ class Records:
         line |= {f"accuracy/{task}": value for task, value in score.per_task.items()}
         line |= {f"count/{task}": count for task, count in score.counts.items()}
         self._append(EVALUATIONS, line | {"samples": samples})
-        shown = {"accuracy": score.accuracy, "format": score.formatted}
-        shown |= {f"accuracy/{task}": value for task, value in score.per_task.items()}
-        self._show(step, {f"held_out/{name}": value for name, value in shown.items()})
+        self._show_evaluation(line)
 
     def sample(self, step: int, role: str, task: str, images: list[str], **texts: Any) -> None:
         line = {"step": step, "role": role, "task": task, "images": images}
@@ -176,6 +204,17 @@ class Records:
         lines = reversed(_read(self.workdir / METRICS))
         return sum(1 for _ in itertools.takewhile(lambda line: line["optimizer/skipped"], lines))
 
+    def _show_metrics(self, line: Mapping[str, Any]) -> None:
+        """By the number of updates that are done, which is how held-out scores are counted."""
+        self._show(line["step"] + 1, {k: v for k, v in line.items() if "/" in k})
+
+    def _show_evaluation(self, line: Mapping[str, Any]) -> None:
+        shown = ("accuracy", "accuracy/", "format")
+        self._show(
+            line["step"],
+            {f"held_out/{k}": v for k, v in line.items() if k.startswith(shown)},
+        )
+
     def _show(self, step: int, numbers: Mapping[str, float]) -> None:
         if self._events is not None:
             for name, value in numbers.items():
@@ -197,6 +236,11 @@ class Records:
         """Whether that held-out score of the state after `step` updates is known."""
         lines = _read(self.workdir / EVALUATIONS)
         return any((line["step"], line["moment"]) == (step, moment) for line in lines)
+
+    def scores(self) -> dict[int, float]:
+        """Held-out accuracies by the number of updates of their state."""
+        lines = _read(self.workdir / EVALUATIONS)
+        return {line["step"]: line["accuracy"] for line in lines}
 
     def last_accuracy(self) -> float | None:
         lines = _read(self.workdir / EVALUATIONS)

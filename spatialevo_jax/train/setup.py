@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.tasks import TASKS
 from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
-from spatialevo_jax.data import RoomSet, RowSource, load_rooms, row_source
+from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
+from spatialevo_jax.environment import pools
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders, images
@@ -29,8 +30,10 @@ from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
 from spatialevo_jax.sharding import make_mesh, param_shardings, shardings
 from spatialevo_jax.tokenizer import load_tokenizer, special_ids, train_tokenizer
 from spatialevo_jax.train import sft, warm_start
+from spatialevo_jax.train.records import TOKENIZER
 from spatialevo_jax.train.state import TrainState, init_state
 
+PROMPTS_TRIED = 4  # rows of each dataset whose prompts are tried before a run begins
 TOKENIZER_STEPS = 20  # steps' rows whose conversations the small tokenizer is trained on
 
 
@@ -109,6 +112,7 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     )
     for item in setup.items:
         val.row_images(item.row)  # a broken picture is said now, not after the warm start
+    _require_prompts(setup)
     return setup, params
 
 
@@ -157,6 +161,32 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
                 f"({saved.get(name)}), found others ({value}); bring them back, or choose another "
                 "--workdir to begin anew."
             )
+
+
+def _require_prompts(setup: Setup) -> None:
+    """The prompts of all held-out questions, and the Questioner's about the first rows of each
+    dataset, must have room. One that comes later and has none ends the run then.
+    """
+    config, language = setup.config, setup.config.rewards.observation
+
+    def require(rooms: RoomSet, row: Row, text: str, field: str) -> None:
+        shown = [images.Visual(setup.policy.config.vision.grid(*s)) for s in rooms.row_sizes(row)]
+        turn = setup.encoder.turn(text, shown, rooms.records[row.room].scene_id)
+        end = len(turn.tokens) - 1  # decoding begins with the last one
+        turn.require_fit(getattr(config.rollout, field), end=end, name=f"rollout.{field}: a prompt")
+
+    for item in setup.items:
+        text = prompts.solver(item.task, item.question, language)
+        require(setup.held_out, item.row, text, "solver_prompt")
+    if config.sft.data is not None or not config.grpo.steps:
+        return
+    for kind, count in enumerate(config.data.rows):
+        for index in range(min(count, PROMPTS_TRIED)):
+            row = setup.rows.row(kind, index)
+            seen = pools(setup.train.records[row.room], row.frames)
+            for task in setup.train.feasible_tasks(row):
+                text = prompts.questioner(task, seen, language)
+                require(setup.train, row, text, "questioner_prompt")
 
 
 def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
@@ -223,7 +253,7 @@ def _policy(
         policy = qwen.Policy(computing(config, source.config))
         return policy, folders.load(source, np.float32, layout), tokenizer
     sized(config.model)  # an unknown one is said before a tokenizer is trained for it
-    folder = workdir / "tokenizer"
+    folder = workdir / TOKENIZER
     if jax.process_index() == 0 and not folder.is_dir():
         train_tokenizer(_tokenizer_texts(config, rooms, rows), config.vocab_size, folder)
     hosts.wait_for_all("tokenizer")

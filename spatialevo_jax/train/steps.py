@@ -8,6 +8,7 @@ packs their tokens, reads and judges their texts, and tells the others what came
 import dataclasses
 import functools
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ from spatialevo_jax.train.step import (
 )
 
 QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
+OF_SOLVERS_TOKENS = re.compile(r"policy/.*_solver$")  # metrics
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
 Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
@@ -403,6 +405,7 @@ class Steps:
             batch = EvolutionBatch(shown.vision, self._questioner_batch(shown, asking), None)
             state, metrics = self.on_mesh(self.update_part, state, batch)
             updates.append(metrics)
+            jax.block_until_ready(state.step)  # what comes next would wait for it, on its own clock
             clock.lap("time/update_questioner_s")
         solving = self._solve(state, step, shown, asking, clock)
         if config.reward == "shuffled":
@@ -437,6 +440,8 @@ class Steps:
         found = self._metrics(step, records, shown, asking, solving)
         found |= self._probabilities(chances)
         values = _joined([_floats(metrics) for metrics in updates]) | found
+        if not solving.weights.any():  # means over nothing
+            values = {name: x for name, x in values.items() if not OF_SOLVERS_TOKENS.match(name)}
         clock.lap("time/update_s")
         return state, values | speeds(asking.lengths, solving.lengths, clock.laps) | clock.laps
 

@@ -103,7 +103,7 @@ def test_an_adapter_is_merged_and_transformers_computes_what_we_do(
     )
     adapter = dataclasses.replace(state.adapter, factors=factors)
     state = dataclasses.replace(state, adapter=adapter)
-    with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
+    with checkpoint.manager(workdir / "checkpoints", kept=1, scores={}) as checkpoints:
         checkpoint.save(checkpoints, state, {})
     command("to-hf", source=workdir, target=tmp_path / "merged")
     assert "merged an adapter of 16 kernels" in capsys.readouterr().out

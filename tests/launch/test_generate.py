@@ -27,12 +27,15 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from geometry_jax.types import Scene
 from launch import generate
 from launch.errors import EXIT_CODE, run
+from spatialevo_jax.config import DataConfig, SftConfig
 from spatialevo_jax.environment.fields import parse_request
 from spatialevo_jax.environment.respond import Request, answer_requests
 from spatialevo_jax.qa import candidates, pipeline, recipe, shards, verify
 from spatialevo_jax.qa.groups import usable
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Row
+from spatialevo_jax.scene_source import load_scenes
+from spatialevo_jax.train.sft import lesson_source
 from tests import random_rooms
 from tests.geometry_jax.test_random_rooms import agrees
 from tests.named_rooms import BROKEN, TRAIN, VAL, random_records, write_scenes
@@ -332,6 +335,21 @@ def test_a_scene_that_changed_is_found(
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     own = sum(row["scene_id"] == scene for row in rows)
     assert len(found) == own > 0 and {one["field"] for one in found} == {"scene_hash"}
+
+
+def test_a_run_learns_from_a_set_of_the_rooms_that_it_loads(
+    made: Path, rows: list[Row], scenes_root: Path
+) -> None:
+    """Which are loaded without the instance points that the set was made with."""
+    shown = next(len(row["images"]) for row in rows if row["modality"] == "scene")
+    data = DataConfig(scenes=scenes_root, scene_frames=shown, tasks=tuple(TASK_IDS))
+    rooms = load_scenes(data, "train").rooms
+    assert scene_io.load_scene(scenes_root, rooms.records[0].scene_id).scene.points.size
+    assert not rooms.records[0].scene.points.size
+    learned = lesson_source(SftConfig(data=made, rows=(2, 1, 1)), data, rooms, seed=0)
+    questions = {row["question"] for row in rows if row["split"] == "train"}
+    for lesson in learned.step_lessons(0, (2, 1, 1)):
+        assert any(question in lesson.example.prompt for question in questions)
 
 
 # --- the same bytes --------------------------------------------------------------------------

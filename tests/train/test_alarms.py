@@ -93,6 +93,12 @@ def test_what_lasts_is_told_once_and_again_after_it_was_gone(name: str) -> None:
     assert told(again) == [(steps - 1, name), (2 * steps + len(gone), name)]
 
 
+def test_a_solver_that_is_posed_nothing_has_no_groups_that_differ() -> None:
+    bad = healthy_but(questioner__flat_groups=1.0)
+    nothing = {name: x for name, x in bad.items() if name != "solver/flat_groups"}
+    assert told([nothing] * 5) == [(CONFIG.flat_steps - 1, "flat")]
+
+
 def test_a_task_without_a_chance_is_not_missed() -> None:
     elsewhere = {k: v for k, v in HEALTHY.items() if not k.endswith("room_size")}
     assert told([elsewhere] * 6) == []

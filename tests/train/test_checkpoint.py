@@ -73,10 +73,9 @@ def assert_same(found: TrainState, expected: TrainState) -> None:
 
 def write(folder: Path, *states: TrainState, kept: int = 2, scores: dict[int, float] | None = None):
     """Saves them one after the other, as a run does."""
-    with checkpoint.manager(folder, kept=kept) as checkpoints:
+    with checkpoint.manager(folder, kept=kept, scores=scores or {}) as checkpoints:
         for state in states:
-            score = (scores or {}).get(int(state.step))
-            checkpoint.save(checkpoints, state, ROWS, score)
+            checkpoint.save(checkpoints, state, ROWS)
             checkpoint.finish(checkpoints)
 
 
@@ -139,8 +138,15 @@ def test_without_a_checkpoint_there_is_no_state(tmp_path: Path) -> None:
 def test_the_best_measured_state_is_kept_beside_the_last(tmp_path: Path) -> None:
     write(tmp_path, *map(state_at, range(1, 4)), kept=1, scores={1: 0.25, 2: 0.5, 3: 0.25})
     assert steps_in(tmp_path) == [2, 3]
-    write(tmp_path, *map(state_at, range(4, 7)), kept=1, scores={5: 0.5})  # started again
+    write(tmp_path, *map(state_at, range(4, 7)), kept=1, scores={1: 0.25, 2: 0.5, 3: 0.25, 5: 0.5})
     assert steps_in(tmp_path) == [5, 6]  # of equals the latest
+
+
+def test_a_score_may_be_measured_after_its_state_was_written(tmp_path: Path) -> None:
+    """As after a signal, which comes before the score."""
+    write(tmp_path, *map(state_at, (1, 2)), kept=2)
+    write(tmp_path, *map(state_at, (3, 4)), kept=1, scores={2: 0.5, 4: 0.25})
+    assert steps_in(tmp_path) == [2, 4]
 
 
 @pytest.mark.parametrize("score", [0.0, None])
@@ -304,11 +310,10 @@ def test_a_step_that_breaks_again_keeps_both(two_saved: Path, tmp_path: Path) ->
     assert {path.name for path in folder.glob("broken-*")} == {"broken-5", "broken-5-2"}
 
 
-@pytest.mark.parametrize("file", ["metrics/metrics", "manifest.json", "state/_METADATA"])
+@pytest.mark.parametrize("file", ["rows/metadata", "manifest.json", "state/_METADATA"])
 def test_a_broken_old_checkpoint_does_not_stop_a_run(
     two_saved: Path, tmp_path: Path, file: str
 ) -> None:
-    """Its score is read when a run goes on."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_saved, folder)
     (folder / "4" / file).write_text("{")
@@ -352,7 +357,7 @@ def test_a_full_disk_is_a_sentence_and_costs_no_earlier_state(
     def full(path: Path) -> int:
         raise OSError(28, "No space left on device")
 
-    with checkpoint.manager(tmp_path, kept=2) as checkpoints:
+    with checkpoint.manager(tmp_path, kept=2, scores={}) as checkpoints:
         monkeypatch.setattr(manifest, "_checksum", full)
         checkpoint.save(checkpoints, state_at(5), ROWS)
         with pytest.raises(OSError, match=r"could not be written \(No space left on device\)"):

@@ -26,6 +26,7 @@ from spatialevo_jax.config import (
     WarmStartConfig,
 )
 from spatialevo_jax.rollout import decode
+from spatialevo_jax.rollout.batch import PromptTooLongError
 from spatialevo_jax.train import checkpoint, loop, records
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
@@ -108,8 +109,8 @@ def train(
     with pytest.MonkeyPatch.context() as patch:
         open_manager, record = checkpoint.manager, Records.metrics
 
-        def watched_manager(folder: Path, *, kept: int) -> Any:
-            managers.append(open_manager(folder, kept=kept))
+        def watched_manager(folder: Path, **settings: Any) -> Any:
+            managers.append(open_manager(folder, **settings))
             return managers[-1]
 
         def watched_steps(setup: Setup) -> Steps:
@@ -237,9 +238,23 @@ def test_what_was_sampled_moves_the_policy_and_the_curriculum(
 def test_the_update_uses_the_distribution_that_was_sampled_from(
     unbroken: tuple[TrainConfig, Path, Seen],
 ) -> None:
-    for line in lines(unbroken[1] / "metrics.jsonl")[WARM:]:
-        for role in ("questioner", "solver"):
-            assert line[f"policy/logprob_difference_{role}"] < 1e-3
+    steps = lines(unbroken[1] / "metrics.jsonl")[WARM:]
+    assert all(line["policy/logprob_difference_questioner"] < 1e-3 for line in steps)
+    solved = [line for line in steps if "solver/flat_groups" in line]
+    assert all(line["policy/logprob_difference_solver"] < 1e-3 for line in solved)
+    assert solved
+
+
+def test_where_nothing_was_posed_the_solvers_tokens_have_no_numbers(
+    unbroken: tuple[TrainConfig, Path, Seen],
+) -> None:
+    """A mean over nothing is none, and an entropy of 0 would be an alarm."""
+    steps = lines(unbroken[1] / "metrics.jsonl")[WARM:]
+    idle = [line for line in steps if "solver/flat_groups" not in line]
+    assert idle
+    for line in idle:
+        assert not [name for name in line if name.startswith("policy/") and "solver" in name]
+        assert "policy/entropy_questioner" in line
 
 
 def test_nothing_is_compiled_after_the_first_step_of_evolution(
@@ -282,10 +297,12 @@ def test_a_run_cut_after_any_step_ends_with_the_same_numbers(
     folder = again / "checkpoints"
     assert checkpoint.newest(folder, set_aside=True) == done
     state, _ = checkpoint.load(folder, done, placed_state(setup, done))
+    scores: dict[int, float] = {}
     run = loop.Run(
         setup,
         Records(again, dataclasses.asdict(config)),
-        checkpoint.manager(folder, kept=config.checkpoints_kept),
+        checkpoint.manager(folder, kept=config.checkpoints_kept, scores=scores),
+        scores,
         state,
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -343,6 +360,17 @@ def test_a_folder_holds_one_configuration(unbroken: tuple[TrainConfig, Path, See
     other = dataclasses.replace(config, grpo=dataclasses.replace(config.grpo, lr=1e-3))
     with pytest.raises(ValueError, match=r"another configuration .*grpo\.lr"):
         loop.open_run(other, workdir)
+
+
+@pytest.mark.parametrize("field", ["questioner_prompt", "solver_prompt"])
+def test_prompts_without_room_are_refused_before_a_run_begins(
+    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path, field: str
+) -> None:
+    config, _, _ = unbroken
+    short = dataclasses.replace(config.rollout, **{field: 20})
+    with pytest.raises(PromptTooLongError, match=rf"rollout\.{field}: a prompt .* bucket of 20"):
+        loop.open_run(dataclasses.replace(config, rollout=short), tmp_path)
+    loop.open_run(config, tmp_path).checkpoints.close()  # the refused start does not bind it
 
 
 def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The files of a run: what is written, what a resumed run keeps, what the summary says."""
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.models.qwen2_5_vl import folders
 from spatialevo_jax.train import records
 from spatialevo_jax.train.records import Records
 
@@ -340,21 +343,18 @@ def test_the_history_of_a_phase_has_each_step_with_its_latest_score(tmp_path: Pa
 
 
 def events(folder: Path) -> dict[tuple[str, int], float]:
-    """The numbers of TensorBoard's files by name and step. A later file takes back what earlier
-    ones have from its first step on.
-    """
+    """The numbers of TensorBoard's files by name and step."""
     proto: Any = importlib.import_module("tensorboardX.proto.event_pb2")
     found: dict[tuple[str, int], float] = {}
-    for path in sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns):
+    for path in folder.iterdir():
         data, at = path.read_bytes(), 0
         while at < len(data):
             # A record: its length, a checksum of that, itself, a checksum.
             (length,) = struct.unpack_from("<Q", data, at)
             event = proto.Event.FromString(data[at + 12 : at + 12 + length])
             at += 16 + length
-            if event.session_log.status == proto.SessionLog.START:
-                found = {key: value for key, value in found.items() if key[1] < event.step}
             for value in event.summary.value:
+                assert (value.tag, event.step) not in found
                 found[value.tag, event.step] = value.simple_value
     return found
 
@@ -386,3 +386,65 @@ def test_without_the_flag_and_in_other_processes_there_are_no_such_files(tmp_pat
         run.metrics(0, "evolve", {"loss/total": 0.5})
         run.close()
     assert not (tmp_path / records.TENSORBOARD).exists()
+
+
+def test_what_a_kill_took_from_tensorboard_comes_back_from_the_lines(tmp_path: Path) -> None:
+    """Its files are written every ten seconds, and one step may have lost all of its numbers."""
+    run = Records(tmp_path, CONFIG, tensorboard=True)
+    run.resume(0)
+    for step in range(3):
+        run.metrics(step, "evolve", {"loss/total": 0.5 * step})
+    run.close()
+    (path,) = (tmp_path / records.TENSORBOARD).iterdir()
+    path.write_bytes(path.read_bytes()[:80])
+    again = Records(tmp_path, CONFIG, tensorboard=True)
+    again.resume(3)
+    again.close()
+    losses = {("loss/total", step + 1): 0.5 * step for step in range(3)}
+    assert events(tmp_path / records.TENSORBOARD) == losses
+
+
+# --- starts that were refused ----------------------------------------------------------------
+
+
+def started(folder: Path) -> dict[str, Any]:
+    """What a start leaves before it is refused."""
+    config = json.loads(json.dumps(dataclasses.asdict(TrainConfig()), default=str))
+    Records(folder, config)
+    for name in (records.TOKENIZER, folders.COMPANIONS):
+        (folder / name).mkdir()
+        (folder / name / "tokenizer.json").write_text("{}")
+    (folder / folders.LAYOUT).write_text("{}")
+    return config
+
+
+def test_a_start_that_was_refused_does_not_bind_the_next(tmp_path: Path) -> None:
+    config = started(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="another configuration"):
+        Records(tmp_path, config | {"seed": 1})
+    records.forget_refused_start(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    Records(tmp_path, config | {"seed": 1})
+
+
+@pytest.mark.parametrize("begun", [records.METRICS, records.CHECKPOINTS])
+def test_a_run_that_began_keeps_all_it_has(tmp_path: Path, begun: str) -> None:
+    config = started(tmp_path)
+    (tmp_path / begun).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    records.forget_refused_start(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError, match="another configuration"):
+        Records(tmp_path, config | {"seed": 1})
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "qwen2_5_vl"}', "[]", "{", None])
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, text: str | None) -> None:
+    """Such as a model's."""
+    (tmp_path / records.TOKENIZER).mkdir()
+    if text is not None:
+        (tmp_path / records.CONFIG).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    records.forget_refused_start(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before

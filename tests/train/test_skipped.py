@@ -44,9 +44,9 @@ def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loop, "position", lambda setup, step: {"step": step})  # of no rooms
     scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
     setup: Any = types.SimpleNamespace(config=CONFIG, lessons=None)
-    with checkpoint.manager(workdir / "checkpoints", kept=1) as checkpoints:
+    with checkpoint.manager(workdir / "checkpoints", kept=1, scores={}) as checkpoints:
         state = init_state(CONFIG, {"text": jnp.zeros(2)}, scheduler)
-        run = loop.Run(setup, Records(workdir, {}), checkpoints, state)
+        run = loop.Run(setup, Records(workdir, {}), checkpoints, {}, state)
         loop.train(run)
 
 

@@ -235,9 +235,29 @@ def test_a_loss_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -
         (TrainConfig, {"seed": -1}, "seed: expected 0 to"),
         (TrainConfig, {"reward": "vote", "scoring": "published"}, "vote needs scoring=corrected"),
         (TrainConfig, {"vocab_size": 0}, "vocab_size: expected 1 or more"),
+        (TrainConfig, {"scoring": "published", "alpha": 0.5}, "alpha: the published scoring has"),
         (
             TrainConfig,
-            {"sft": SftConfig(Path("set")), "rewards": RewardConfig(observation="prose")},
+            {"rewards": RewardConfig(observation="prose")},
+            "warm_start.steps: expected 0 with rewards.observation=prose",
+        ),
+        (
+            TrainConfig,
+            {"sft": SftConfig(Path("set")), "grpo": GrpoConfig(micro_batches=2)},
+            "sft.data: expected grpo.micro_batches=1 and reward=geometry beside it.* got 2 and",
+        ),
+        (
+            TrainConfig,
+            {"sft": SftConfig(Path("set")), "reward": "vote"},
+            "sft.data: expected grpo.micro_batches=1 and reward=geometry beside it.* 1 and vote",
+        ),
+        (
+            TrainConfig,
+            {
+                "sft": SftConfig(Path("set")),
+                "rewards": RewardConfig(observation="prose"),
+                "warm_start": WarmStartConfig(steps=0, naming_steps=0, looking_steps=0),
+            },
             "sft.reply: expected answer or rationale with rewards.observation=prose",
         ),
     ],

@@ -272,7 +272,7 @@ def test_with_an_adapter_only_it_learns_and_a_stopped_run_ends_with_the_same_num
         assert metrics["optimizer/grad_norm"] > 0
         divergences.append(float(metrics["policy/kl_reference_solver"]))
         if update == 1:
-            with checkpoint.manager(tmp_path, kept=1) as checkpoints:
+            with checkpoint.manager(tmp_path, kept=1, scores={}) as checkpoints:
                 checkpoint.save(checkpoints, state, {})
     jax.tree.map(np.testing.assert_array_equal, state.params, setup.params)
     assert state.adapter is not None and state.reference is None

@@ -142,7 +142,7 @@ def _resized(
     image: np.ndarray, config: VisionConfig, min_pixels: int, max_pixels: int
 ) -> np.ndarray:
     """(H, W, 3) uint8 -> (h, w, 3) f32, of whole merge blocks and normalised."""
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
             f"expected an image (H, W, 3) of uint8, got {image.dtype} of shape {image.shape}."
         )

@@ -53,9 +53,12 @@ class StoredTensor:
             raise ValueError(
                 f"{self.path}: expected {self.dtype} {self.shape}, got {value.dtype} {value.shape}."
             )
-        with self.path.open("r+b") as file:
-            file.seek(self.offset)
-            file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        try:
+            with self.path.open("r+b") as file:
+                file.seek(self.offset)
+                file.write(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        except OSError as error:  # of a write, which does not say where
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:
