@@ -57,6 +57,9 @@ def convert(direction: str, source: Path, target: Path) -> str:
         left_out = f"; left out: {', '.join(folder.left_out)}" if folder.left_out else ""
         kept = f", {len(folder.companions)} other files in {target / folders.COMPANIONS}"
         return f"{target}: {len(folder.tensors)} tensors{kept}{left_out}"
+    copied = source / folders.COMPANIONS
+    if target.resolve().is_relative_to(copied.resolve()):
+        raise UserError(f"{target}: expected a target outside of {copied}, whose files are copied.")
     folder = _open_ours(source)
     folders.save_hf(folder, target, _bar(len(weights.table(folder.config))))
     written = len(list(target.glob("*.safetensors")))

@@ -14,7 +14,13 @@ from absl.testing import flagsaver
 from launch import convert
 from launch.errors import UserError
 from spatialevo_jax import lora
-from spatialevo_jax.config import DataConfig, LoraConfig, TrainConfig, WarmStartConfig
+from spatialevo_jax.config import (
+    DataConfig,
+    LoraConfig,
+    RolloutConfig,
+    TrainConfig,
+    WarmStartConfig,
+)
 from spatialevo_jax.models.qwen2_5_vl import folders
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import sized
@@ -69,7 +75,8 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
     command("from-hf", source=source, target=tmp_path / "ours")
     monkeypatch.setattr(preparing.scoring, "build_items", lambda *_: [])  # nothing is asked here
     data = DataConfig(rooms_root, image_size=(56, 56), scene_frames=3, rows=(1, 1, 1))
-    config = TrainConfig(model=str(tmp_path / "ours"), data=data)
+    rollout = RolloutConfig(questioner_prompt=1024)  # this tokenizer knows few words
+    config = TrainConfig(model=str(tmp_path / "ours"), data=data, rollout=rollout)
     run = loop.open_run(config, tmp_path / "run")
     assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}
     with pytest.raises(UserError, match="checkpoints: expected a checkpoint, found none"):
@@ -174,6 +181,17 @@ def test_a_target_that_exists_is_a_sentence(released: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="expected a new folder, this one exists"):
         command("from-hf", source=released, target=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_target_among_the_files_that_are_copied_is_a_sentence(
+    released: Path, tmp_path: Path
+) -> None:
+    command("from-hf", source=released, target=tmp_path / "ours")
+    before = contents(tmp_path / "ours")
+    with pytest.raises(UserError, match=r"expected a target outside of .*hf, whose files are"):
+        command("to-hf", source=tmp_path / "ours", target=tmp_path / "ours" / "hf" / "out")
+    assert contents(tmp_path / "ours") == before
+    command("to-hf", source=tmp_path / "ours", target=tmp_path / "ours" / "out")
 
 
 def test_a_target_that_cannot_be_made_is_a_sentence(released: Path, tmp_path: Path) -> None:

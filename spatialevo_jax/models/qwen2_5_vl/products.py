@@ -77,7 +77,7 @@ def _over_rows(x: jax.Array, g: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """(..., I) and (..., O) -> (I, O), summed over all rows."""
     x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
     rows = len(x)
-    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu" and rows % 2 == 0:
+    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu" and rows and rows % 2 == 0:
         # A transposition alone would be folded into the product, one of three axes is not.
         x = x.reshape(rows // 2, 2, -1).transpose(2, 0, 1).reshape(-1, rows)
         sums = jnp.einsum("in,no->io", x, g, preferred_element_type=jnp.float32)

@@ -46,6 +46,13 @@ def test_a_linear_map_in_bfloat16_is_that_of_float32_rounded_once(rows: Rows) ->
         assert (np.abs(one - expected) <= bound).all()
 
 
+def test_no_rows_have_no_gradient() -> None:
+    given = drawn((0, 24), 0), drawn((24, 10), 1), drawn((10,), 2)
+    _, *gradients = results(products.linear, jnp.bfloat16, *given)
+    assert [one.shape for one in gradients] == [(0, 24), (24, 10), (10,)]
+    assert not any(one.any() for one in gradients)
+
+
 @pytest.mark.parametrize("rows", [4096, 4097])
 def test_sums_over_many_rows_do_not_stick_where_bfloat16_does(rows: int) -> None:
     """In bfloat16 256 + 1 is 256."""
