@@ -285,9 +285,12 @@ class Records:
         return summary
 
 
-# What may change when a run goes on: where the work is done and kept and what is said of it, not
-# what it is.
-MAY_CHANGE = ("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms")
+# What may change when a run goes on: where the work is done and kept, what is said of it and how
+# much room it has, not what it is.
+MAY_CHANGE = (
+    *("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms"),
+    "rollout.questioner_prompt",  # padding: no prompt is cut to it
+)
 
 
 def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:

@@ -33,7 +33,7 @@ from spatialevo_jax.train import sft, warm_start
 from spatialevo_jax.train.records import TOKENIZER
 from spatialevo_jax.train.state import TrainState, init_state
 
-PROMPTS_TRIED = 4  # rows of each dataset whose prompts are tried before a run begins
+PROMPTS_TRIED = 64  # rows of each dataset whose prompts are tried before a run begins
 TOKENIZER_STEPS = 20  # steps' rows whose conversations the small tokenizer is trained on
 
 
@@ -181,7 +181,7 @@ def _require_prompts(setup: Setup) -> None:
     if config.sft.data is not None or not config.grpo.steps:
         return
     for kind, count in enumerate(config.data.rows):
-        for index in range(min(count, PROMPTS_TRIED)):
+        for index in range(PROMPTS_TRIED if count else 0):
             row = setup.rows.row(kind, index)
             seen = pools(setup.train.records[row.room], row.frames)
             for task in setup.train.feasible_tasks(row):
