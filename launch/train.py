@@ -15,6 +15,7 @@ python -m launch.train --config=... --workdir=... --coordinator_address=10.0.0.1
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -103,6 +104,11 @@ def main(argv: Sequence[str]) -> int:
     config = _CONFIG.load()
     if not _WORKDIR.value:
         raise errors.UserError("--workdir: expected a folder, got nothing.")
+    if _TENSORBOARD.value and importlib.util.find_spec("tensorboardX") is None:
+        raise errors.UserError(
+            "--tensorboard: needs tensorboardX, found none: "
+            "pip install -c constraints.txt '.[tensorboard]'"
+        )
     keep_freed_memory()
     errors.hush_orbax()
     with user_errors(ValueError, RuntimeError):
@@ -113,14 +119,11 @@ def main(argv: Sequence[str]) -> int:
             process_id=_PROCESS.value,
         )
     with lost_peers(), contextlib.ExitStack() as stack:
+        workdir = Path(_WORKDIR.value)
         with user_errors(OSError, ValueError):
             if jax.process_index() == 0:
-                stack.enter_context(alone_in(Path(_WORKDIR.value)))
-            workdir, tensorboard = Path(_WORKDIR.value), _TENSORBOARD.value
-            with user_errors(
-                ModuleNotFoundError, place="--tensorboard: pip install '.[tensorboard]'"
-            ):
-                run = loop.open_run(config, workdir, tensorboard=tensorboard)
+                stack.enter_context(alone_in(workdir))
+            run = loop.open_run(config, workdir, tensorboard=_TENSORBOARD.value)
         try:
             with user_errors(FloatingPointError, OSError, PromptTooLongError):
                 summary = loop.train(run)
