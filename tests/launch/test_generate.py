@@ -338,17 +338,22 @@ def test_a_scene_that_changed_is_found(
 
 
 def test_a_run_learns_from_a_set_of_the_rooms_that_it_loads(
-    made: Path, rows: list[Row], scenes_root: Path
+    command: Command, rooms_root: Path, tmp_path: Path
 ) -> None:
     """Which are loaded without the instance points that the set was made with."""
-    shown = next(len(row["images"]) for row in rows if row["modality"] == "scene")
-    data = DataConfig(scenes=scenes_root, scene_frames=shown, tasks=tuple(TASK_IDS))
+    made, shown = tmp_path / "set", 3
+    where = (f"--scenes={rooms_root}", f"--out={made}", "--source=own", "--workers=1")
+    few = ("--count=12", CHEAP[1], f"--scene_images={shown}", "--formats=jsonl")
+    assert command(*where, *few) == 0
+    tasks = ("elevation_cam_cam", "object_size")
+    data = DataConfig(rooms_root, image_size=(56, 56), scene_frames=shown, tasks=tasks)
     rooms = load_scenes(data, "train").rooms
-    assert scene_io.load_scene(scenes_root, rooms.records[0].scene_id).scene.points.size
-    assert not rooms.records[0].scene.points.size
-    learned = lesson_source(SftConfig(data=made, rows=(2, 1, 1)), data, rooms, seed=0)
+    stored = scene_io.load_scene(rooms_root, rooms.records[0].scene_id)
+    assert stored.scene.points.size and not rooms.records[0].scene.points.size
+    lessons = lesson_source(SftConfig(data=made, rows=(0, 1, 1)), data, rooms, seed=0)
+    rows = [row for path in shards.list_shards(made, "jsonl") for row in shards.read_shard(path)]
     questions = {row["question"] for row in rows if row["split"] == "train"}
-    for lesson in learned.step_lessons(0, (2, 1, 1)):
+    for lesson in lessons.step_lessons(0, (0, 1, 1)):
         assert any(question in lesson.example.prompt for question in questions)
 
 
