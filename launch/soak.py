@@ -39,7 +39,6 @@ WRITING_SECONDS = 0.2  # the longest that such a kill waits then
 POLL_SECONDS = 0.005
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 CACHE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-CHECKPOINTS = "checkpoints"  # of a run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs.", allow_override=True)
 _KILLS = flags.DEFINE_integer("kills", 20, "How often a run is killed.", lower_bound=0)
@@ -115,7 +114,7 @@ def kill(
         if end is None and len(lines(workdir / records.METRICS)) > known:
             end = time.monotonic() + after
         waited = end is not None and time.monotonic() >= end
-        if waited and into is not None and writing(workdir / CHECKPOINTS, since):
+        if waited and into is not None and writing(workdir / records.CHECKPOINTS, since):
             end, into = time.monotonic() + into, None
         time.sleep(POLL_SECONDS)
     process.send_signal(signal.SIGKILL)
@@ -134,7 +133,7 @@ def what_it_did(workdir: Path, since: float, known: int) -> str:
         since: when it was started, a time of the clock.
         known: steps that were recorded then.
     """
-    if writing(workdir / CHECKPOINTS, since):
+    if writing(workdir / records.CHECKPOINTS, since):
         return "writing a checkpoint"
     metrics = lines(workdir / records.METRICS)
     if len(metrics) <= known:
@@ -183,7 +182,7 @@ def kills(
                 number += 1
                 saved = [
                     int(path.name)
-                    for path in (workdir / CHECKPOINTS).glob("*")
+                    for path in (workdir / records.CHECKPOINTS).glob("*")
                     if path.name.isdecimal()
                 ]
                 yield Kill(
@@ -213,10 +212,7 @@ def require_same(workdir: Path, whole: Path) -> None:
     """
     for name in (records.METRICS, records.EVALUATIONS, records.SAMPLES):
         one, other = (
-            [
-                {k: v for k, v in line.items() if not k.startswith(records.CLOCKS)}
-                for line in lines(path)
-            ]
+            [_without_clocks(line) for line in lines(path)]
             for path in (workdir / name, whole / name)
         )
         if one != other:

@@ -126,6 +126,15 @@ def _of_answers(
     return {name: float(value) for name, value in values.items()}
 
 
+def without_solvers_tokens(values: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of an update for which nothing was posed: means over no tokens are left out."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not (name.startswith("policy/") and name.endswith("_solver"))
+    }
+
+
 def speeds(
     asked_lengths: np.ndarray, solved_lengths: np.ndarray, laps: Mapping[str, float]
 ) -> dict[str, float]:

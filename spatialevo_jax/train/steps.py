@@ -8,7 +8,6 @@ packs their tokens, reads and judges their texts, and tells the others what came
 import dataclasses
 import functools
 import math
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -31,7 +30,12 @@ from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.rollout import decode, sampling
 from spatialevo_jax.scene_source import PromptStream
 from spatialevo_jax.train import episode, warm_start
-from spatialevo_jax.train.metrics import evolution_metrics, log_samples, speeds
+from spatialevo_jax.train.metrics import (
+    evolution_metrics,
+    log_samples,
+    speeds,
+    without_solvers_tokens,
+)
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, abstract_state
 from spatialevo_jax.train.state import TrainState, optimizer
@@ -48,7 +52,6 @@ from spatialevo_jax.train.step import (
 )
 
 QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
-OF_SOLVERS_TOKENS = re.compile(r"policy/.*_solver$")  # metrics
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
 Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
@@ -440,8 +443,8 @@ class Steps:
         found = self._metrics(step, records, shown, asking, solving)
         found |= self._probabilities(chances)
         values = _joined([_floats(metrics) for metrics in updates]) | found
-        if not solving.weights.any():  # means over nothing
-            values = {name: x for name, x in values.items() if not OF_SOLVERS_TOKENS.match(name)}
+        if not solving.weights.any():
+            values = without_solvers_tokens(values)
         clock.lap("time/update_s")
         return state, values | speeds(asking.lengths, solving.lengths, clock.laps) | clock.laps
 

@@ -139,3 +139,10 @@ def test_speeds_are_tokens_over_seconds_of_their_phase() -> None:
         "speed/update": 60.0,
         "speed/step": 18.0,
     }
+
+
+def test_without_a_posed_question_the_solvers_tokens_have_no_numbers() -> None:
+    """An entropy of 0 would be an alarm. Losses, which are sums, and the Questioner's stay."""
+    values = {"policy/entropy_solver": 0.0, "policy/nll_solver": 0.0, "loss/solver": 0.0}
+    kept = {"policy/entropy_questioner": 0.5, "solver/format": 0.0, "loss/solver": 0.0}
+    assert metrics.without_solvers_tokens(values | kept) == kept
