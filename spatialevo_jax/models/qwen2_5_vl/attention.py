@@ -75,11 +75,8 @@ def whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Atten
         return _splash_whole(q, k, v, valid)
     if how == "cudnn":
         return _fused_whole(q, k, v, valid, implementation="cudnn")
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    scores = scores * q.shape[-1] ** -0.5
-    scores = jnp.where(valid[:, None, None], scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+    q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    return _attended(q, [(k, v, valid[:, None, None])]).swapaxes(1, 2)
 
 
 # --- suffixes behind a shared prefix -------------------------------------------------------------
@@ -125,32 +122,80 @@ def _plain_suffixes(
     p, g, t, heads, d = q.shape
     kv = own.keys.shape[-2]
     repeats = heads // kv
-    matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
     visible = jnp.arange(own.valid.shape[-1]) <= start + jnp.arange(t)[:, None]
     # Queries of one key head side by side, N = T * repeats rows: plain batched matrix products
     # whose results need no transposing, and prefix keys that are read once for all G suffixes.
     q = (q * d**-0.5).reshape(p, g, t, kv, repeats, d).transpose(0, 3, 1, 2, 4, 5)
     q = q.reshape(p, kv, g, t * repeats, d)
     keys, values = (x.transpose(0, 3, 1, 2, 4) for x in (own.keys, own.values))
-    scores = matmul(q, keys.swapaxes(-1, -2))  # (P, K, G, N, C)
     mask = jnp.repeat(visible, repeats, axis=0) & own.valid[:, None, :, None]
-    scores = jnp.where(mask, scores, MASKED)
-    if prefix is None:
-        out = matmul(jax.nn.softmax(scores, axis=-1).astype(q.dtype), values)
-    else:
-        before_keys, before_values = prefix.keys.swapaxes(1, 2), prefix.values.swapaxes(1, 2)
-        before = matmul(q.reshape(p, kv, -1, d), before_keys.swapaxes(-1, -2))
-        before = before.reshape(*q.shape[:-1], -1)  # (P, K, G, N, S)
-        before = jnp.where(prefix.valid[:, None, None, None], before, MASKED)
-        # One softmax over two blocks of scores, without joining them in memory.
-        top = jnp.maximum(scores.max(-1, keepdims=True), before.max(-1, keepdims=True))
-        top = jax.lax.stop_gradient(top)
-        weights, before = jnp.exp(scores - top), jnp.exp(before - top)
-        total = weights.sum(-1, keepdims=True) + before.sum(-1, keepdims=True)
-        seen = matmul(before.reshape(p, kv, g * t * repeats, -1).astype(q.dtype), before_values)
-        out = (matmul(weights.astype(q.dtype), values) + seen.reshape(q.shape)) / total
-    out = out.astype(q.dtype).reshape(p, kv, g, t, repeats, d)
+    blocks = [(keys, values, mask)]
+    if prefix is not None:
+        keys, values = prefix.keys.swapaxes(1, 2), prefix.values.swapaxes(1, 2)
+        blocks.append((keys, values, prefix.valid[:, None, None, None]))
+    out = _attended(q, blocks).reshape(p, kv, g, t, repeats, d)
     return out.transpose(0, 2, 3, 1, 4, 5).reshape(p, g, t, heads, d)
+
+
+# --- matrix products and a softmax ---------------------------------------------------------------
+
+Block = tuple[jax.Array, jax.Array, jax.Array]  # keys, values, and which of them are seen
+
+
+@jax.custom_vjp
+def _attended(q: jax.Array, blocks: list[Block]) -> jax.Array:
+    """(..., N, D) queries, scaled, that see all blocks in one softmax, which is in float32; the
+    products are of the type of `q`.
+
+    A block is keys and values (..., S, D) and which of them a query sees, in what spreads to
+    (..., N, S). Where its leading axes are fewer than the queries', the last of those share it.
+    The gradient is that of flash attention (arXiv 2205.14135, appendix B.4), with the weights kept.
+    """
+    return _attended_forward(q, blocks)[0]
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """(..., N, K) and (..., K, M) -> (..., N, M) float32; the rows of `a` may have more axes."""
+    a = a.reshape(*b.shape[:-2], -1, a.shape[-1])
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
+
+
+def _attended_forward(q: jax.Array, blocks: list[Block]) -> tuple[jax.Array, Any]:
+    scores = []
+    for keys, _, seen in blocks:
+        found = _product(q, keys.swapaxes(-1, -2)).reshape(*q.shape[:-1], -1)
+        scores.append(jnp.where(seen, found, MASKED))
+    top = functools.reduce(jnp.maximum, (one.max(-1, keepdims=True) for one in scores))
+    powers = [jnp.exp(one - top) for one in scores]
+    total = functools.reduce(jnp.add, (one.sum(-1, keepdims=True) for one in powers))
+    weights = [(one / total).astype(q.dtype) for one in powers]
+    parts = [
+        _product(weight, values).reshape(q.shape)
+        for weight, (_, values, _) in zip(weights, blocks, strict=True)
+    ]
+    out = functools.reduce(jnp.add, parts).astype(q.dtype)
+    return out, (q, blocks, weights, out)
+
+
+def _attended_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, list[Any]]:
+    q, blocks, weights, out = kept
+    mean = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
+    of_q, of_blocks = [], []
+    for weight, (keys, values, _) in zip(weights, blocks, strict=True):
+
+        def rows(x: jax.Array, of: jax.Array = keys) -> jax.Array:
+            return x.reshape(*of.shape[:-2], -1, x.shape[-1])
+
+        of_weight = _product(g, values.swapaxes(-1, -2)).reshape(weight.shape)
+        of_score = (weight * (of_weight - mean)).astype(q.dtype)
+        of_q.append(_product(of_score, keys).reshape(q.shape))
+        of_keys = _product(rows(of_score).swapaxes(-1, -2), rows(q))
+        of_values = _product(rows(weight).swapaxes(-1, -2), rows(g))
+        of_blocks.append((of_keys.astype(keys.dtype), of_values.astype(values.dtype), None))
+    return functools.reduce(jnp.add, of_q).astype(q.dtype), of_blocks
+
+
+_attended.defvjp(_attended_forward, _attended_backward)
 
 
 # --- dot_product_attention -----------------------------------------------------------------------

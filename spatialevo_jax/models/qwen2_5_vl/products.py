@@ -21,6 +21,15 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array
     return y if bias is None else y + bias
 
 
+def once(x: jax.Array) -> jax.Array:
+    """The same float32 numbers (..., D), which no compiler works out again where they are read."""
+    if mesh.platform() != "cpu":
+        return jax.lax.optimization_barrier(x)
+    # There a barrier does not outlast the first passes of the compiler. A product does: by the
+    # identity, each sum has one term that is not zero.
+    return jnp.matmul(x, jnp.eye(x.shape[-1]), precision=jax.lax.Precision.HIGHEST)
+
+
 @jax.custom_vjp
 def scores(x: jax.Array, table: jax.Array) -> jax.Array:
     """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are

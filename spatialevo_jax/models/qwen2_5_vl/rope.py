@@ -4,6 +4,7 @@ their application.
 Angles are float32 throughout: in bfloat16 the error grows with the position.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,6 +12,8 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from spatialevo_jax.models.qwen2_5_vl import products
 
 VISION_THETA = 10_000.0
 
@@ -47,11 +50,25 @@ def vision_angles(positions: jax.Array, head_dim: int) -> jax.Array:
     return angles.reshape(*positions.shape[:-1], head_dim // 2)
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """Cosines and sines of angles, (..., d / 2) float32."""
+
+    cos: jax.Array
+    sin: jax.Array
+
+
+def turns(angles: jax.Array) -> Turns:
+    """Worked out here, once: a compiler would do it again in every layer, for every head."""
+    return Turns(products.once(jnp.cos(angles)), products.once(jnp.sin(angles)))
+
+
+def rotate(x: jax.Array, by: Turns) -> jax.Array:
     """Turns the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for
     all heads.
     """
-    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
+    cos, sin = by.cos[..., None, :], by.sin[..., None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)

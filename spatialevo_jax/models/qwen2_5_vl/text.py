@@ -24,6 +24,7 @@ from spatialevo_jax.models.qwen2_5_vl.layers import (
     stacked,
 )
 from spatialevo_jax.models.qwen2_5_vl.products import scores
+from spatialevo_jax.models.qwen2_5_vl.rope import Turns
 
 
 class TextBlock(nnx.Module):
@@ -54,17 +55,17 @@ class TextBlock(nnx.Module):
             width, config.intermediate_size, dtype, bias=False, out_scale=out_scale, rngs=rngs
         )
 
-    def project(self, x: jax.Array, angles: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def project(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated queries (P, G, T, H, D) and keys (P, G, T, K, D), and values, of the rows
-        (N, width) of all tokens; `angles` (P, G, T, D / 2) has the axes that they have not.
+        (N, width) of all tokens; `turns` (P, G, T, D / 2) has the axes that they have not.
         """
         x = self.norm1(x)
-        heads = (*angles.shape[:-1], -1, self.config.head_dim)
+        heads = (*turns.cos.shape[:-1], -1, self.config.head_dim)
         q, k, v = (
             mesh.constrain(layer(x).reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
             for layer in (self.q, self.k, self.v)
         )
-        return rope.rotate(q, angles), rope.rotate(k, angles), v
+        return rope.rotate(q, turns), rope.rotate(k, turns), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """(N, width) and what its tokens attended to, (P, G, T, H, D) -> (N, width)."""
@@ -119,8 +120,8 @@ class TextDecoder(nnx.Module):
         # One axis of rows, as products make them: loops between products over more axes would work
         # out at each number where it is, which on CPU takes longer than what they compute.
         x = x.reshape(-1, shape[-1])
-        angles = rope.mrope_angles(
-            positions, config.head_dim, config.rope_theta, config.mrope_section
+        turns = rope.turns(
+            rope.mrope_angles(positions, config.head_dim, config.rope_theta, config.mrope_section)
         )
         if cache is None:
             own_valid = valid
@@ -128,7 +129,7 @@ class TextDecoder(nnx.Module):
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
 
         def layer(block: TextBlock, x: jax.Array, cached: Any, shared: Any) -> tuple[Any, Any]:
-            q, k, v = block.project(x, angles)
+            q, k, v = block.project(x, turns)
             if cached is not None:
                 at = (0, 0, start, 0, 0)
                 k = jax.lax.dynamic_update_slice(cached[0], k, at)

@@ -38,14 +38,14 @@ class VisionBlock(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, angles: jax.Array, inputs: VisionInputs, full: jax.Array
+        self, x: jax.Array, turns: rope.Turns, inputs: VisionInputs, full: jax.Array
     ) -> jax.Array:
         """(W * K, D) patches, window by window; `full` says whether they see their image or their
         window. In rows for the same reason as in `text`.
         """
         shape = (*inputs.valid.shape, self.config.num_heads, self.config.head_dim)
         q, k, v = (one.reshape(shape) for one in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
-        q, k = rope.rotate(q, angles), rope.rotate(k, angles)
+        q, k = rope.rotate(q, turns), rope.rotate(k, turns)
 
         def by_window() -> jax.Array:
             return attention.whole(q, k, v, inputs.valid, "plain")
@@ -120,13 +120,13 @@ class VisionTower(nnx.Module):
         """-> (V, out_hidden_size) features, image by image in raster order."""
         patches = inputs.patches.reshape(-1, inputs.patches.shape[-1])
         x = self.patch_embed(patches.astype(self.dtype))
-        angles = rope.vision_angles(inputs.positions, self.config.head_dim)
+        turns = rope.turns(rope.vision_angles(inputs.positions, self.config.head_dim))
         graph, layers = nnx.split(self.blocks)
         full = np.isin(np.arange(self.config.depth), self.config.fullatt_block_indexes)
 
         def layer(x: jax.Array, scanned) -> tuple[jax.Array, None]:
             params, sees_image = scanned
-            x = nnx.merge(graph, params)(x, angles, inputs, sees_image)
+            x = nnx.merge(graph, params)(x, turns, inputs, sees_image)
             return mesh.constrain(x, mesh.BATCH), None
 
         # Of all images of a step at once, products are too much to keep.
