@@ -164,7 +164,7 @@ def test_recomputing_layers_changes_no_gradient_and_keeps_less(
     for other in gradients[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients[0], other)
     off, dots, full, unrolled = kept
-    assert unrolled == full < dots < 0.8 * off
+    assert unrolled == full < dots < 0.9 * off
 
 
 def kept_numbers(function: Callable[[model.Params], jax.Array], params: model.Params) -> int:

@@ -154,45 +154,44 @@ def _attended(q: jax.Array, blocks: list[Block]) -> jax.Array:
     return _attended_forward(q, blocks)[0]
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """(..., N, K) and (..., K, M) -> (..., N, M) float32; the rows of `a` may have more axes."""
-    a = a.reshape(*b.shape[:-2], -1, a.shape[-1])
-    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
-
-
 def _attended_forward(q: jax.Array, blocks: list[Block]) -> tuple[jax.Array, Any]:
     scores = []
     for keys, _, seen in blocks:
-        found = _product(q, keys.swapaxes(-1, -2)).reshape(*q.shape[:-1], -1)
-        scores.append(jnp.where(seen, found, MASKED))
+        found = _product(_rows(q, keys), keys.swapaxes(-1, -2))
+        scores.append(jnp.where(seen, found.reshape(*q.shape[:-1], -1), MASKED))
     top = functools.reduce(jnp.maximum, (one.max(-1, keepdims=True) for one in scores))
     powers = [jnp.exp(one - top) for one in scores]
     total = functools.reduce(jnp.add, (one.sum(-1, keepdims=True) for one in powers))
     weights = [(one / total).astype(q.dtype) for one in powers]
     parts = [
-        _product(weight, values).reshape(q.shape)
+        _product(_rows(weight, values), values).reshape(q.shape)
         for weight, (_, values, _) in zip(weights, blocks, strict=True)
     ]
     out = functools.reduce(jnp.add, parts).astype(q.dtype)
-    return out, (q, blocks, weights, out)
+    return out, (q, [block[:2] for block in blocks], weights, out)
 
 
 def _attended_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, list[Any]]:
     q, blocks, weights, out = kept
     mean = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
     of_q, of_blocks = [], []
-    for weight, (keys, values, _) in zip(weights, blocks, strict=True):
-
-        def rows(x: jax.Array, of: jax.Array = keys) -> jax.Array:
-            return x.reshape(*of.shape[:-2], -1, x.shape[-1])
-
-        of_weight = _product(g, values.swapaxes(-1, -2)).reshape(weight.shape)
-        of_score = (weight * (of_weight - mean)).astype(q.dtype)
-        of_q.append(_product(of_score, keys).reshape(q.shape))
-        of_keys = _product(rows(of_score).swapaxes(-1, -2), rows(q))
-        of_values = _product(rows(weight).swapaxes(-1, -2), rows(g))
+    for weight, (keys, values) in zip(weights, blocks, strict=True):
+        of_weight = _product(_rows(g, values), values.swapaxes(-1, -2)).reshape(weight.shape)
+        of_score = (weight * (of_weight - mean)).astype(q.dtype)  # 0 where nothing is seen
+        of_q.append(_product(_rows(of_score, keys), keys).reshape(q.shape))
+        of_keys = _product(_rows(of_score, keys).swapaxes(-1, -2), _rows(q, keys))
+        of_values = _product(_rows(weight, values).swapaxes(-1, -2), _rows(g, values))
         of_blocks.append((of_keys.astype(keys.dtype), of_values.astype(values.dtype), None))
     return functools.reduce(jnp.add, of_q).astype(q.dtype), of_blocks
+
+
+def _rows(x: jax.Array, block: jax.Array) -> jax.Array:
+    """(..., N, K) with no more leading axes than `block` has, the others among the rows."""
+    return x.reshape(*block.shape[:-2], -1, x.shape[-1])
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
 _attended.defvjp(_attended_forward, _attended_backward)

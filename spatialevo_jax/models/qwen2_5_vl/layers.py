@@ -1,7 +1,8 @@
 """Pieces that the vision tower and the decoder share."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,35 @@ class Norm(nnx.Module):
         self.norm = nnx.RMSNorm(width, epsilon=eps, dtype=jnp.float32, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.norm(x).astype(x.dtype)
+        scale = cast(nnx.Param, self.norm.scale)
+        return normalized(x, scale[...], self.norm.epsilon)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def normalized(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32 whatever comes in. For its
+    gradient nothing is kept but `x` and one number of each row: what lies between is float32 and
+    several times as much as `x`.
+    """
+    return _normalized_forward(x, scale, eps)[0]
+
+
+def _normalized_forward(x: jax.Array, scale: jax.Array, eps: float) -> tuple[jax.Array, Any]:
+    wide = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + eps)
+    return (wide * (inverse * scale)).astype(x.dtype), (x, scale, inverse)
+
+
+def _normalized_backward(_: float, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, scale, inverse = kept
+    unit, g = x.astype(jnp.float32) * inverse, g.astype(jnp.float32)
+    of_unit = g * scale
+    of_x = inverse * (of_unit - unit * (of_unit * unit).mean(-1, keepdims=True))
+    of_scale = (g * unit).sum(range(x.ndim - 1))
+    return of_x.astype(x.dtype), of_scale.astype(scale.dtype)
+
+
+normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 class GatedMlp(nnx.Module):
