@@ -6,7 +6,6 @@ in another frame, and isn't used.
 """
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,19 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_pipelines.scan import Mesh, OrientedBox, ScanError, ScanObject, Skipped
+from data_pipelines import raw_json
+from data_pipelines.scan import (
+    Mesh,
+    OrientedBox,
+    ScanError,
+    ScanObject,
+    Skipped,
+    label_fault,
+)
 
 LONGEST = 50.0  # metres; a longer side is one in other units
 SKIN = 0.02  # metres: surfaces this near to a box's face may belong to what the box touches
+OUTSIDE = 1.0  # metres between the mesh and a box of it, at most: meshes have holes at windows
 AROUND = 0.3  # metres around a box in which such a surface is followed
 
 
@@ -42,14 +50,14 @@ def read_objects(
     uids: dict[str, int] = {}
     for object_id, entry in enumerate(_entries(path), start=1):
         what = f"object {object_id}"
-        if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
-            skipped.append(
-                Skipped(what, f"{path}: expected an entry with a label, got {entry!r:.80}")
-            )
+        fault = label_fault(entry.get("label") if isinstance(entry, dict) else None)
+        if fault:
+            skipped.append(Skipped(what, f"{path}: {fault}"))
             continue
         what = f"{what} ({entry['label']})"
         try:
             box = _box(entry)
+            _check_near(box, mesh)
         except ValueError as error:
             skipped.append(Skipped(what, f"{path}: {error}"))
             continue
@@ -69,20 +77,14 @@ def read_objects(
 
 
 def _entries(path: Path) -> list[Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ScanError(
-            f"{path}: expected an annotation in JSON, cannot read it: {error}"
-        ) from error
-    if not isinstance(record, dict) or not isinstance(record.get("data"), list):
-        raise ScanError(f"{path}: expected an object with a list 'data', got {record!r:.80}.")
+    record = raw_json.read_object(path)
+    entries = raw_json.field(record, "data", list, path)
     if record.get("skipped"):
         raise ScanError(
             f"{path}: expected a finished annotation, but its annotators skipped this scan "
             f"(skipped: {record['skipped']!r}, comment: {record.get('comment')!r:.80})."
         )
-    return record["data"]
+    return entries
 
 
 def _box(entry: dict[str, Any]) -> OrientedBox:
@@ -102,6 +104,14 @@ def _box(entry: dict[str, Any]) -> OrientedBox:
     if np.linalg.det(axes) < 0:
         axes[2] = -axes[2]  # the same box, its axes right-handed
     return OrientedBox(center, extent, axes.T)
+
+
+def _check_near(box: OrientedBox, mesh: Mesh) -> None:
+    """Raises ValueError where the box has nothing to do with the mesh."""
+    corners = box.corners()
+    apart = np.maximum(mesh.points.min(0) - corners.max(0), corners.min(0) - mesh.points.max(0))
+    if apart.max() > OUTSIDE:
+        raise ValueError(f"expected a box in the mesh, got one {apart.max():.1f} metres outside it")
 
 
 def _numbers(record: dict[str, Any], key: str, count: int) -> np.ndarray:

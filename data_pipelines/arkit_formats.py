@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from data_pipelines import raw_json
 from data_pipelines.scan import ScanError, Skipped
 from data_pipelines.trajectory import Trajectory
 
@@ -25,11 +26,7 @@ def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
         ScanError: a line that is not seven numbers, no finite pose, or two of one time.
     """
     rows, skipped = [], []
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScanError(f"{path}: expected a trajectory, cannot read it: {error}.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(raw_json.read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -47,7 +44,7 @@ def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
             skipped.append(Skipped(f"pose {number}", f"{path}: not finite (tracking was lost)"))
     if not rows:
         raise ScanError(f"{path}: expected poses, found none that is finite.")
-    table = np.asarray(sorted(rows), np.float64).reshape(-1, 7)
+    table = np.unique(np.asarray(rows, np.float64), axis=0)  # by time; a line may be there twice
     if (np.diff(table[:, 0]) <= 0).any():
         twice = table[1:][np.diff(table[:, 0]) <= 0][0, 0]
         raise ScanError(f"{path}: expected one pose for each time, got two at {twice}.")
@@ -64,9 +61,10 @@ def read_pincam(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     Raises:
         ScanError: not six finite numbers, sizes and focal lengths positive.
     """
+    words = raw_json.read_text(path).split()
     try:
-        numbers = np.array([float(word) for word in path.read_text(encoding="ascii").split()])
-    except (OSError, ValueError) as error:
+        numbers = np.array([float(word) for word in words])
+    except ValueError as error:
         raise ScanError(f"{path}: expected six numbers, cannot read them: {error}.") from error
     if numbers.shape != (6,) or not np.isfinite(numbers).all() or (numbers[:4] <= 0).any():
         raise ScanError(

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines import arkit_annotation, arkit_formats, meshes, upright
+from data_pipelines.image_sizes import NO_SIZE, usual_size
 from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped
 from data_pipelines.trajectory import Trajectory, poses_at
 
@@ -57,6 +57,7 @@ SOURCES = (
         *[("lowres_wide_intrinsics", "color_intrinsics")] * 2,
     ),
 )
+NO_SKY = ("", "nan", "na", "none")  # of metadata.csv, in lower case
 TRAJECTORIES = ("lowres_wide.traj", "color.traj")
 
 
@@ -174,11 +175,20 @@ def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
                 images=ArkitImages({one.frame.frame_id: one for one in stored}, turns),
                 world_from_mesh=None,
                 skipped=(*skipped_objects, *lost, *skipped),
-                files=(mesh_file, annotation, _trajectory_file(videos)),
+                files=(mesh_file, annotation, _trajectory_file(videos), *_consulted(raw, videos)),
             )
     raise ScanError(
         f"{raw}: expected frames of video {source_id}, found none. " + " ".join(reasons)
     )
+
+
+def _consulted(raw: Path, videos: Sequence[_Video]) -> list[Path]:
+    """The tables and folders that decide which frames there are, and which way is up."""
+    folders = {name for source in SOURCES for names in source[1:] for name in names}
+    return [
+        *dict.fromkeys(folder / "metadata.csv" for folder in _release_folders(raw)),
+        *(video.frames / name for video in videos for name in sorted(folders)),
+    ]
 
 
 def _file(videos: Sequence[_Video], name: str) -> Path:
@@ -207,12 +217,19 @@ def _sky_of_table(raw: Path, source_id: str) -> str:
         if not path.is_file():
             continue
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if _same_video(row, source_id)]
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                table = csv.DictReader(file)
+                rows = [row for row in table if _same_video(row, source_id)]
+                columns = table.fieldnames or ()
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ScanError(f"{path}: expected a table, cannot read it: {error}.") from error
+        if not {"video_id", "sky_direction"} <= set(columns):
+            raise ScanError(
+                f"{path}: expected columns video_id and sky_direction, "
+                f"got {', '.join(columns)[:80] or 'none'}."
+            )
         sky = (rows[0].get("sky_direction") or "").strip().capitalize() if rows else ""
-        if sky and sky.lower() not in ("nan", "none"):
+        if sky.lower() not in NO_SKY:
             if sky not in upright.SKIES:
                 raise ScanError(
                     f"{path}: video {source_id}: expected a sky_direction of "
@@ -256,8 +273,9 @@ def _by_time(folder: Path, suffixes: Sequence[str]) -> tuple[dict[int, Path], li
             continue
         try:
             time = round(float(path.stem.rpartition("_")[2]) * 1000)
-        except (ValueError, OverflowError) as error:
-            raise ScanError(f"{path}: expected a name that ends in its time in seconds.") from error
+        except (ValueError, OverflowError):
+            skipped.append(Skipped(f"file {path}", "its name does not end in a time in seconds"))
+            continue
         if found.setdefault(time, path) != path:
             same = found[time].name
             skipped.append(Skipped(f"file {path}", f"same time to the millisecond as {same}"))
@@ -279,11 +297,17 @@ def _stored_frames(
             f"({len(colors)} and {len(depths)} files)."
         )
     color_size, depth_size = (
-        _first_size([files[time] for time in common]) for files in (colors, depths)
+        usual_size([files[time] for time in common]) for files in (colors, depths)
     )
+    for name, size in (("colour", color_size), ("depth", depth_size)):
+        if size == NO_SIZE:
+            raise ScanError(f"{video.frames}: expected {name} images, but none does decode.")
     times = np.array(common) / 1000
     poses, _ = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
     stored, skipped = [], []
+    for time in sorted(set(colors) ^ set(depths)):
+        lone, kind = (colors, "depth") if time in colors else (depths, "colour")
+        skipped.append(Skipped(f"file {lone[time].name}", f"no {kind} of that time"))
     for frame_id, (time, pose) in enumerate(zip(common, poses, strict=True)):
         what = f"frame {frame_id} ({colors[time].name})"
         if not np.isfinite(pose).all():
@@ -313,18 +337,6 @@ def _stored_frames(
     if not stored:
         raise ScanError(f"all {len(common)} frames are unusable, the first: {skipped[0].why}.")
     return stored, [*again, *and_again, *skipped]
-
-
-def _first_size(paths: Sequence[Path]) -> tuple[int, int]:
-    """Of the first image whose head can be read: all images of a folder are of one size."""
-    fault = ""
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except (OSError, SyntaxError, ValueError) as error:
-            fault = fault or f"{path}: expected an image, but it does not decode ({error})."
-    raise ScanError(fault)
 
 
 def _camera(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines import raw_json
 from data_pipelines.scan import ScanError
 
 POSE_FIELDS = 10  # id, quaternion, translation, camera, name; a row of points has 3 k numbers
@@ -47,6 +48,8 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
             continue  # the points seen in the image above, three numbers each
         try:
             values = np.array(fields[1:8], np.float64)
+            if not (np.isfinite(values).all() and values[:4].any()):
+                raise ValueError("a quaternion and a translation are finite")
         except ValueError as error:
             raise ScanError(f"{path}: expected an image's pose, got {line!r:.80}.") from error
         camera_from_world = np.eye(4)
@@ -59,11 +62,8 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ScanError(f"{path}: expected a text file ({error}).") from error
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = raw_json.read_text(path).splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _rotation(quaternion: np.ndarray) -> np.ndarray:

@@ -1,13 +1,15 @@
 """Raw data sets -> unified scenes on disk, one scan at a time; and rooms as raw scans.
 
-A scene is current when it was written to the end, with the same settings, from files of the same
-names and sizes.
+A scene is current when it was written to the end and its pictures are there, with the same
+settings, from files of the same names and sizes, small ones also of the same bytes. What was looked
+for in vain counts too: an alignment that is downloaded later makes another scene.
 """
 
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ from data_pipelines.writers import scannet as scannet_writer
 from data_pipelines.writers import scannetpp as scannetpp_writer
 
 EDGE = 1 << 20  # bytes at both ends of a file that its fingerprint sees
+SMALL = 1 << 20  # bytes; a file of no more is compared byte by byte
 PREVIEWS = "preview"  # folder beside the splits
 # What odd raw data, or a fault of ours, may end one scan with. The run goes on without it.
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError)
@@ -80,7 +83,7 @@ class Job:
         """What decides the scenes beside the raw data, as JSON has it."""
         made = dataclasses.asdict(self.settings) | {
             "schema_version": unified.SCHEMA_VERSION,
-            "reader": {name: str(value) for name, value in sorted(self.options.items())},
+            "reader": {name: _described(value) for name, value in sorted(self.options.items())},
         }
         return json.loads(json.dumps(made))
 
@@ -119,17 +122,42 @@ def current_scene(job: Job, source_id: str) -> str | None:
         path = job.out / "metadata" / scene_id / f"{scene_id}.json"
         try:
             origin = json.loads(path.read_text(encoding="utf-8"))["provenance"]
-            files = {one["name"]: one["bytes"] for one in origin["files"]}
+            files = {one["name"]: one for one in origin["files"]}
             same = origin["settings"] == job.recipe()
         except (ValueError, LookupError, TypeError):
             return None
-        if same and all(_size(job.raw / name) == size for name, size in files.items()):
+        if same and all(stamp(job.raw, job.raw / name) == one for name, one in files.items()):
             return split
     return None
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
+def _described(option: Any) -> str:
+    """An option of a reader as a recipe has it: of a folder what is in it, not where it is."""
+    return _digest(_listing(option)) if isinstance(option, Path) else str(option)
+
+
+def _listing(folder: Path) -> bytes:
+    """Names and sizes of all in a folder."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    return json.dumps(sorted(sizes.items())).encode()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def stamp(raw: Path, path: Path) -> dict[str, Any]:
+    """What tells whether a file, or a folder of files, has changed, as JSON: its name below `raw`,
+    its bytes, null where it is not there, and of a folder's listing and of small files a digest.
+    """
+    told: dict[str, Any] = {"name": Path(os.path.relpath(path, raw)).as_posix(), "bytes": None}
+    if path.is_dir():
+        return told | {"sha256": _digest(_listing(path))}
+    if path.is_file():
+        told["bytes"] = path.stat().st_size
+        if told["bytes"] <= SMALL:
+            told["sha256"] = _digest(path.read_bytes())
+    return told
 
 
 def prepare_scan(job: Job, source_id: str) -> Outcome:
@@ -144,6 +172,7 @@ def prepare_scan(job: Job, source_id: str) -> Outcome:
     scene_id = FORMATS[job.dataset].scene_id(source_id)
 
     def failed(why: str) -> Outcome:
+        why = " ".join(why.split()).encode(errors="backslashreplace").decode()
         return Outcome(source_id, scene_id, "failed", why, _seconds_since(started))
 
     try:
@@ -161,30 +190,38 @@ def prepare_scan(job: Job, source_id: str) -> Outcome:
         else:
             built = details = None
     except (ScanError, OSError) as error:
-        return failed(" ".join(str(error).split()))
+        return failed(str(error))
     except UNFORESEEN as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return failed(
-            f"unforeseen {type(error).__name__} ({error}) in {Path(where.filename).name}, line "
-            f"{where.lineno}; please report it."
-        )
+        return failed(_unforeseen(error))
+    picture = job.out / PREVIEWS / f"{scene_id}.png"
     try:
         if built is not None:
             source = dataclasses.replace(built.source, details=details)
             unified.write_scene(job.out, split, source)
-        picture = job.out / PREVIEWS / f"{scene_id}.png"
         if job.preview and not (built is None and picture.is_file()):
             preview.write(job.out, scene_id, picture)
     except OSError as error:
+        if error.errno is None:  # a picture that does not decode
+            return failed(f"{picture}: expected to draw the finished scene ({error}).")
         raise WriteError(
             f"{job.out}: expected to write scene {scene_id}, but {_reason(error)}; nothing of it "
             "is left there. Finished scenes are kept: the same command goes on."
         ) from error
+    except UNFORESEEN as error:
+        return failed(_unforeseen(error))
     if built is None:
         return Outcome(
             source_id, scene_id, "skipped", "it is ready", _seconds_since(started), split
         )
     return _done(source_id, split, built, _seconds_since(started))
+
+
+def _unforeseen(error: BaseException) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unforeseen {type(error).__name__} ({error}) in {Path(where.filename).name}, line "
+        f"{where.lineno}; please report it."
+    )
 
 
 def _reason(error: OSError) -> str:
@@ -218,14 +255,13 @@ def _done(source_id: str, split: str, built: Built, seconds: float) -> Outcome:
 
 
 def _provenance(job: Job, scan: Scan) -> unified.Provenance:
-    files, digest = [], hashlib.sha256()
-    for path in sorted(scan.files):
-        name, size = path.relative_to(job.raw).as_posix(), path.stat().st_size
-        files.append((name, size))
-        digest.update(f"{name}\0{size}\0".encode())
+    paths = sorted(scan.files)
+    files = [stamp(job.raw, path) for path in paths]
+    digest = hashlib.sha256(json.dumps(files).encode())
+    for path in filter(Path.is_file, paths):
         with path.open("rb") as file:
             digest.update(file.read(EDGE))
-            file.seek(max(EDGE, size - EDGE))
+            file.seek(max(EDGE, path.stat().st_size - EDGE))
             digest.update(file.read(EDGE))
     return unified.Provenance(
         scan.dataset,

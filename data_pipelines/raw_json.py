@@ -1,4 +1,4 @@
-"""JSON of raw data, with errors that name the file."""
+"""Text and JSON of raw data, with errors that name the file."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,18 @@ import numpy as np
 from data_pipelines.scan import ScanError
 
 
+def read_text(path: Path) -> str:
+    """UTF-8, with or without a mark of its byte order before it, as editors on Windows write it.
+
+    Raises:
+        ScanError: no such file, or no such text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScanError(f"{path}: expected text, cannot read it ({error}).") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds.
 
@@ -17,9 +29,10 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ScanError(f"{path}: expected a file, found none.")
+    text = read_text(path)
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also where not UTF-8
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ScanError(f"{path}: expected whole JSON ({error}).") from error
     if not isinstance(value, dict):
         raise ScanError(f"{path}: expected a JSON object, got {type(value).__name__}.")

@@ -14,6 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
+MOST_OBJECTS = 1 << 20  # numbers above are damage, and would not fit where ids are kept
+
 
 class ScanError(ValueError):
     """Raw data that is missing, cut short or of the wrong form; the message names the file."""
@@ -107,7 +109,25 @@ class Scan:
     )  # (4, 4) rigid, the data set's alignment; None: it gives none
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
-    files: tuple[Path, ...] = ()  # what it was read from, single pictures apart
+    files: tuple[Path, ...] = ()  # files, and folders of pictures, that it depends on, there or not
+
+
+def object_fault(object_id: object, label: object) -> str:
+    """What is wrong with the number and the label of an annotated object, in words; empty when
+    nothing is.
+    """
+    if type(object_id) is not int or not 0 <= object_id < MOST_OBJECTS:
+        return f"expected objectId as a whole number below {MOST_OBJECTS}, got {object_id!r:.40}"
+    return label_fault(label)
+
+
+def label_fault(label: object) -> str:
+    """As `object_fault`, of a label alone."""
+    if not isinstance(label, str) or not label.strip():
+        return f"expected a label, got {label!r:.40}"
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in label):  # JSON can spell half a character
+        return f"expected a label of whole characters, got {label!a:.40}"
+    return ""
 
 
 def pose_fault(pose: np.ndarray) -> str:

@@ -13,7 +13,6 @@ Scans may also lie in <raw> itself, or in <raw>/train and <raw>/val. Intrinsics 
 beside the folders instead of in `intrinsic/`.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from data_pipelines import meshes, scannet_frames
-from data_pipelines.scan import Mesh, Scan, ScanError, ScanObject, Skipped, pose_fault
+from data_pipelines import meshes, raw_json, scannet_frames
+from data_pipelines.scan import (
+    Mesh,
+    Scan,
+    ScanError,
+    ScanObject,
+    Skipped,
+    object_fault,
+    pose_fault,
+)
 from geometry_jax import scene_io
 
 Resolution = Literal["decimated", "full"]
@@ -91,16 +98,28 @@ def _scan_folder(raw: Path, source_id: str) -> Path:
     raise ScanError(f"{raw}: expected a scan {source_id!r}, found none.")
 
 
+def read_split_lists(folder: Path) -> dict[str, str]:
+    """The split of each scan that the official lists name.
+
+    Raises:
+        ScanError: a list that is missing or is no text.
+    """
+    found = {}
+    for split in SPLITS:
+        path = folder / SPLIT_LIST.format(split)
+        if not path.is_file():
+            raise ScanError(f"{path}: expected a list of scans, found none.")
+        found |= dict.fromkeys(raw_json.read_text(path).split(), split)
+    return found
+
+
 def _split_of(folder: Path, lists: Path | None, default: str) -> str:
     if lists is None:
         return folder.parent.name if folder.parent.name in SPLITS else default
-    for split in SPLITS:
-        path = lists / SPLIT_LIST.format(split)
-        if not path.is_file():
-            raise ScanError(f"{path}: expected a list of scans, found none.")
-        if folder.name in path.read_text(encoding="utf-8").split():
-            return split
-    raise ScanError(f"{lists}: expected {folder.name} in one of the lists of scans.")
+    split = read_split_lists(lists).get(folder.name)
+    if split is None:
+        raise ScanError(f"{lists}: expected {folder.name} in one of the lists of scans.")
+    return split
 
 
 # --- mesh and objects ----------------------------------------------------------------------------
@@ -125,16 +144,6 @@ def _resolution(folder: Path, wanted: Resolution | None) -> MeshFiles:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ScanError(f"{path}: expected JSON, but it does not parse ({error}).") from error
-    if not isinstance(value, dict):
-        raise ScanError(f"{path}: expected a JSON object, got {type(value).__name__}.")
-    return value
-
-
 def _whole_numbers(value: Any) -> np.ndarray | None:
     """(k,) i64, or None where the value is no list of whole numbers."""
     if not isinstance(value, list) or not all(type(x) is int for x in value):
@@ -151,7 +160,7 @@ def read_segments(path: Path, vertex_count: int) -> np.ndarray:
     Raises:
         ScanError: not one whole number for each vertex.
     """
-    segments = _whole_numbers(_read_json(path).get("segIndices"))
+    segments = _whole_numbers(raw_json.read_object(path).get("segIndices"))
     if segments is None:
         raise ScanError(f"{path}: expected a list of whole numbers under 'segIndices'.")
     if len(segments) != vertex_count:
@@ -174,7 +183,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
     Raises:
         ScanError: no list of groups, or two groups of one id.
     """
-    groups = _read_json(path).get("segGroups")
+    groups = raw_json.read_object(path).get("segGroups")
     if not isinstance(groups, list):
         raise ScanError(f"{path}: expected a list under 'segGroups', got {type(groups).__name__}.")
     order = np.argsort(segments, kind="stable")
@@ -212,13 +221,9 @@ def _group_fault(group: Any) -> str:
     """What is wrong with a group of an aggregation file, in words; empty when nothing is."""
     if not isinstance(group, dict):
         return f"expected a record, got {type(group).__name__}"
-    if type(group.get("objectId")) is not int or group["objectId"] < 0:
-        return f"expected objectId as a whole number, got {group.get('objectId')!r}"
-    if not isinstance(group.get("label"), str) or not group["label"].strip():
-        return f"expected a label, got {group.get('label')!r}"
     if _whole_numbers(group.get("segments")) is None:
         return f"expected whole numbers under 'segments', got {group.get('segments')!r:.40}"
-    return ""
+    return object_fault(group.get("objectId"), group.get("label"))
 
 
 def _read_labelled_mesh(
@@ -235,7 +240,7 @@ def _read_labelled_mesh(
 
 def _check_segments_file(aggregation: Path, segments: str) -> None:
     """An aggregation names the segments that it is about, with "scannet." before it or not."""
-    named = _read_json(aggregation).get("segmentsFile")
+    named = raw_json.read_object(aggregation).get("segmentsFile")
     others = [files.segments for files in MESH_FILES.values() if not segments.endswith(files[1])]
     if isinstance(named, str) and named.endswith(tuple(others)):
         raise ScanError(
@@ -315,9 +320,8 @@ def read_scan(
         images=images,
         world_from_mesh=read_alignment(folder / f"{source_id}.txt"),
         skipped=(*skipped, *left_out),
-        files=tuple(
-            path
-            for suffix in (".sens", ".txt", *files)
-            if (path := folder / f"{source_id}{suffix}").is_file()
+        files=(
+            *(folder / f"{source_id}{suffix}" for suffix in (".sens", ".txt", *files)),
+            *(() if sens_path.is_file() else scannet_frames.exported_files(folder)),
         ),
     )

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipelines import sens
+from data_pipelines import raw_json, sens
+from data_pipelines.image_sizes import NO_SIZE, usual_size
 from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, pose_fault
 
 HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # to intrinsics with a corner origin
 OFF_CENTRE = 0.25  # of half the image, by which a principal point may be off its middle
-NO_SIZE = (0, 0)
 
 
 def _with_corner_origin(intrinsics: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
@@ -81,8 +81,7 @@ def from_sens(path: Path, keep_whole_frames: bool) -> tuple[list[ScanFrame], Ima
     depth_k = _with_corner_origin(header.depth_intrinsics, header.depth_size, f"{path}: depth")
     frames = []
     for row, pose in enumerate(index.poses.astype(np.float64)):
-        # The owners' reader takes a first element of 0 for a lost pose too.
-        fault = pose_fault(pose) if pose[0, 0] else "expected a pose, got 0 first (tracking lost)"
+        fault = pose_fault(pose) if pose.any() else "expected a pose, got zeros (tracking lost)"
         if fault or not index.sizes[row, 0]:
             skipped.append(Skipped(f"frame {row}", fault or "no colour image (0 bytes)"))
             continue
@@ -113,13 +112,13 @@ class ExportedImages:
 
     def color(self, frame: ScanFrame) -> np.ndarray:
         path = self.colors[frame.frame_id]
-        return _decode(path, path.read_bytes(), frame.color_size, "RGB")
+        return _decode(path, _content(path), frame.color_size, "RGB")
 
     def color_jpeg(self, frame: ScanFrame) -> bytes | None:
         path = self.colors[frame.frame_id]
         if path.suffix.lower() not in (".jpg", ".jpeg"):
             return None
-        content = path.read_bytes()
+        content = _content(path)
         _decode(path, content, frame.color_size, "RGB")
         return content
 
@@ -127,7 +126,14 @@ class ExportedImages:
         if frame.frame_id not in self.depths:
             raise ScanError(f"depth of frame {frame.frame_id}: expected an image, found none.")
         path = self.depths[frame.frame_id]
-        return _decode(path, path.read_bytes(), frame.depth_size, "depth").astype(np.uint16)
+        return _decode(path, _content(path), frame.depth_size, "depth").astype(np.uint16)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ScanError(f"{path}: expected an image, cannot read it ({error}).") from error
 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int], kind: str) -> np.ndarray:
@@ -153,9 +159,9 @@ def _by_number(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
 
 def _read_matrix(path: Path) -> np.ndarray:
     """(4, 4) numbers, which may be infinite; a 3x3 matrix is filled up."""
+    lines = raw_json.read_text(path).splitlines()
     try:
-        rows = [[float(x) for x in line.split()] for line in path.read_text().splitlines() if line]
-        matrix = np.array(rows)
+        matrix = np.array([[float(x) for x in line.split()] for line in lines if line.strip()])
     except ValueError as error:
         raise ScanError(f"{path}: expected a matrix of numbers ({error}).") from error
     if matrix.shape == (3, 3):
@@ -184,15 +190,13 @@ def _exported_intrinsics(folder: Path, kind: str, size: tuple[int, int]) -> np.n
     return _with_corner_origin(_read_matrix(path), size, str(path))
 
 
-def _image_size(paths: dict[int, Path]) -> tuple[int, int]:
-    """That of the first image whose head can be read; the others are compared when decoded."""
-    for path in paths.values():
-        try:
-            with Image.open(path) as image:
-                return image.size
-        except (OSError, SyntaxError):
-            continue
-    return NO_SIZE
+def exported_files(folder: Path) -> list[Path]:
+    """What an export consists of: folders, and files of cameras wherever they may lie."""
+    names = [f"{kind}_{of}.txt" for kind in ("intrinsic", "extrinsic") for of in ("color", "depth")]
+    return [
+        *(folder / name for name in ("color", "depth", "pose", "intrinsic")),
+        *(folder / name for name in names),
+    ]
 
 
 def from_export(folder: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
@@ -204,7 +208,7 @@ def from_export(folder: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
     colors = _by_number(folder / "color", (".jpg", ".jpeg", ".png"))
     depths = _by_number(folder / "depth", (".png",))
     poses = _by_number(folder / "pose", (".txt",))
-    color_size, depth_size = _image_size(colors), _image_size(depths)
+    color_size, depth_size = (usual_size(list(each.values())) for each in (colors, depths))
     color_k = _exported_intrinsics(folder, "color", color_size)
     depth_k = _exported_intrinsics(folder, "depth", depth_size) if depths else color_k
     frames, skipped = [], []

@@ -9,6 +9,7 @@ Scans may also lie in <raw> itself. The mesh frame is metric with z up; its yaw 
 the data set gives no alignment.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,23 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from data_pipelines import meshes, raw_json, scannetpp_dslr, scannetpp_iphone
-from data_pipelines.scan import OrientedBox, Scan, ScanError, ScanObject, Skipped
+from data_pipelines.scan import (
+    Mesh,
+    OrientedBox,
+    Scan,
+    ScanError,
+    ScanObject,
+    Skipped,
+    object_fault,
+)
 
 Camera = Literal["dslr", "iphone"]
 Split = Literal["train", "val"]
 SCAN_NAME = re.compile(r"[0-9a-f]{10}")
 PARTS = ("scans", "dslr", "iphone")  # folders of a scan
+SLACK = 0.2  # metres between a box and its vertices
+MOST = 0.9  # share of its vertices that a box holds
+LARGER = 1.5  # times the span of its vertices that a box may have
 MESH, SEGMENTS, OBJECTS = "mesh_aligned_0.05.ply", "segments.json", "segments_anno.json"
 
 
@@ -163,8 +175,9 @@ def _parse_group(record: Any) -> _Group:
     object_id = raw_json.field(record, "objectId", int, "group")
     label = raw_json.field(record, "label", str, "group")
     segments = _whole_numbers(record.get("segments"))
-    if not label.strip():
-        raise ScanError(f"expected a label, got {label!r}")
+    fault = object_fault(object_id, label)
+    if fault:
+        raise ScanError(fault)
     if segments is None:
         raise ScanError(
             f"expected whole numbers under 'segments', got {record.get('segments')!r:.40}"
@@ -185,6 +198,35 @@ def _oriented_box(obb: Any) -> OrientedBox:
     # A box has no handedness: turn the third axis round where the three are left-handed.
     rotation[:, 2] *= np.sign(np.linalg.det(rotation))
     return OrientedBox(center, extent, rotation)
+
+
+def _with_fitting_boxes(
+    objects: list[ScanObject], mesh: Mesh, name: str
+) -> tuple[list[ScanObject], list[Skipped]]:
+    """The objects without boxes that are not about their vertices, and which those were."""
+    kept, skipped = [], []
+    for one in objects:
+        fault = "" if one.box is None else _misfit(one.box, mesh.points[one.vertices])
+        if fault:
+            skipped.append(
+                Skipped(f"box of object {one.object_id} ({one.label})", f"{name}: {fault}")
+            )
+        kept.append(dataclasses.replace(one, box=None) if fault else one)
+    return kept, skipped
+
+
+def _misfit(box: OrientedBox, points: np.ndarray) -> str:
+    """Why a box can't be that of (k, 3) points, in words; empty where it can. Released boxes are
+    the least around the vertices; annotators may have moved a face.
+    """
+    local = (points - box.center) @ box.rotation
+    inside = (np.abs(local) <= box.extent / 2 + SLACK).all(axis=1).mean()
+    if inside < MOST:
+        return f"expected its {len(points)} vertices inside, {inside:.0%} are"
+    if (box.extent > LARGER * np.ptp(local, axis=0) + SLACK).any():
+        sides, span = box.extent.tolist(), np.round(np.ptp(local, axis=0), 2).tolist()
+        return f"expected a box about as large as its vertices' {span} metres, got {sides}"
+    return ""
 
 
 # --- a scan --------------------------------------------------------------------------------------
@@ -221,9 +263,10 @@ def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split)
     files = [scans / name for name in (MESH, SEGMENTS, OBJECTS)]
     mesh = meshes.read_mesh(files[0])
     objects, left_out = read_objects(files[2], read_segments(files[1], len(mesh.points)))
+    objects, unlike = _with_fitting_boxes(objects, mesh, files[2].name)
     if camera == "dslr":
         frames, images, skipped = scannetpp_dslr.read_frames(folder / "dslr", mesh, part=part)
-        files += [folder / "dslr" / name for name in scannetpp_dslr.FILES]
+        files += [folder / "dslr" / name for name in scannetpp_dslr.CONSULTED]
     else:
         frames, images, skipped = scannetpp_iphone.read_frames(folder / "iphone")
         files += [folder / "iphone" / name for name in scannetpp_iphone.FILES]
@@ -238,6 +281,6 @@ def _read(folder: Path, camera: Camera, part: scannetpp_dslr.Part, split: Split)
         images=images,
         world_from_mesh=None,
         is_video=camera == "iphone",
-        skipped=(*skipped, *left_out),
-        files=tuple(path for path in files if path.is_file()),
+        skipped=(*skipped, *left_out, *unlike),
+        files=tuple(files),
     )

@@ -20,6 +20,7 @@ from PIL import Image
 
 from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
+from data_pipelines.image_sizes import NO_SIZE, usual_size
 from data_pipelines.raster import depth_map
 from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
 
@@ -29,6 +30,14 @@ FILES = tuple(f"nerfstudio/{name}" for name in (PINHOLE_FILE, FISHEYE_FILE))
 UNDISTORTED_FOLDERS = ("undistorted_images", "resized_undistorted_images")
 FISHEYE_FOLDER = "resized_images"
 DEPTH_FOLDER = "undistorted_depths"
+CONSULTED = (
+    *FILES,
+    *UNDISTORTED_FOLDERS,
+    FISHEYE_FOLDER,
+    DEPTH_FOLDER,
+    "colmap/cameras.txt",
+    "colmap/images.txt",
+)
 WORLD_TURN = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1.0]])  # W, also W^-1
 CAMERA_TURN = np.diag([1.0, -1, -1, 1])  # F, also F^-1
 RENDERED_WIDTH = 876  # pixels at most of depth that is rendered from the mesh: half a DSLR image
@@ -100,11 +109,16 @@ def _stills(records: list[Any], path: Path) -> tuple[Still, ...]:
         stills.append(
             Still(
                 name=name.replace("\\", "/").rsplit("/", 1)[-1],
-                transform=raw_json.numbers(record.get("transform_matrix"), (4, 4), where),
+                transform=_pose(record.get("transform_matrix"), where),
                 is_bad=bool(record.get("is_bad", False)),
             )
         )
     return tuple(stills)
+
+
+def _pose(value: Any, where: str) -> np.ndarray:
+    """(4, 4) numbers; NaN, which leaves the frame out, where there is no pose."""
+    return np.full((4, 4), np.nan) if value is None else raw_json.numbers(value, (4, 4), where)
 
 
 # --- pixels --------------------------------------------------------------------------------------
@@ -164,15 +178,6 @@ def _decode(path: Path, size: tuple[int, int], *, deep: bool = False) -> np.ndar
     return pixels.astype(np.uint16) if deep else pixels
 
 
-def _image_size(path: Path) -> tuple[int, int] | None:
-    """As the head of a file tells it; None where there is no image."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError):
-        return None
-
-
 # --- frames --------------------------------------------------------------------------------------
 
 
@@ -183,6 +188,7 @@ class _Source(NamedTuple):
     transforms: Transforms  # poses, and the camera that the frames get
     undistortion: Undistortion | None
     depths: Path | None
+    bent: Transforms | None = None  # the camera of the images, where they are to be undistorted
 
 
 def read_frames(
@@ -202,7 +208,7 @@ def read_frames(
     """
     source = _source(dslr)
     transforms = source.transforms
-    _check_with_colmap(dslr / "colmap", transforms)
+    _check_with_colmap(dslr / "colmap", transforms, source.bent)
     depth_intrinsics, depth_size = _depth_camera(source)
     frames, skipped = [], []
     for frame_id, still in _numbered(transforms, part, skipped):
@@ -256,7 +262,8 @@ def _numbered(
 
 def _source(dslr: Path) -> _Source:
     pinhole, fisheye = (dslr / name for name in FILES)
-    depths = dslr / DEPTH_FOLDER if (dslr / DEPTH_FOLDER).is_dir() else None
+    depths = dslr / DEPTH_FOLDER
+    depths = depths if depths.is_dir() and any(depths.glob("*.png")) else None
     for name in UNDISTORTED_FOLDERS:
         if (dslr / name).is_dir() and pinhole.is_file():
             return _Source(dslr / name, _read_pinhole(pinhole), None, depths)
@@ -268,9 +275,11 @@ def _source(dslr: Path) -> _Source:
         if pinhole.is_file():
             straight = _read_pinhole(pinhole)
         else:  # depth images would be of a camera that nothing describes
-            straight, depths = bent._replace(intrinsics=lens.pinhole(bent.size)), None
+            own = lens.pinhole(bent.size)
+            plain = bent._replace(model="PINHOLE", intrinsics=own, distortion=np.zeros(4))
+            straight, depths = plain, None
         undistortion = Undistortion(lens, straight.intrinsics, straight.size)
-        return _Source(dslr / FISHEYE_FOLDER, straight, undistortion, depths)
+        return _Source(dslr / FISHEYE_FOLDER, straight, undistortion, depths, bent)
     found = sorted(path.name for path in dslr.glob("*") if path.is_dir())
     raise ScanError(
         f"{dslr}: expected {' or '.join(UNDISTORTED_FOLDERS)} with nerfstudio/{pinhole.name}, or "
@@ -297,37 +306,34 @@ def _depth_camera(source: _Source) -> tuple[np.ndarray, tuple[int, int]]:
     size = (width // share, height // share)
     if source.depths is not None:
         stills = (*source.transforms.train, *source.transforms.test)
-        paths = [_depth_path(source.depths, still.name) for still in stills]
-        stored = next(filter(None, map(_image_size, paths)), None)
-        if stored is None:
+        size = usual_size([_depth_path(source.depths, still.name) for still in stills])
+        if size == NO_SIZE:
             raise ScanError(f"{source.depths}: expected depth images of the frames, found none.")
-        size = stored
     scale = np.diag([size[0] / width, size[1] / height, 1.0])
     return scale @ source.transforms.intrinsics, size
 
 
 def _check_image_size(source: _Source, frames: list[ScanFrame]) -> None:
-    """Images of another size than the camera's are those of another camera. One is enough: every
-    image is measured again when it is decoded.
+    """Images of another size than the camera's are those of another camera. Every image is measured
+    again when it is decoded.
     """
     wanted = source.transforms.size
-    for path in (source.folder / frame.source for frame in frames):
-        size = _image_size(path)
-        if size is None:
-            continue
-        if size != wanted:
-            raise ScanError(
-                f"{path}: expected {wanted[0]}x{wanted[1]} pixels as in "
-                f"{source.transforms.path.name}, got {size[0]}x{size[1]}."
-            )
-        return
+    size = usual_size([source.folder / frame.source for frame in frames])
+    if size not in (wanted, NO_SIZE):
+        raise ScanError(
+            f"{source.folder}: expected {wanted[0]}x{wanted[1]} pixels as in "
+            f"{source.transforms.path.name}, got {size[0]}x{size[1]}."
+        )
 
 
-def _check_with_colmap(folder: Path, transforms: Transforms) -> None:
-    """COLMAP's files, where they are, hold the same poses in the OpenCV convention."""
+def _check_with_colmap(folder: Path, transforms: Transforms, bent: Transforms | None) -> None:
+    """COLMAP's files, where they are, hold the same poses in the OpenCV convention, and one of the
+    cameras.
+    """
     if (folder / "cameras.txt").is_file():
         for camera in colmap.read_cameras(folder / "cameras.txt").values():
-            _check_camera(folder / "cameras.txt", camera, transforms)
+            for stated in filter(None, (transforms, bent)):
+                _check_camera(folder / "cameras.txt", camera, stated)
     if not (folder / "images.txt").is_file():
         return
     poses = colmap.read_poses(folder / "images.txt")

@@ -51,7 +51,7 @@ def read_frames(iphone: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
         ScanError: a file is missing, cut short or of another form, the video or the depth ends
             before the poses do, or no frame has a pose in the mesh frame.
     """
-    records = _records(iphone / POSES)
+    records, skipped = _records(iphone / POSES)
     video = read_index(_video_path(iphone))
     depths = depth_bin.read_depths(iphone / DEPTH)
     last = max(records)
@@ -61,24 +61,28 @@ def read_frames(iphone: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
                 f"{path}: expected {last + 1} frames or more, as {POSES} has poses for, "
                 f"got {count}; is the file complete?"
             )
-    frames, skipped = [], []
+    frames = []
     for number, record in sorted(records.items()):
         name, where = f"frame {number}", f"{iphone / POSES}: frame_{number:06d}"
-        if "aligned_pose" not in record:
+        if record.get("aligned_pose") is None:
             skipped.append(Skipped(name, "it has no aligned_pose"))
             continue
-        pose = raw_json.numbers(record["aligned_pose"], (4, 4), f"{where}: aligned_pose")
+        try:
+            pose = raw_json.numbers(record["aligned_pose"], (4, 4), f"{where}: aligned_pose")
+            stated = raw_json.numbers(record.get("intrinsic"), (3, 3), f"{where}: intrinsic")
+            color = image_intrinsics(stated, video.size, where)
+            time = raw_json.numbers(record.get("timestamp", np.nan), (), f"{where}: timestamp")
+        except ScanError as error:
+            skipped.append(Skipped(name, str(error)))
+            continue
         fault = pose_fault(pose)
         if fault:
             skipped.append(Skipped(name, fault))
             continue
-        stated = raw_json.numbers(record.get("intrinsic"), (3, 3), f"{where}: intrinsic")
-        color = image_intrinsics(stated, video.size, where)
         has_depth = bool(depths.sizes[number])
         if not has_depth:
             skipped.append(Skipped(f"depth of frame {number}", "no depth image (0 bytes)"))
         scale = np.diag([*np.divide(depth_bin.SIZE, video.size), 1.0])
-        time = raw_json.numbers(record.get("timestamp", np.nan), (), f"{where}: timestamp")
         frames.append(
             ScanFrame(
                 frame_id=number,
@@ -92,18 +96,23 @@ def read_frames(iphone: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
             )
         )
     if not frames:
-        raise ScanError(f"{iphone / POSES}: expected frames with a rigid pose, found none.")
+        raise ScanError(
+            f"{iphone / POSES}: expected frames with a rigid pose, found none; "
+            f"{skipped[0].what}: {skipped[0].why}."
+        )
     return frames, VideoImages(Video(video), depths), skipped
 
 
-def _records(path: Path) -> dict[int, dict[str, Any]]:
-    """What is known of each frame, by its number."""
-    records = {}
+def _records(path: Path) -> tuple[dict[int, dict[str, Any]], list[Skipped]]:
+    """What is known of each frame, by its number, and what is no frame."""
+    records, skipped = {}, []
     for key, record in raw_json.read_object(path).items():
         match = FRAME_KEY.fullmatch(key)
         if match is None or not isinstance(record, dict):
-            raise ScanError(f"{path}: expected records named frame_000000, got {key!r}.")
-        records[int(match[1])] = record
+            why = f"{path.name}: expected a record named frame_000000"
+            skipped.append(Skipped(f"{key!a:.40} of the file", why))
+        else:
+            records[int(match[1])] = record
     if not records:
         raise ScanError(f"{path}: expected frames, found none.")
     if not any("aligned_pose" in record for record in records.values()):
@@ -111,7 +120,7 @@ def _records(path: Path) -> dict[int, dict[str, Any]]:
             f"{path}: expected an aligned_pose for each frame; `pose` alone is in the phone's own "
             "world, not in the mesh's. Newer releases have it: download this file again."
         )
-    return records
+    return records, skipped
 
 
 def _video_path(iphone: Path) -> Path:

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +107,7 @@ class Provenance:
 
     dataset: str
     source_id: str
-    files: tuple[tuple[str, int], ...]  # names below the raw folder, bytes
+    files: tuple[Mapping[str, Any], ...]  # what it was read from, as `preparing.stamp` tells it
     fingerprint: str  # of names, sizes, first and last mebibyte of each file
     settings: Mapping[str, Any]
     made_by: str  # program and version
@@ -166,39 +167,55 @@ def labelled_mesh(
 
 
 def is_complete(root: Path, split: str, scene_id: str) -> bool:
-    """Whether a scene was written to the end."""
-    metadata = root / "metadata" / scene_id / f"{scene_id}.npz"
-    return metadata.is_file() and (root / split / scene_id).is_dir()
+    """Whether a scene was written to the end, and its pictures and packed file are still there."""
+    metadata, folder = root / "metadata" / scene_id, root / split / scene_id
+    records = list((metadata / scene_io.FRAME_FOLDER).glob("*.json"))
+    pictures = {path.stem for path in (folder / "color").glob("*.jpg")}
+    return (
+        zipfile.is_zipfile(metadata / f"{scene_id}.npz")
+        and folder.is_dir()
+        and all(record.stem in pictures for record in records)
+    )
 
 
 def write_scene(root: Path, split: str, source: SceneSource) -> None:
-    """Writes one scene; leftovers of an earlier, interrupted try are replaced.
+    """Writes one scene; an earlier one of its name, or what an interrupted try left, is replaced
+    once it is whole.
 
     Raises:
-        OSError: a file can't be written; nothing of the scene is left behind.
+        OSError: a file can't be written.
+    On any error nothing of the new scene is left behind.
     """
     name = source.scene_id
     folder, metadata = root / split / name, root / "metadata" / name
     parts = folder.with_name(f".{name}.part"), metadata.with_name(f".{name}.part")
-    # Metadata first: without them a scene does not count, however far this gets. Both splits share
-    # them, so that a scene that changes its split leaves the other.
-    for path in (metadata, *(root / other / name for other in SPLITS), folder, *parts):
-        if path.exists():
-            shutil.rmtree(path)
     try:
         for path in parts:
+            _remove(path)
             path.mkdir(parents=True)
         _write_folder(parts[0], source)
         _write_metadata(parts[1], source)
         record = scene_io.read_layout(*parts, scene_id=name)
         record = scene_io.with_points(record, [one.points for one in source.objects])
         scene_io.save_packed(record, parts[1] / f"{name}.npz")
+        # Metadata first: without them a scene does not count, however far this gets. Both splits
+        # share them, so that a scene that changes its split leaves the other.
+        for path in (metadata, *(root / other / name for other in SPLITS)):
+            _remove(path)
         parts[0].rename(folder)
         parts[1].rename(metadata)
-    except OSError:
-        for path in (folder, *parts):
+    except BaseException:  # a full disk, Ctrl-C, a value that JSON can't hold
+        for path in parts:
             shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, a file, or a link and not what it points to."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def _matrix(path: Path, matrix: np.ndarray) -> None:
@@ -298,7 +315,7 @@ def _details_json(details: Details) -> dict[str, Any]:
         "provenance": {
             "dataset": origin.dataset,
             "source_id": origin.source_id,
-            "files": [{"name": name, "bytes": size} for name, size in origin.files],
+            "files": [dict(file) for file in origin.files],
             "fingerprint": origin.fingerprint,
             "settings": dict(origin.settings),
             "made_by": origin.made_by,

@@ -15,6 +15,7 @@ PEAK_BINS = 4  # to both sides, that count as one peak
 SEARCH = ((np.deg2rad(4.0), np.deg2rad(0.25)), (np.deg2rad(0.3), np.deg2rad(0.02)))  # reach, step
 CLOSE = np.deg2rad(1.0)  # normals so near to the walls' direction have the last word
 MOST_FACES = 100_000  # steep ones, evenly strided, say enough about walls
+FARTHEST = 100.0  # metres from a scan's middle at which nothing is part of it
 PLANE_STEP = 0.02  # metres, bins of distance across walls
 LEAST_SHARE = 0.2  # of the largest level area; the lowest level that has so much is the floor
 QUARTER = np.pi / 2
@@ -43,6 +44,9 @@ def floor_height(mesh: Mesh) -> float:
         heights, weights = mesh.points[:, 2].astype(np.float64), np.ones(len(mesh.points))
     if not weights.sum() > 0:
         return float(np.min(heights, initial=np.inf)) if len(heights) else 0.0
+    middle = weighted_median(heights, weights)
+    near = np.abs(heights - middle) <= FARTHEST  # what is farther is a stray point
+    heights, weights = heights[near], weights[near]
     bins = np.floor((heights - heights.min()) / HEIGHT_STEP).astype(int)
     area = np.bincount(bins, weights)
     # Three bins at a time: a floor is not cut in two by a bin's edge.
@@ -104,8 +108,8 @@ def _fullness(places: np.ndarray, angles: np.ndarray, weights: np.ndarray, yaw: 
     across = np.round((angles - yaw) / QUARTER).astype(int) % 2 == 1
     x_axis = np.array([np.cos(yaw), np.sin(yaw)])
     y_axis = np.array([-x_axis[1], x_axis[0]])
-    distance = np.where(across, places @ y_axis, places @ x_axis) / PLANE_STEP
-    bins = np.floor(distance).astype(int)
+    distance = np.where(across, places @ y_axis, places @ x_axis)
+    bins = np.floor(np.clip(distance, -FARTHEST, FARTHEST) / PLANE_STEP).astype(int)
     bins = bins - bins.min() + 1
     area = np.bincount(bins + across * (bins.max() + 3), weights)
     area = np.convolve(area, [0.25, 0.5, 0.25], "same")  # no wall is cut in two by a bin's edge

@@ -194,7 +194,8 @@ def find_alignment(path: Path) -> np.ndarray | None:
     """
     if not path.is_file():
         return None
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Only the one line matters, and it is ASCII, whatever else the file has.
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "axisAlignment":
             try:

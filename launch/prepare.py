@@ -14,6 +14,7 @@ listed at the end and in prepare_report.jsonl. Exit code: 0, 1 where a scan fail
 could be done.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -25,7 +26,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_pipelines import contact_sheet, interiors, labels, preview, room_scan, rooms, unified
+from data_pipelines import (
+    contact_sheet,
+    interiors,
+    labels,
+    preview,
+    room_scan,
+    rooms,
+    scannet,
+    unified,
+)
 from data_pipelines.building import BuildSettings
 from data_pipelines.preparing import FORMATS, PREVIEWS, Job
 from geometry_jax import scene_io
@@ -154,13 +164,10 @@ def _check_recipe(root: Path, recipe: Recipe) -> None:
                 f"{root} holds rooms of another recipe ({shown}); "
                 "choose another --out, or delete the folder."
             )
-    elif root.is_dir() and any(root.iterdir()):
+    elif prepare_scans.is_used(root):
         raise UserError(f"{root} is not empty and holds no rooms; choose another --out.")
     else:
-        root.mkdir(parents=True, exist_ok=True)
-        part = root / f".{RECIPE_FILE}.part"
-        part.write_text(json.dumps(wanted, indent=1) + "\n")
-        part.rename(path)
+        prepare_scans.write_recipe(path, wanted)
 
 
 def scene_name(number: int) -> str:
@@ -247,6 +254,9 @@ def _job() -> Job:
         "source": _SOURCE.value,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    if _SPLIT_LISTS.value:
+        with user_errors(scannet.ScanError, place="--split_lists"):
+            scannet.read_split_lists(Path(_SPLIT_LISTS.value))
     for name in given:
         if name not in FORMATS[dataset].options:
             owner = next(key for key, form in FORMATS.items() if name in form.options)
@@ -290,16 +300,19 @@ def _make_rooms() -> None:
         _check_recipe(root, recipe)
     wanted = [("train", n) for n in range(_COUNT.value)]
     wanted += [("val", VAL_START + n) for n in range(_VAL_COUNT.value)]
-    todo = [
-        (root, split, number, recipe)
-        for split, number in wanted
-        if not _is_there(root, split, number, recipe)
-    ]
     make = make_scene if recipe.raw_format is None else make_raw_scan
-    # Raw scans are written one by one: those of a data set share tables.
-    workers = 1 if recipe.raw_format else min(_WORKERS.value, len(todo) // WORTH_A_WORKER)
     try:
-        with user_errors(OSError, rooms.NoRoomError), started(workers) as submit:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(user_errors(OSError, rooms.NoRoomError))
+            stack.enter_context(prepare_scans.alone(root))
+            todo = [
+                (root, split, number, recipe)
+                for split, number in wanted
+                if not _is_there(root, split, number, recipe)
+            ]
+            # Raw scans are written one by one: those of a data set share tables.
+            workers = 1 if recipe.raw_format else min(_WORKERS.value, len(todo) // WORTH_A_WORKER)
+            submit = stack.enter_context(started(workers))
             made = results(submit, [functools.partial(make, *one) for one in todo])
             for _ in tqdm(made, total=len(todo), desc="rooms", unit="room", disable=not todo):
                 pass

@@ -3,14 +3,17 @@ the report.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import difflib
 import functools
 import json
+import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,6 +29,7 @@ from data_pipelines.scan import ScanError
 from geometry_jax import scene_io
 from launch.errors import UserError, user_errors
 from launch.workers import results, started
+from spatialevo_jax.locks import lock
 
 LISTED = 20  # failures and labels that are printed; the report has all
 
@@ -51,10 +55,13 @@ def prepare(job: Job, share: Share, workers: int) -> int:
     _check_folder(job)
     name = "prepare_report" + (f".{share.host_index}" if share.host_count > 1 else "")
     path = job.out / f"{name}.jsonl"
-    todo = [source for source in sources if current_scene(job, source) is None]
     tasks = [functools.partial(prepare_scan, job, source) for source in sources]
     outcomes: list[Outcome] = []
-    with user_errors(OSError, WriteError), path.open("w", encoding="utf-8") as report:
+    with user_errors(OSError, WriteError), contextlib.ExitStack() as stack:
+        path.touch()
+        stack.enter_context(alone(path))  # hosts that share the folder have reports of their own
+        report = stack.enter_context(path.open("w", encoding="utf-8"))
+        todo = [source for source in sources if current_scene(job, source) is None]
         try:
             with started(min(workers, len(todo))) as submit:
                 made = results(submit, tasks)
@@ -110,14 +117,40 @@ def _check_folder(job: Job) -> None:
                 )
             return
         ours = [job.out / f"{name}.json" for name in FORMATS]
-        if job.out.is_dir() and any(job.out.iterdir()) and not any(p.is_file() for p in ours):
+        if is_used(job.out) and not any(path.is_file() for path in ours):
             raise UserError(
                 f"{job.out} is not empty and holds no prepared scans; choose another --out."
             )
-        job.out.mkdir(parents=True, exist_ok=True)
-        part = job.out / f".{path.name}.part"
-        part.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-        part.rename(path)
+        write_recipe(path, recipe)
+
+
+def is_used(folder: Path) -> bool:
+    """Whether anything visible is in it: what is hidden was left by a run that could not begin."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+def write_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Writes a file of settings, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+    part.rename(path)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Holds a file or a folder that is there, as long as this lasts.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if lock(handle) is False:
+            raise UserError(f"{path}: another run is writing there; wait for its end, or stop it.")
+        yield
+    finally:
+        os.close(handle)
 
 
 def _summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, float]:

@@ -6,7 +6,10 @@ Imports little: every process that is started imports this file.
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -25,6 +28,16 @@ def use_cpu() -> None:
 def _start_worker() -> None:
     use_cpu()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, which may be killed without a word: what it started
+    would go on writing beside the run that goes on.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _here(job: Callable[[], R]) -> "concurrent.futures.Future[R]":

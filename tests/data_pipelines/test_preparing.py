@@ -151,7 +151,9 @@ def test_scene_says_where_it_comes_from(dataset: str, prepared: Prepare) -> None
     assert origin["settings"] == made.job.recipe()
     assert len(origin["files"]) >= 3
     for one in origin["files"]:
-        assert (made.job.raw / one["name"]).stat().st_size == one["bytes"]
+        path = made.job.raw / one["name"]
+        assert one["bytes"] == (path.stat().st_size if path.is_file() else None)
+        assert path.exists() or "sha256" not in one
     assert scene["alignment"] == ("dataset" if dataset == "scannet" else "estimated")
     assert scene["quality"]["score"] > 0.5
 
@@ -196,6 +198,90 @@ def test_structure_is_as_published(dataset: str, prepared: Prepare) -> None:
     groups = json.loads((folder / f"{folder.name}_vh_clean.aggregation.json").read_text())
     known = set(segments)
     assert all(set(group["segments"]) <= known for group in groups["segGroups"])
+
+
+def appended(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b" ")
+
+
+RAW_CHANGES: dict[str, tuple[str, Callable[[Path, str], object]]] = {
+    "other numbers of the same length": (
+        "scannet",
+        lambda raw, name: (
+            path := raw / f"scans/{name}/{name}.txt",
+            path.write_text(path.read_text().replace("0", "1", 1)),
+        ),
+    ),
+    "another segmentation": (
+        "scannet",
+        lambda raw, name: appended(raw / f"scans/{name}/{name}.aggregation.json"),
+    ),
+    "pictures that came later": (
+        "scannetpp",
+        lambda raw, name: appended(next((raw / f"data/{name}/dslr/undistorted_images").iterdir())),
+    ),
+    "depth that is gone": (
+        "scannetpp",
+        lambda raw, name: shutil.rmtree(raw / f"data/{name}/dslr/undistorted_depths"),
+    ),
+    "another sky": (
+        "arkitscenes",
+        lambda raw, name: [appended(path) for path in raw.rglob("metadata.csv")],
+    ),
+    "one depth image less": (
+        "arkitscenes",
+        lambda raw, name: next(path for path in raw.rglob("lowres_depth/*.png")).unlink(),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", RAW_CHANGES)
+def test_whatever_changes_in_the_raw_data_makes_the_scene_again(
+    change: str, prepared: Prepare, tmp_path: Path
+) -> None:
+    dataset, damage = RAW_CHANGES[change]
+    made = prepared(dataset)
+    source = made.outcome.source_id
+    shutil.copytree(made.job.raw, tmp_path / "raw")
+    job = dataclasses.replace(made.job, raw=tmp_path / "raw")
+    assert preparing.current_scene(job, source) is not None
+    damage(job.raw, source)
+    assert preparing.current_scene(job, source) is None
+
+
+def test_a_scene_whose_pictures_or_pack_are_gone_is_not_current(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    made = prepared("scannet")
+    scene, source = made.outcome.scene_id, made.outcome.source_id
+    for number, damage in enumerate(
+        (
+            lambda out: shutil.rmtree(out / "train" / scene / "color"),
+            lambda out: (out / "metadata" / scene / f"{scene}.npz").write_bytes(b"no archive"),
+        )
+    ):
+        job = dataclasses.replace(made.job, out=tmp_path / str(number))
+        shutil.copytree(made.job.out, job.out)
+        assert preparing.current_scene(job, source) == "train"
+        damage(job.out)
+        assert preparing.current_scene(job, source) is None
+
+
+def test_what_no_file_can_hold_fails_that_scan_and_leaves_nothing(
+    prepared: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared("scannet")
+    job = dataclasses.replace(made.job, out=tmp_path)
+
+    def write(folder: Path, source: unified.SceneSource) -> None:
+        raise OverflowError("a number nobody thought of \ud83d")
+
+    monkeypatch.setattr(unified, "_write_metadata", write)
+    outcome = prepare_scan(job, made.outcome.source_id)
+    assert outcome.status == "failed" and "unforeseen OverflowError" in outcome.why
+    json.dumps(outcome._asdict(), ensure_ascii=False).encode()  # the report can be written
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("dataset", FORMATS)

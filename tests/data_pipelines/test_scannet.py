@@ -474,13 +474,13 @@ MESH, SEGMENTS, GROUPS = scannet.MESH_FILES["decimated"]
     [
         (MESH, cut, "_vh_clean_2.ply: expected a whole PLY file"),
         (MESH, lambda path: path.write_bytes(b""), "_vh_clean_2.ply: expected a whole PLY file"),
-        (SEGMENTS, cut, "segs.json: expected JSON, but it does not parse"),
-        (SEGMENTS, lambda path: path.write_bytes(b"\xff\xfe{"), "segs.json: expected JSON"),
+        (SEGMENTS, cut, "segs.json: expected whole JSON"),
+        (SEGMENTS, lambda path: path.write_bytes(b"\xff\xfe{"), "segs.json: expected text"),
         (SEGMENTS, lambda path: path.write_text("[1]"), "expected a JSON object, got list"),
         (SEGMENTS, damage(lambda text: text.replace("segInd", "x")), "under 'segIndices'"),
         (SEGMENTS, fraction_segment, "expected a list of whole numbers under 'segIndices'"),
-        (GROUPS, cut, "aggregation.json: expected JSON, but it does not parse"),
-        (GROUPS, damage(lambda text: "[" * 100_000), "aggregation.json: expected JSON"),
+        (GROUPS, cut, "aggregation.json: expected whole JSON"),
+        (GROUPS, damage(lambda text: "[" * 100_000), "aggregation.json: expected whole JSON"),
     ],
 )
 def test_a_damaged_file_is_named(

@@ -178,14 +178,18 @@ def test_pose_convention_step_by_step() -> None:
 
 def test_box_axes_are_the_rows_of_the_file(raw: Path) -> None:
     def turn(value: Any) -> None:
+        value["segGroups"] = value["segGroups"][:1]
         value["segGroups"][0]["obb"] = {
             "centroid": [1, 2, 3],
             "axesLengths": [2, 4, 6],
             "normalizedAxes": [0.6, 0.8, 0, -0.8, 0.6, 0, 0, 0, -1],  # left-handed too
         }
 
-    edit(folder_of(raw) / "scans" / "segments_anno.json", turn)
-    box = read(raw).objects[0].box
+    path = folder_of(raw) / "scans" / "segments_anno.json"
+    edit(path, turn)
+    count = 1 + max(json.loads(path.read_text())["segGroups"][0]["segments"])
+    (one,), _ = scannetpp.read_objects(path, np.arange(count))
+    box = one.box
     assert box is not None and np.linalg.det(box.rotation) == pytest.approx(1)
     corner = np.array([1, 2, 3]) + 1 * np.array([0.6, 0.8, 0]) + 2 * np.array([-0.8, 0.6, 0])
     reach = np.linalg.norm(box.corners() - (corner + [0, 0, 3]), axis=1).min()
@@ -226,7 +230,6 @@ def test_intrinsics_are_for_the_sensor_or_for_the_video() -> None:
 def test_fisheye_images_are_undistorted_when_that_is_all_there_is(truth: Scan, raw: Path) -> None:
     dslr = folder_of(raw) / "dslr"
     (dslr / "undistorted_images").rename(dslr / "resized_images")
-    shutil.rmtree(dslr / "colmap")
 
     def bend(value: Any) -> None:  # without coefficients a fisheye still is no pinhole
         value["camera_model"] = "OPENCV_FISHEYE"
@@ -235,6 +238,9 @@ def test_fisheye_images_are_undistorted_when_that_is_all_there_is(truth: Scan, r
         dslr / "nerfstudio/transforms_undistorted.json", dslr / "nerfstudio/transforms.json"
     )
     edit(dslr / "nerfstudio" / "transforms.json", bend)
+    bent = json.loads((dslr / "nerfstudio" / "transforms.json").read_text())
+    camera = " ".join(str(bent[name]) for name in ("w", "h", "fl_x", "fl_y", "cx", "cy"))
+    (dslr / "colmap" / "cameras.txt").write_text(f"1 OPENCV_FISHEYE {camera} 0 0 0 0\n")
     known = read(raw)
     np.testing.assert_array_equal(
         known.frames[0].color_intrinsics, truth.frames[0].color_intrinsics
@@ -253,6 +259,76 @@ def test_fisheye_images_are_undistorted_when_that_is_all_there_is(truth: Scan, r
     assert own.images.color(own.frames[0]).shape == (60, 80, 3)
     assert own.images.color_jpeg(own.frames[0]) is None
     np.testing.assert_array_equal(own.frames[0].mesh_from_camera, known.frames[0].mesh_from_camera)
+
+
+def test_a_camera_that_is_not_that_of_colmap_is_refused(raw: Path) -> None:
+    dslr = folder_of(raw) / "dslr"
+    camera = json.loads((dslr / "nerfstudio" / "transforms_undistorted.json").read_text())
+    numbers = [camera["fl_x"] * 1.1, camera["fl_y"], camera["cx"], camera["cy"]]
+    (dslr / "colmap" / "cameras.txt").write_text(
+        f"1 PINHOLE {camera['w']} {camera['h']} {' '.join(map(str, numbers))}\n"
+    )
+    with pytest.raises(ScanError, match=r"cameras.txt and .*: expected the same camera"):
+        read(raw)
+
+
+@pytest.mark.parametrize(
+    ("box", "why"),
+    [
+        ({"centroid": [50.0, 50.0, 50.0]}, "vertices inside, 0% are"),
+        ({"axesLengths": [1e6, 1e6, 1e6]}, "expected a box about as large as its vertices'"),
+        ({"axesLengths": [0.0, 0.0, 0.0]}, "vertices inside"),
+    ],
+)
+def test_a_box_that_is_not_about_its_vertices_is_left_out(
+    box: dict[str, list[float]], why: str, raw: Path
+) -> None:
+    def damage(value: Any) -> None:
+        value["segGroups"][0]["obb"] |= box
+
+    before = read(raw)
+    edit(folder_of(raw) / "scans" / "segments_anno.json", damage)
+    after = read(raw)
+    assert before.objects[0].box is not None and after.objects[0].box is None
+    np.testing.assert_array_equal(after.objects[0].vertices, before.objects[0].vertices)
+    (skipped,) = set(after.skipped) - set(before.skipped)
+    assert skipped.what.startswith("box of object") and why in skipped.why
+
+
+@pytest.mark.parametrize(
+    "damage", [{"objectId": 10**30}, {"objectId": -1}, {"objectId": True}, {"label": "bed \ud83d"}]
+)
+def test_numbers_and_labels_that_no_scene_can_hold_leave_the_object_out(
+    damage: dict[str, Any], raw: Path
+) -> None:
+    before = read(raw)
+    edit(
+        folder_of(raw) / "scans" / "segments_anno.json",
+        lambda value: value["segGroups"][0].update(damage),
+    )
+    after = read(raw)
+    assert len(after.objects) == len(before.objects) - 1
+    (skipped,) = set(after.skipped) - set(before.skipped)
+    assert "expected" in skipped.why
+
+
+def test_one_frame_without_a_pose_or_a_camera_is_left_out_alone(raw: Path) -> None:
+    before = read(raw), read(raw, camera="iphone")
+
+    def lose(value: Any) -> None:
+        value["frames"][0]["transform_matrix"] = None
+
+    def forget(value: Any) -> None:
+        value["frame_000000"]["aligned_pose"] = None
+        value["frame_000001"]["intrinsic"] = None
+        value["made_by"] = "another program"
+
+    edit(folder_of(raw) / "dslr" / "nerfstudio" / "transforms_undistorted.json", lose)
+    edit(folder_of(raw) / "iphone" / "pose_intrinsic_imu.json", forget)
+    after = read(raw), read(raw, camera="iphone")
+    assert len(after[0].frames) == len(before[0].frames) - 1
+    assert len(after[1].frames) == len(before[1].frames) - 2
+    assert any("made_by" in one.what for one in after[1].skipped)
 
 
 HAND_MESH = """ply

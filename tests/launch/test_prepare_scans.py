@@ -231,3 +231,68 @@ def test_a_dead_worker_is_one_sentence(
     monkeypatch.setattr(prepare_scans, "prepare_scan", dying)
     with pytest.raises(UserError, match="a worker process died, most likely for want of memory"):
         command(tmp_path / "out", dataset="scannet", raw=str(raw))
+
+
+@pytest.mark.parametrize("dataset", ["rooms", "scannet"])
+def test_what_a_run_left_that_could_not_begin_is_in_nobodys_way(
+    dataset: str, raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / f".{dataset}.json.part").touch()  # the disk was full
+    settings = ROOMS | {"count": 1} if dataset == "rooms" else {"raw": str(raw)}
+    assert command(tmp_path, dataset=dataset, **settings) == 0
+    assert scene_io.list_scenes(tmp_path, "train")
+
+
+def test_two_runs_do_not_write_into_one_folder(done: Path, raw: Path) -> None:
+    before = contents(done)
+    with (
+        prepare_scans.alone(done / "prepare_report.jsonl"),
+        pytest.raises(UserError, match="another run is writing there"),
+    ):
+        command(done, dataset="scannet", raw=str(raw))
+    assert contents(done) == before and lines(done)
+
+
+def test_wrong_lists_of_splits_are_a_usage_error_and_leave_nothing(
+    raw: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"--split_lists: .*scannetv2_train.txt: expected a list"):
+        command(out, dataset="scannet", raw=str(raw), split_lists=str(tmp_path))
+    assert not out.exists()
+    for split, names in (("train", SCENES[:1]), ("val", SCENES[1:])):
+        text = "\ufeff" + "\r\n".join(names)  # as an editor on Windows writes it
+        (tmp_path / f"scannetv2_{split}.txt").write_text(text, encoding="utf-8")
+    assert command(out, dataset="scannet", raw=str(raw), split_lists=str(tmp_path)) == 0
+    assert scene_io.list_scenes(out, "train") == SCENES[:1]
+    assert scene_io.list_scenes(out, "val") == SCENES[1:]
+
+
+def test_workers_end_soon_after_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from launch import workers\n"
+        "if __name__ == '__main__':\n"
+        "    with workers.started(2) as submit:\n"
+        "        print(submit(os.getpid).result(), flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not _runs(worker):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"worker {worker} outlived its parent")
+
+
+def _runs(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.is_file() and state.read_text().rpartition(")")[2].split()[0] != "Z"
