@@ -42,6 +42,11 @@ def user_errors(*types: type[Exception], place: str = "") -> Iterator[None]:
         raise UserError(f"{place}: {message}" if place else message) from error
 
 
+def is_used(folder: Path) -> bool:
+    """Whether anything visible is in it: what is hidden was left by a run that could not begin."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
 def writable(name: str | None) -> Path | None:
     """The file of that name, which a command will write at its end: that it can is made sure of
     before the work. What it holds stays until then.

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from geometry_jax import scene_io
 from geometry_jax.tasks import TASK_IDS
 from launch import workers
-from launch.errors import UserError, run, user_errors
+from launch.errors import UserError, is_used, run, user_errors
 from launch.flags import define_config
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.environment.conventions import CONVENTIONS
@@ -155,11 +155,12 @@ def _generate(root: Path, out: Path) -> None:
     with user_errors(OSError):
         _check_recipe(out, wanted)
     if (out / card.NAME).is_file():
+        shutil.rmtree(out / pipeline.WORK, ignore_errors=True)  # of a run killed at its very end
         print(f"{out}: is complete; nothing to do.")
         return
     mine = [block for block in blocks if block.number % _HOSTS.value == _HOST.value]
     scenes = sum(len(block.scenes) for block in blocks)
-    asked = [[q for q in questions if q.get("scene_id") in b.scenes] for b in blocks]
+    asked = _by_block(questions, blocks)
 
     def own(block: Block) -> pipeline.Listed | None:
         """The lists of a block's scenes."""
@@ -168,6 +169,7 @@ def _generate(root: Path, out: Path) -> None:
     try:
         with (
             user_errors(OSError, ValueError, ModuleNotFoundError),
+            workers.alone(_place_of_host(out)),
             workers.started(min(_WORKERS.value, len(mine))) as submit,
         ):
             todo = [b for b in mine if not pipeline.block_path(out, b).is_file()]
@@ -207,6 +209,23 @@ def _generate(root: Path, out: Path) -> None:
             "a worker process died, perhaps for want of memory; finished shards are kept, the same "
             "command goes on (--workers=1 needs the least)."
         ) from died
+
+
+def _by_block(questions: Sequence[Any], blocks: Sequence[Block]) -> list[list[Any]]:
+    """The questions about the scenes of each block; the first one also counts those about none."""
+    place = {scene: number for number, block in enumerate(blocks) for scene in block.scenes}
+    asked: list[list[Any]] = [[] for _ in blocks]
+    for question in questions:
+        scene = question.get("scene_id")
+        asked[place.get(scene, 0) if isinstance(scene, str) else 0].append(question)
+    return asked
+
+
+def _place_of_host(out: Path) -> Path:
+    """A folder that only one process of a host works in at a time."""
+    path = out / pipeline.WORK / f"host-{_HOST.value}"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, seconds: float) -> None:
@@ -300,7 +319,10 @@ def _questions(root: Path, out: Path) -> list[dict[str, Any]]:
     if path is None:
         return []
     with user_errors(ValueError):
-        return list(shards.read_lines(path))
+        asked = list(shards.read_lines(path))
+    if not asked:
+        raise UserError(f"{path}: expected questions, found none.")
+    return asked
 
 
 def _let_ask(policy: Path, root: Path, path: Path) -> None:
@@ -342,7 +364,7 @@ def _check_recipe(out: Path, wanted: Recipe) -> None:
                 f"{out} holds a set of another recipe ({'; '.join(differs)}); choose another "
                 "--out, or delete the folder."
             )
-    elif out.is_dir() and any(out.iterdir()):
+    elif is_used(out):
         raise UserError(f"{out} is not empty and holds no set; choose another --out.")
     else:
         with shards.whole_file(path) as part:
@@ -367,8 +389,9 @@ def _wait(paths: Sequence[Path], what: str) -> None:
 # --- reading a set ---------------------------------------------------------------------------
 
 
-def _loader(root: Path) -> verify.Loader:
-    return functools.lru_cache(maxsize=256)(functools.partial(scene_io.load_scene, root))
+def _loader(root: Path, *, packed: bool = True) -> verify.Loader:
+    load = functools.partial(scene_io.load_scene, root, packed=packed)
+    return functools.lru_cache(maxsize=256)(load)
 
 
 def _verify(root: Path, folder: Path) -> None:
@@ -378,15 +401,25 @@ def _verify(root: Path, folder: Path) -> None:
     paths = shards.list_shards(folder, form)
     if not paths:
         raise UserError(f"{folder / form}: expected shards, found none.")
-    load, rows, wrong = _loader(root), 0, 0
+    with user_errors(FileNotFoundError):
+        splits = {name: one.split for one in make_blocks(root, known) for name in one.scenes}
+    # What people edit are the JSON files, and not what is packed beside them.
+    load, wrong, first = _loader(root, packed=False), 0, dict[str, str]()
+    rows = 0
     with tqdm(total=known.count, desc="verify", unit="row", unit_scale=True, disable=None) as bar:
         for path in paths:
             with user_errors(OSError, ValueError, ModuleNotFoundError):
-                count, found = verify.verify_shard(path, load, root, known)
+                own, found = verify.verify_shard(path, load, root, known, splits)
+            for line, row in enumerate(own, start=1):
+                name, here = str(row.get("id")), f"{path.name}, line {line}"
+                if (there := first.setdefault(name, here)) != here:
+                    found.append(
+                        verify.Disagreement(path.name, line, name, "id", there, "one row of it")
+                    )
             for one in found:
                 print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
-            rows, wrong = rows + count, wrong + len(found)
-            bar.update(count)
+            rows, wrong = rows + len(own), wrong + len(found)
+            bar.update(len(own))
     if rows != known.count:
         raise UserError(f"{folder}: expected {known.count:,} rows, found {rows:,}.")
     if wrong:

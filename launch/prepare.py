@@ -40,8 +40,8 @@ from data_pipelines.building import BuildSettings
 from data_pipelines.preparing import FORMATS, PREVIEWS, Job
 from geometry_jax import scene_io
 from launch import prepare_scans
-from launch.errors import UserError, run, user_errors
-from launch.workers import results, started, use_cpu
+from launch.errors import UserError, is_used, run, user_errors
+from launch.workers import alone, results, started, use_cpu
 
 DATASETS = ("rooms", *FORMATS)
 STYLES = ("plain", "lived_in")
@@ -164,7 +164,7 @@ def _check_recipe(root: Path, recipe: Recipe) -> None:
                 f"{root} holds rooms of another recipe ({shown}); "
                 "choose another --out, or delete the folder."
             )
-    elif prepare_scans.is_used(root):
+    elif is_used(root):
         raise UserError(f"{root} is not empty and holds no rooms; choose another --out.")
     else:
         prepare_scans.write_recipe(path, wanted)
@@ -304,7 +304,7 @@ def _make_rooms() -> None:
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(user_errors(OSError, rooms.NoRoomError))
-            stack.enter_context(prepare_scans.alone(root))
+            stack.enter_context(alone(root))
             todo = [
                 (root, split, number, recipe)
                 for split, number in wanted

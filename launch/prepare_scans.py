@@ -8,10 +8,9 @@ import dataclasses
 import difflib
 import functools
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,8 @@ from data_pipelines.preparing import (
 )
 from data_pipelines.scan import ScanError
 from geometry_jax import scene_io
-from launch.errors import UserError, user_errors
-from launch.workers import results, started
-from spatialevo_jax.locks import lock
+from launch.errors import UserError, is_used, user_errors
+from launch.workers import alone, results, started
 
 LISTED = 20  # failures and labels that are printed; the report has all
 
@@ -124,33 +122,12 @@ def _check_folder(job: Job) -> None:
         write_recipe(path, recipe)
 
 
-def is_used(folder: Path) -> bool:
-    """Whether anything visible is in it: what is hidden was left by a run that could not begin."""
-    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-
-
 def write_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
     """Writes a file of settings, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
     part.rename(path)
-
-
-@contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Holds a file or a folder that is there, as long as this lasts.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        if lock(handle) is False:
-            raise UserError(f"{path}: another run is writing there; wait for its end, or stop it.")
-        yield
-    finally:
-        os.close(handle)
 
 
 def _summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, float]:

@@ -11,10 +11,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 from tqdm import tqdm
+
+from launch.errors import UserError
+from spatialevo_jax.locks import lock
 
 R = TypeVar("R")
 Submit = Callable[[Callable[[], Any]], "concurrent.futures.Future[Any]"]
@@ -38,6 +42,22 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Holds a file or a folder that is there, as long as this lasts.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if lock(handle) is False:
+            raise UserError(f"{path}: another run is writing there; wait for its end, or stop it.")
+        yield
+    finally:
+        os.close(handle)
 
 
 def _here(job: Callable[[], R]) -> "concurrent.futures.Future[R]":

@@ -8,6 +8,7 @@ prunes by such scores.)
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -49,10 +50,15 @@ def relative_accuracy(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return (error[..., None] <= np.array(MRA_TOLERANCES) + EDGE).mean(-1)
 
 
-def folds(room: np.ndarray) -> np.ndarray:
-    """(n,) fold of each row: whole rooms, but rows where there is one room only."""
+def folds(room: np.ndarray, deal: int) -> np.ndarray:
+    """(n,) fold of each row: whole rooms, but rows where there is one room only. Each deal deals
+    them anew: rows that are chosen against the guessers of one are hard for that one alone.
+    """
+    rng = np.random.default_rng(deal)
     rooms, place = np.unique(room, return_inverse=True)
-    return place % FOLDS if len(rooms) > 1 else np.arange(len(room)) % 2
+    if len(rooms) > 1:
+        return rng.permutation(np.arange(len(rooms)) % FOLDS)[place]
+    return rng.permutation(np.arange(len(room)) % 2)
 
 
 def _columns(labels: np.ndarray) -> tuple[np.ndarray, int]:
@@ -117,20 +123,32 @@ def _points(words: Words, guess: np.ndarray) -> np.ndarray:
     return relative_accuracy(np.exp(guess[:, 0]), words.answer)
 
 
+def tested(words: Words, chosen: np.ndarray, deals: Sequence[int]) -> Scores:
+    """The mean scores of several deals on the chosen rows."""
+    own = dataclasses.replace(
+        words, labels=words.labels[chosen], room=words.room[chosen], answer=words.answer[chosen]
+    )
+    found = [guess(own, np.arange(len(chosen)), deal)[0] for deal in deals]
+    return Scores(*np.mean([dataclasses.astuple(one) for one in found], axis=0).tolist())
+
+
 def best_constant(answer: np.ndarray) -> float:
     """The score of the number that is right most often."""
     tried = np.unique(np.quantile(answer, np.linspace(0, 1, CONSTANTS)))
     return max(float(relative_accuracy(np.full(1, one), answer).mean()) for one in tried)
 
 
-def guess(words: Words, chosen: np.ndarray) -> tuple[Scores, np.ndarray]:
+def guess(words: Words, chosen: np.ndarray, deal: int) -> tuple[Scores, np.ndarray]:
     """Scores of the guessers on the chosen rows, and how easily each of all rows is guessed by
     those that were fitted to the chosen ones.
+
+    Args:
+        deal: of rooms to `folds`.
 
     Returns:
         The scores, and (n,) ease in [0, 1].
     """
-    fold = folds(words.room)
+    fold = folds(words.room, deal)
     regressed = _regressed(words, chosen, fold)
     tabled = _tabled(words, chosen, fold, regressed)
     by_label, by_text = _points(words, regressed), _points(words, tabled)

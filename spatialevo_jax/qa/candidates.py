@@ -30,6 +30,8 @@ FEWEST, MOST = 64, 2048  # candidates of a scene and task, whatever is wanted
 INVALID_FEWEST = 16  # candidates drawn without regard to what can be asked, likewise
 # Tasks whose two labels may be swapped.
 UNORDERED = frozenset({"absolute_distance", "depth_order_obj_obj", "attribute_measurement"})
+TWO_WAYS = frozenset({"elevation_cam_cam"})  # asked from either image, it is the same fact
+ANY_IMAGES = frozenset({"attribute_measurement"})  # whichever images show the things
 # Things that a question may wrongly take for granted.
 COMMON = (
     *("bathtub", "bed", "bookshelf", "chair", "dishwasher", "fireplace", "guitar", "lamp"),
@@ -134,7 +136,14 @@ def _distinct(candidates: Candidates) -> Candidates:
     labels[swapped, :2] = np.sort(labels[swapped, :2], axis=1)
     compares = candidates.task == TASK_IDS["relative_distance"]
     labels[compares, 1:4] = np.sort(labels[compares, 1:4], axis=1)
-    keys = np.column_stack([candidates.task, labels, candidates.difficulty, asks.frames])
+    frames = np.asarray(asks.frames).copy()
+    both_ways = np.isin(candidates.task, [TASK_IDS[task] for task in TWO_WAYS])
+    both_ways |= candidates.roles[:, 0] == 0
+    frames[both_ways] = np.sort(frames[both_ways], axis=1)
+    shown_only = (candidates.roles[:, 0] > 0) & (candidates.roles[:, 1] == 0)
+    frames[shown_only, 1] = NONE  # the other image is shown, and not asked about
+    frames[np.isin(candidates.task, [TASK_IDS[task] for task in ANY_IMAGES])] = NONE
+    keys = np.column_stack([candidates.task, labels, candidates.difficulty, frames])
     _, first = np.unique(keys, axis=0, return_index=True)
     return candidates.take(np.sort(first))
 

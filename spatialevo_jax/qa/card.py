@@ -130,9 +130,9 @@ def _rows_table(summary: Summary) -> str:
     for task, counts in summary.by_task.items():
         own = [f"{counts.get(split, 0):,}" for split in splits]
         rows.append([f"`{task}`", TASKS[TASK_IDS[task]].modality.replace("_", " "), *own])
-    unanswered = sum(summary.reasons.values())
-    if unanswered:
-        rows.append(["no answer, but a reason", "all", f"{unanswered:,}", *[""] * len(splits[1:])])
+    if summary.unanswered:
+        own = [f"{summary.unanswered.get(split, 0):,}" for split in splits]
+        rows.append(["no answer, but a reason", "all", *own])
     rows.append(["**all**", "", *(f"**{summary.rows[split]:,}**" for split in splits)])
     table = _table(["task", "images", *splits], rows)
     rooms = ", ".join(f"{count:,} in {split}" for split, count in summary.rooms.items() if count)

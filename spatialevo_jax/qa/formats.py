@@ -21,7 +21,7 @@ from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.recipe import FORMATS
-from spatialevo_jax.qa.rows import Row
+from spatialevo_jax.qa.rows import FIELDS, Row
 from spatialevo_jax.qa.verify import Loader, request_fields
 
 TARGETS = ("lists", "prompts", "requests")
@@ -52,6 +52,7 @@ def convert(source: Path, target: Path, to: str, root: Path, load: Loader) -> tu
     if to == "lists":
         found = to_lists(rows)
     elif kind == "row":
+        _check_rows(rows, source)
         found = [to_prompt(row) if to == "prompts" else request_fields(row) for row in rows]
     elif kind == "prompts" and to == "requests":
         found, left = to_requests(rows, load)
@@ -68,6 +69,13 @@ def _rows_of_set(folder: Path) -> Iterator[Row]:
         raise ValueError(f"{folder}: expected a set, found no shards.")
     for path in shards.list_shards(folder, form):
         yield from shards.read_shard(path)
+
+
+def _check_rows(rows: Sequence[Row], source: Path) -> None:
+    for number, row in enumerate(rows, start=1):
+        missing = [name for name in FIELDS if name not in row]
+        if missing:
+            raise ValueError(f"{source}: expected rows of a set, row {number} lacks {missing[0]}.")
 
 
 def kind_of(row: Row, source: Path) -> str:
@@ -93,8 +101,15 @@ def kind_of(row: Row, source: Path) -> str:
 
 def to_lists(rows: Sequence[Row]) -> list[Row]:
     """The distinct lists of images, in order; questions are left to whoever reads them."""
-    images = dict.fromkeys(tuple(row["images"]) for row in rows if row.get("images"))
+    images = dict.fromkeys(_images(row) for row in rows)
+    images.pop((), None)
     return [{"problem": None, "answer": None, "images": list(one)} for one in images]
+
+
+def _images(row: Row) -> tuple[str, ...]:
+    """Image paths of a row of any form; those of a request have names of their own."""
+    found = row.get("images") or row.get("image_paths") or [row.get("image_path")]
+    return tuple(str(one) for one in found if one) if isinstance(found, list) else ()
 
 
 def read_lists(path: Path) -> dict[str, list[tuple[str, ...]]]:
@@ -151,7 +166,7 @@ def read_prompt(row: Row) -> tuple[str, list[str], str]:
     text = ANNOUNCED.sub("", text)
     question, head, rest = text.partition(f"\n{OPTIONS_HEAD}\n")
     options = [line.partition(". ")[2] for line in rest.splitlines()] if head else []
-    answer = str(row["answer"])
+    answer = str(row.get("answer", ""))
     if options and answer in LETTERS[: len(options)]:
         answer = options[LETTERS.index(answer)]
     return question.strip(), options, answer
@@ -162,22 +177,23 @@ def to_requests(rows: Sequence[Row], load: Loader) -> tuple[list[Row], list[str]
     left out and said.
     """
     good: list[tuple[int, Row, Request, str]] = []
-    left: list[tuple[int, str]] = []
+    why: dict[int, str] = {}
     for number, row in enumerate(rows, start=1):
-        found = _request(row, load)
+        found = _requests(row, load)
         if isinstance(found, str):
-            left.append((number, found))
+            why[number] = found
         else:
-            good.append((number, *found))
+            good += [(number, *one) for one in found]
     replies = answer_requests([request for _, _, request, _ in good], evidence=False)
-    kept = []
+    kept: dict[int, Row] = {}
     for (number, fields, request, answer), reply in zip(good, replies, strict=True):
         if agrees(request, reply, answer):
-            kept.append(fields)
+            kept.setdefault(number, fields)
         else:
             said = reply.answer if reply.valid else reply.reason.phrase
-            left.append((number, f"it says {answer!r}, the oracle {said!r}"))
-    return kept, [f"line {number}: {why}" for number, why in sorted(left)]
+            why.setdefault(number, f"it says {answer!r}, the oracle {said!r}")
+    left = [f"line {number}: {why[number]}" for number in sorted(why) if number not in kept]
+    return [kept[number] for number in sorted(kept)], left
 
 
 def agrees(request: Request, reply: Reply, answer: str) -> bool:
@@ -187,18 +203,21 @@ def agrees(request: Request, reply: Reply, answer: str) -> bool:
     return readings.score(request.task, answer, reply.answer, partial=False) >= ENOUGH
 
 
-def _request(row: Row, load: Loader) -> tuple[Row, Request, str] | str:
+def _requests(row: Row, load: Loader) -> list[tuple[Row, Request, str]] | str:
+    """A prompt as a request of each task that reads it, with its answer; or why there is none."""
     images = row.get("images")
     if not isinstance(images, list) or not images:
         return "expected images, found none"
     scene = scene_of(str(images[0]))
+    if row.get("answer") is None:
+        return "expected an answer, found none"
     question, _, answer = read_prompt(row)
     text = extract.readable(question)
     tasks = [task for task in TASKS if text is not None and extract.matches(task.name, text)]
     tasks = [task for task in tasks if _shows(task.modality, len(images))]
     if not tasks:
         return f"no task reads {question!r:.80}"
-    failure = ""
+    failure, found = "", []
     for task in tasks:
         fields: Row = {"task_type": task.name, "scene_id": scene, "question": question}
         if task.modality == "single_image":
@@ -209,8 +228,8 @@ def _request(row: Row, load: Loader) -> tuple[Row, Request, str] | str:
         if isinstance(request, BadRequest):
             failure = request.message
             continue
-        return fields, request, answer
-    return failure
+        found.append((fields, request, answer))
+    return found or failure
 
 
 def _shows(modality: str, images: int) -> bool:

@@ -12,7 +12,7 @@ from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.environment.labels import vocabulary
 from spatialevo_jax.environment.respond import DIFFICULTIES, Request, read_request
-from spatialevo_jax.qa.candidates import UNORDERED, Candidates
+from spatialevo_jax.qa.candidates import ANY_IMAGES, TWO_WAYS, UNORDERED, Candidates
 from spatialevo_jax.qa.drawing import NONE
 from spatialevo_jax.qa.recipe import Recipe
 
@@ -46,7 +46,8 @@ def given_candidates(requests: Sequence[Request], places: Sequence[int], recipe:
                 reason = Reason.TOO_MANY
         images = slots.images if reason is Reason.OK else ()
         frames = request.frames if reason is Reason.OK else ()
-        level = DIFFICULTIES.index(slots.difficulty) if reason is Reason.OK else 0
+        said = slots.difficulty or request.difficulty
+        level = DIFFICULTIES.index(said) if reason is Reason.OK else 0
         asks = _meaning(request.task, labels, frames, images, level)
         key = (place, request.question.lower()) if reason else (place, *asks)
         if key in seen:
@@ -103,8 +104,8 @@ def _meaning(
     if task == "relative_distance":
         labels = [*labels[:1], *sorted(labels[1:])]
     roles = [frames[image - 1] for image in images] or sorted(frames)
-    if task == "elevation_cam_cam":
+    if task in TWO_WAYS:
         roles = sorted(roles)
-    if task == "attribute_measurement":
+    if task in ANY_IMAGES:
         roles = []
     return (task, *labels, "at", *roles, level)

@@ -11,6 +11,7 @@ from spatialevo_jax.environment.respond import Reply
 OPTIONS = 4  # at most
 LEAST_RATIO, MOST_RATIO = 1.4, 1.9  # between two numbers offered: none is right by rounding
 SMALLEST = 0.10  # metres; a shorter length has no honest neighbours
+FEWEST = 2  # that a question about a number of things can be right with: one is not counted
 LEVELS = {
     "easy": ("left", "right"),
     "medium": ("left", "right", "back"),
@@ -19,24 +20,22 @@ LEVELS = {
 UNITS = {"metres": "meters", "centimetres": "cm", "square_metres": "square meters"}
 
 
-def options(
-    reply: Reply, value: float, rules: Convention, rng: np.random.Generator
-) -> tuple[list[str], int]:
+def options(reply: Reply, rules: Convention, rng: np.random.Generator) -> tuple[list[str], int]:
     """Options and the place of the truth among them; none where no honest ones can be made.
 
-    Numbers ascend, and the truth is at any place equally often; the others come in random order.
+    Numbers ascend, and of lengths and areas the truth is at any place equally often; counts begin
+    at `FEWEST` or above, which leaves a small one fewer places; the others come in random order.
 
     Args:
         reply: a valid one.
-        value: the verdict's value.
     """
     spec = TASKS[TASK_IDS[reply.task]]
     if spec.answer in UNITS:
-        scale = 100.0 if spec.answer == "centimetres" else 1.0
-        return _numbers(value, scale, UNITS[spec.answer], reply.answer, rng)
+        smallest = SMALLEST * (100.0 if spec.answer == "centimetres" else 1.0)
+        return _numbers(reply.answer, smallest, UNITS[spec.answer], rng)
     if spec.answer == "count":
-        truth = round(value)
-        start = int(rng.integers(max(1, truth - OPTIONS + 1), truth + 1))
+        truth = int(reply.answer)
+        start = int(rng.integers(min(truth, max(FEWEST, truth - OPTIONS + 1)), truth + 1))
         return [str(start + i) for i in range(OPTIONS)], truth - start
     if spec.answer == "label":
         named = reply.slots.labels[1:] if len(reply.slots.labels) > 2 else reply.slots.labels
@@ -53,11 +52,12 @@ def _shuffled(found: Sequence[str], truth: str, rng: np.random.Generator) -> tup
 
 
 def _numbers(
-    value: float, scale: float, unit: str, truth: str, rng: np.random.Generator
+    truth: str, smallest: float, unit: str, rng: np.random.Generator
 ) -> tuple[list[str], int]:
-    if value < SMALLEST:
+    value = float(truth.split()[0])
+    if value < smallest:
         return [], -1
     place, ratio = int(rng.integers(OPTIONS)), rng.uniform(LEAST_RATIO, MOST_RATIO)
-    found = [f"{two_decimals(scale * value * ratio ** (i - place))} {unit}" for i in range(OPTIONS)]
+    found = [f"{two_decimals(value * ratio ** (i - place))} {unit}" for i in range(OPTIONS)]
     found[place] = truth
     return found, place

@@ -8,17 +8,20 @@ stopped goes on where it was, and no number of processes or hosts changes a byte
 
 import dataclasses
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.identity import scene_hash
+from spatialevo_jax.environment.respond import Request
 from spatialevo_jax.qa import blind, shards
 from spatialevo_jax.qa.blocks import Block
 from spatialevo_jax.qa.candidates import (
@@ -37,6 +40,7 @@ from spatialevo_jax.qa.views import Lists
 
 WORK = ".work"
 PLAN = "plan.npz"
+PICTURE_END = 64  # bytes in which the mark of a picture's end is; some cameras add a few more
 FIELDS = tuple(field.name for field in dataclasses.fields(Candidates))
 
 
@@ -111,11 +115,28 @@ def load_block(root: Path, block: Block) -> tuple[list[Placed], list[tuple[str, 
         except (OSError, ValueError) as error:
             skipped.append((name, " ".join(str(error).split())))
             continue
-        if not len(record.frame_ids):
-            skipped.append((name, f"{name}: expected frames, found none."))
+        fault = "" if len(record.frame_ids) else f"{name}: expected frames, found none."
+        fault = fault or next(filter(None, map(_picture_fault, record.image_paths)), "")
+        if fault:
+            skipped.append((name, fault))
             continue
         placed.append(Placed(record, root))
     return placed, skipped
+
+
+def _picture_fault(path: Path) -> str:
+    """What is wrong with a picture, in words; empty where it is whole. Decoding all would take
+    longer than all the rest: its head is read, and the mark at its end looked for.
+    """
+    try:
+        with Image.open(path) as image:
+            end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(image.format or "", b"")
+        with path.open("rb") as file:
+            file.seek(-min(PICTURE_END, path.stat().st_size), os.SEEK_END)
+            whole = end in file.read()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"{path}: expected a picture ({error})."
+    return "" if whole else f"{path}: expected a whole picture, its end is missing."
 
 
 def judge_block(
@@ -131,8 +152,8 @@ def judge_block(
 
     Args:
         scenes: of the whole set: the more there are, the fewer candidates of each are needed.
-        questions: requests as JSON has them, about scenes of this block; ours are drawn where the
-            recipe names none.
+        questions: requests as JSON has them; those about other scenes are counted as refused.
+            Ours are drawn where the recipe names none.
         listed: the image lists of the block's scenes, where these alone are asked about.
     """
     placed, skipped = load_block(root, block)
@@ -146,7 +167,9 @@ def judge_block(
         parsed = [parse_request(q, lambda name: records[places[name]]) for q in known]
         good = [one for one in parsed if not isinstance(one, BadRequest)]
         good = [one for one in good if one.task in recipe.tasks]
-        refused = len(parsed) - len(good)
+        # What a row can't tell its reader can't be asked by one.
+        good = [one for one in good if _is_plain(one)]
+        refused = len(questions) - len(good)
         given = given_candidates(good, [places[r.record.scene_id] for r in good], recipe)
         unread = given.candidates.reason != Reason.OK
         drawn, texts = given.candidates, given.texts
@@ -172,6 +195,12 @@ def judge_block(
     with shards.whole_file(block_path(out, block)) as part, part.open("wb") as file:
         np.savez(file, names=np.array(json.dumps(names)), **arrays)
     return len(judged) if judged is not None else 0
+
+
+def _is_plain(request: Request) -> bool:
+    """Whether a sentence, its images and a level are all that is asked."""
+    kept = {name: getattr(request, name) for name in ("record", "task", "question", "frames")}
+    return request == Request(**kept, difficulty=request.difficulty)
 
 
 def read_block(out: Path, block: Block) -> Judged:

@@ -52,10 +52,11 @@ def _measured(
                 f"closest to it is {_place(points[1])}, {numbers[0]:.2f} m away."
             )
         case "relative_distance":
-            lengths = [f"{n} {d:.2f} m" for n, d in zip(names[1:], numbers, strict=True)]
+            told = _apart(numbers)
+            lengths = [f"{name} {length} m" for name, length in zip(names[1:], told, strict=True)]
             return (
                 f"Measured between closest points, from {names[0]} it is to {_listed(lengths)}. "
-                f"The shortest of these is {min(numbers):.2f} m."
+                f"The shortest of these is {told[int(np.argmin(numbers))]} m."
             )
         case "relative_direction_hard":
             level = reply.slots.difficulty or request.difficulty
@@ -72,10 +73,11 @@ def _measured(
                 f"{height}: {_steepness(ahead, right, rise)}"
             )
         case "depth_order_obj_obj":
+            difference, _ = _apart([abs(numbers[0] - numbers[1]), 0.15])
             return (
                 f"Along the camera's axis {names[0]} is {numbers[0]:.2f} m and {names[1]} "
-                f"{numbers[1]:.2f} m deep, a difference of {abs(numbers[0] - numbers[1]):.2f} m, "
-                "where up to 0.15 m count as the same."
+                f"{numbers[1]:.2f} m deep, a difference of {difference} m, where up to 0.15 m "
+                "count as the same."
             )
         case "position_cam_cam" | "position_cam_obj" | "position_cam_reg":
             what = "the other camera" if task == "position_cam_cam" else names[0]
@@ -101,10 +103,11 @@ def _measured(
                 f"{abs(rise):.2f} m {'up' if rise > 0 else 'down'}."
             )
         case "visibility_compare":
+            difference, _ = _apart([abs(numbers[0] - numbers[1]), 0.05])
             return (
                 f"By the share of {names[0]} that is seen and its size in the picture, Image 1 "
-                f"scores {numbers[0]:.2f} and Image 2 {numbers[1]:.2f}, where a difference of up "
-                "to 0.05 counts as the same."
+                f"scores {numbers[0]:.3f} and Image 2 {numbers[1]:.3f}, a difference of "
+                f"{difference}, where up to 0.05 counts as the same."
             )
         case "object_size":
             sides = sorted(_sides(request, reply, 0), reverse=True)
@@ -115,11 +118,18 @@ def _measured(
         case "room_size":
             return f"The outline of the floor has an area of {numbers[0]:.2f} square meters."
         case "attribute_measurement":
-            return (
-                f"The longest side of {names[0]} is {100 * numbers[0]:.1f} cm, that of {names[1]} "
-                f"{100 * numbers[1]:.1f} cm."
-            )
+            one, other = _apart([100 * number for number in numbers[:2]], least=1)
+            return f"The longest side of {names[0]} is {one} cm, that of {names[1]} {other} cm."
     raise ValueError(f"task: expected one that has a rationale, got {task!r}.")
+
+
+def _apart(numbers: Sequence[float], least: int = 2) -> list[str]:
+    """Numbers with as many decimals as it takes to tell which is larger, `least` or more."""
+    for decimals in range(least, 7):
+        told = [f"{number:.{decimals}f}" for number in numbers]
+        if len(set(told)) == len(set(numbers)):
+            return told
+    return [repr(number) for number in numbers]
 
 
 def _place(point: Sequence[float]) -> str:

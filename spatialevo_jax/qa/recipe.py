@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.conventions import CONVENTIONS, ConventionName
 
-VERSION = 1  # of the recipe: a change of anything below that changes rows
+VERSION = 2  # of the recipe: a change of anything below that changes rows
 FILE = "recipe.json"
 MODALITIES = ("scene", "single_image", "image_pair")
 FORMATS = ("jsonl", "parquet")
@@ -63,10 +64,13 @@ class Recipe:
         )
         for name, weight in self.weights:
             require(
-                (name in self.tasks or name in MODALITIES) and weight > 0,
+                (name in self.tasks or name in MODALITIES) and 0 < weight < math.inf,
                 f"weights: expected a task or one of {', '.join(MODALITIES)} and a number above "
                 f"0, got {name}={weight}.",
             )
+        names = [name for name, _ in self.weights]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, f"weights: expected one of each, got two of {', '.join(twice)}.")
         for name in ("invalid_share", "choice_share", "validation_share"):
             value = getattr(self, name)
             require(
@@ -74,8 +78,12 @@ class Recipe:
                 f"{name}: expected a share in [0, 1), got {value}.",
             )
         require(
-            self.least_margin >= 1.0 or self.convention == "reference",
+            1.0 <= self.least_margin < math.inf or self.convention == "reference",
             f"least_margin: expected 1 or more, got {self.least_margin}.",
+        )
+        require(
+            self.convention == "corrected" or not self.rationales,
+            "rationales: they explain answers of the corrected convention, not of the reference.",
         )
         require(
             self.scene_images > 2,

@@ -70,7 +70,7 @@ def make_rows(
         RuntimeError: a question is not read back as it was meant: a fault of ours.
     """
     rng = np.random.default_rng((recipe.seed, 2, block, split == "train"))
-    draws = rng.random((len(chosen), 3))
+    draws = rng.random((len(chosen), 2))
     turns = rng.permuted(np.tile(np.arange(4), (len(chosen), 1)), axis=1)
     asked = [
         _worded(placed, chosen, i, recipe, draws[i], turns[i])
@@ -105,11 +105,7 @@ def make_rows(
         scene = int(chosen.scene[i])
         own = lists[scene] if lists else None
         shown = view(request.record, recipe.scene_images, published, own).shown
-        row = row_of(request, reply, placed[scene].root, recipe, split, shown)
-        if reply.valid and draws[i, 2] < recipe.choice_share:
-            rules = CONVENTIONS[recipe.convention]
-            row["options"], row["correct"] = options(reply, float(chosen.value[i]), rules, rng)
-        rows.append(row)
+        rows.append(row_of(request, reply, placed[scene].root, recipe, split, shown))
     return rows
 
 
@@ -117,7 +113,8 @@ def _request(placed: Sequence[Placed], chosen: Candidates, i: int, question: str
     """A candidate as the request that a sentence makes of it."""
     task = TASKS[int(chosen.task[i])].name
     frames = tuple(int(frame) for frame in chosen.frames[i] if frame >= 0)
-    return Request(placed[int(chosen.scene[i])].record, task, question, frames)
+    level = DIFFICULTIES[int(chosen.difficulty[i])]
+    return Request(placed[int(chosen.scene[i])].record, task, question, frames, level)
 
 
 def _worded(
@@ -198,8 +195,8 @@ def row_of(
     split: str,
     shown: tuple[int, ...],
 ) -> Row:
-    """The row of a request and its reply, an open one without a choice of answers; `shown` are the
-    frames that a question about the whole room comes with.
+    """The row of a request and its reply: both, the recipe and the split decide every field of it.
+    `shown` are the frames that a question about the whole room comes with.
     """
     record, task = request.record, reply.task
     spec = TASKS_BY_NAME[task]
@@ -207,6 +204,11 @@ def row_of(
     key = (recipe.convention, request.frames, reply.signature, request.question)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
     reason = recipe.rationales and reply.valid
+    # Of this row alone, so that whoever has the row can draw its options again.
+    rng = np.random.default_rng((recipe.seed, int(digest, 16)))
+    offered, correct = [], -1
+    if reply.valid and rng.random() < recipe.choice_share:
+        offered, correct = options(reply, CONVENTIONS[recipe.convention], rng)
     return {
         "id": f"{record.scene_id}/{task}/{digest}",
         "split": split,
@@ -217,8 +219,8 @@ def row_of(
         "images": [_paths(Same(record), root)[frame] for frame in frames],
         "question": request.question,
         "answer": reply.answer if reply.valid else reply.reason.phrase,
-        "options": [],
-        "correct": -1,
+        "options": offered,
+        "correct": correct,
         "valid": reply.valid,
         "reason": reply.reason.name,
         # None where nothing has to be decided, as for a length.
@@ -226,7 +228,7 @@ def row_of(
         "difficulty": clearness(reply.margin) if reply.valid else "",
         "labels": list(reply.slots.labels),
         "roles": list(reply.slots.images),
-        "level": reply.slots.difficulty,
+        "level": reply.slots.difficulty or request.difficulty,
         "rationale": rationale(request, reply) if reason else "",
         "evidence": _evidence(record, reply),
         "scene_hash": scene_hash(record),

@@ -24,6 +24,7 @@ class Summary:
     answers: dict[str, dict[str, int]]  # task -> answer -> rows, the most frequent ones first
     difficulty: dict[str, dict[str, int]]  # task -> "hard", ... -> rows
     reasons: dict[str, int]  # of rows without an answer
+    unanswered: dict[str, int]  # the same by split
     choices: int  # rows with options
     wordings: int  # distinct questions
     skipped: tuple[tuple[str, str], ...]  # scenes that could not be read, and why
@@ -39,6 +40,7 @@ def summarise(out: Path, blocks: Sequence[Block], recipe: Recipe) -> Summary:
     answers: dict[str, collections.Counter[str]] = {}
     difficulty: dict[str, collections.Counter[str]] = {}
     reasons: collections.Counter[str] = collections.Counter()
+    unanswered: collections.Counter[str] = collections.Counter()
     samples: dict[str, Row] = {}
     questions: set[int] = set()
     choices = 0
@@ -48,6 +50,7 @@ def summarise(out: Path, blocks: Sequence[Block], recipe: Recipe) -> Summary:
         choices += bool(row["options"])
         if not row["valid"]:
             reasons[row["reason"]] += 1
+            unanswered[row["split"]] += 1
             continue
         task = row["task"]
         by_task.setdefault(task, collections.Counter())[row["split"]] += 1
@@ -67,6 +70,7 @@ def summarise(out: Path, blocks: Sequence[Block], recipe: Recipe) -> Summary:
         answers={task: dict(answers[task].most_common()) for task in tasks},
         difficulty={task: dict(difficulty[task]) for task in tasks},
         reasons=dict(reasons.most_common()),
+        unanswered=dict(unanswered),
         choices=choices,
         wordings=len(questions),
         skipped=tuple(pair for one in judged for pair in one.skipped),

@@ -1,5 +1,6 @@
 """The command that makes question-answer sets: whole, exact, the same bytes, and never half."""
 
+import copy
 import errno
 import functools
 import json
@@ -304,14 +305,14 @@ def test_a_row_that_was_changed_is_found(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    copy = shutil.copytree(made, tmp_path / "copy")
-    path = shards.list_shards(copy, "jsonl")[0]
+    changed = shutil.copytree(made, tmp_path / "copy")
+    path = shards.list_shards(changed, "jsonl")[0]
     rows = shards.read_shard(path)
     place = next(i for i, row in enumerate(rows) if row["answer"] == "higher")
     rows[place]["answer"] = "lower"
     rows[place + 1]["scene_hash"] = "0"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert command(f"--scenes={scenes_root}", f"--verify={copy}") == EXIT_CODE
+    assert command(f"--scenes={scenes_root}", f"--verify={changed}") == EXIT_CODE
     said = capsys.readouterr()
     listed = [json.loads(line) for line in said.out.splitlines()]
     assert [(one["line"], one["field"]) for one in listed[:2]] == [
@@ -320,6 +321,93 @@ def test_a_row_that_was_changed_is_found(
     ]
     assert (listed[1]["written"], listed[1]["found"]) == ("lower", "higher")
     assert listed[2]["file"] == f"{path.stem}.parquet" and "disagreements" in said.err
+
+
+CHANGES: dict[str, tuple[Callable[[Row], bool], Callable[[Row], object]]] = {
+    "options": (
+        lambda row: len(row["options"]) > 2,
+        lambda row: row["options"].__setitem__(row["correct"] - 1, "banana"),
+    ),
+    "correct": (lambda row: not row["options"], lambda row: row.update(correct=3)),
+    "split": (lambda row: True, lambda row: row.update(split="test")),
+    "images": (lambda row: row["modality"] == "scene", lambda row: row["images"].pop()),
+    "question": (lambda row: True, lambda row: row.update(question=5)),
+    "margin": (lambda row: row["valid"], lambda row: row.update(margin=123.0)),
+    "rationale": (lambda row: row["valid"], lambda row: row.update(rationale="It is so.")),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_any_field_that_was_changed_is_found(
+    name: str, rows: list[Row], scenes_root: Path, load: verify.Loader
+) -> None:
+    wanted, change = CHANGES[name]
+    known = recipe.Recipe(
+        count=COUNT, source="own", invalid_share=0.1, choice_share=0.4, rationales=True
+    )
+    splits = {row["scene_id"]: row["split"] for row in rows}
+    row = copy.deepcopy(next(row for row in rows if wanted(row)))
+    assert not list(verify.verify_rows([row], load, scenes_root, known, splits, "x"))
+    change(row)
+    found = list(verify.verify_rows([row], load, scenes_root, known, splits, "x"))
+    assert name in {one.field for one in found}
+
+
+@pytest.mark.parametrize("value", [None, "a", 5, [["x"]], {}])
+@pytest.mark.parametrize("name", ["correct", "options", "images", "evidence", "level", "scene_id"])
+def test_a_field_of_any_other_kind_is_a_disagreement(
+    name: str, value: object, rows: list[Row], scenes_root: Path, load: verify.Loader
+) -> None:
+    known = recipe.Recipe(count=COUNT, source="own", choice_share=0.4, rationales=True)
+    row = next(row for row in rows if row["options"]) | {name: value}
+    splits = {row["scene_id"]: row["split"] for row in rows}
+    found = list(verify.verify_rows([row], load, scenes_root, known, splits, "x"))
+    assert name in {one.field for one in found}
+
+
+def test_a_row_that_is_there_twice_is_found(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path, capsys: Any
+) -> None:
+    twice = shutil.copytree(cheap, tmp_path / "twice")
+    for path in shards.list_shards(twice, "jsonl")[:1]:
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([lines[0], lines[0], *lines[2:]]))
+    assert command(f"--scenes={scenes_root}", f"--verify={twice}") == EXIT_CODE
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "id" in {one["field"] for one in found}
+
+
+def test_a_scene_that_changed_is_found_beside_what_is_packed(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path, capsys: Any
+) -> None:
+    moved = shutil.copytree(scenes_root, tmp_path / "scenes")
+    (row, *_) = shards.read_shard(shards.list_shards(cheap, "jsonl")[0])
+    path = moved / "metadata" / row["scene_id"] / f"{row['scene_id']}.json"
+    scene_io.save_packed(scene_io.load_scene(moved, row["scene_id"]), path.with_suffix(".npz"))
+    assert command(f"--scenes={moved}", f"--verify={cheap}") == 0
+    known = json.loads(path.read_text())
+    known["objects"][0]["label"] = "piano"
+    path.write_text(json.dumps(known))
+    assert command(f"--scenes={moved}", f"--verify={cheap}") == EXIT_CODE
+    assert "scene_hash" in capsys.readouterr().out
+
+
+def test_scenes_with_damaged_pictures_are_left_out(
+    command: Command, scenes_root: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(scenes_root, tmp_path / "scenes")
+    names = scene_io.list_scenes(broken, "train")
+    names = [name for name in names if name != BROKEN][:3]
+    for name, damage in zip(names, (b"", b"no picture", None), strict=True):
+        path = scene_io.load_scene(broken, name).image_paths[0]
+        path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    out = tmp_path / "set"
+    assert command(*arguments(broken, out), "--workers=1") == 0
+    card = (out / "README.md").read_text(encoding="utf-8")
+    made = [row for path in shards.list_shards(out, "jsonl") for row in shards.read_shard(path)]
+    for name in names:
+        assert f"- `{name}`: " in card
+        assert not any(row["scene_id"] == name for row in made)
 
 
 def test_a_scene_that_changed_is_found(
@@ -455,10 +543,28 @@ def test_a_full_disk_leaves_whole_shards_only(
 def test_a_finished_set_is_left_as_it_is(
     command: Command, cheap: Path, scenes_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in cheap.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in cheap.rglob("*") if path.is_file()}
+    (cheap / ".work").mkdir()  # a run that was killed before it could clear up
     assert command(*arguments(scenes_root, cheap)) == 0
-    assert "is complete" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in cheap.rglob("*")} == before
+    assert "is complete" in capsys.readouterr().out and not (cheap / ".work").exists()
+    assert before == {path: path.stat().st_mtime_ns for path in cheap.rglob("*") if path.is_file()}
+
+
+def test_what_a_run_left_that_could_not_begin_is_in_nobodys_way(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".recipe.json.part").touch()
+    assert command(*arguments(scenes_root, tmp_path), "--workers=1") == 0
+    assert {name for name in files_of(tmp_path) if name[0] != "."} == set(files_of(cheap))
+
+
+def test_an_empty_file_of_questions_is_said(
+    command: Command, scenes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.jsonl").touch()
+    asked = (f"--questions={tmp_path / 'none.jsonl'}", "--workers=1")
+    assert command(*arguments(scenes_root, tmp_path / "set"), *asked) == EXIT_CODE
+    assert "expected questions, found none" in capsys.readouterr().err
 
 
 # --- other questions, other settings ---------------------------------------------------------
@@ -472,6 +578,7 @@ def test_given_questions_go_through_the_same_oracle(
     valid = [row for row in own if row["valid"]]
     asked = [verify.request_fields(row) for row in own]
     lines = [*asked, asked[0], {"task_type": "object_size", "scene_id": "scene0000_00"}]
+    lines += [{**asked[0], "scene_id": "nowhere"}, {**asked[0], "use_points": True}, {}]
     nonsense = {**asked[0], "question": "Is it raining?"}
     path = tmp_path / "asked.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, nonsense]))
@@ -489,6 +596,8 @@ def test_given_questions_go_through_the_same_oracle(
         answers[row["scene_id"], row["question"], *row["images"]] == row["answer"] for row in made
     )
     assert Counter(row["modality"] for row in made)["scene"] > 10
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "Given questions that are no requests: 4." in card
     assert command(f"--scenes={scenes_root}", f"--verify={out}") == 0
 
 
@@ -553,6 +662,10 @@ def test_own_pictures_can_be_put_inside(
         (("--source=scannet", "--pictures"), "may not be passed on"),
         (("--tasks=object_sise",), "object_sise"),
         (("--weights=scene=many",), "NAME=NUMBER"),
+        (("--weights=scene=inf",), "above 0, got scene=inf"),
+        (("--weights=scene=1,scene=5",), "got two of scene"),
+        (("--least_margin=inf",), "least_margin"),
+        (("--convention=reference", "--rationales"), "corrected convention"),
         (("--weights=object_color=2",), "object_color"),
         (("--count=5000",), "under the bounds"),
         (("--formats=csv",), "jsonl, parquet"),

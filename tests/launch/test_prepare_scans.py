@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 
 from data_pipelines import preparing
 from geometry_jax import scene_io
-from launch import prepare, prepare_scans
+from launch import prepare, prepare_scans, workers
 from launch.errors import UserError
 
 ROOMS = {"frames": 4, "image_size": "48x48", "count": 3, "val_count": 0, "workers": 1}
@@ -246,7 +246,7 @@ def test_what_a_run_left_that_could_not_begin_is_in_nobodys_way(
 def test_two_runs_do_not_write_into_one_folder(done: Path, raw: Path) -> None:
     before = contents(done)
     with (
-        prepare_scans.alone(done / "prepare_report.jsonl"),
+        workers.alone(done / "prepare_report.jsonl"),
         pytest.raises(UserError, match="another run is writing there"),
     ):
         command(done, dataset="scannet", raw=str(raw))

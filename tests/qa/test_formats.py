@@ -10,8 +10,11 @@ import pytest
 from geometry_jax import scene_io
 from spatialevo_jax.environment.respond import Request, answer_requests
 from spatialevo_jax.qa import formats, shards
+from spatialevo_jax.qa.candidates import concatenated, draw_candidates, judge
+from spatialevo_jax.qa.groups import usable
 from spatialevo_jax.qa.recipe import Recipe
-from spatialevo_jax.qa.rows import Row, row_of
+from spatialevo_jax.qa.rows import Placed, Row, make_rows, row_of
+from tests.named_rooms import BROKEN, write_scenes
 from tests.scenes import AHEAD, SOUTH, room, write_layout
 
 RECIPE = Recipe(count=4, source="own")
@@ -83,6 +86,39 @@ def test_prompts_become_requests_again(
     assert asked[2]["image_paths"] == rows[2]["images"] and "image_paths" not in asked[0]
     assert "line 4" in left[0] and "77 meters" in left[0]
     assert "line 5" in left[1] and "no task reads" in left[1]
+
+
+def test_a_set_of_every_task_comes_back_as_requests(tmp_path: Path) -> None:
+    """Sentences that several tasks read are tried as each of them."""
+    write_scenes(tmp_path / "scenes")
+    load = functools.cache(functools.partial(scene_io.load_scene, tmp_path / "scenes"))
+    known = Recipe(count=400, source="own")
+    names = scene_io.list_scenes(tmp_path / "scenes", "train")
+    records = [load(name) for name in names if name != BROKEN][:8]
+    placed = [Placed(record, tmp_path / "scenes") for record in records]
+    drawn = [draw_candidates(record, place, known, 12) for place, record in enumerate(records)]
+    judged = judge(records, concatenated(drawn), known)
+    rows = make_rows(placed, judged.take(usable(judged, known)), known, "train", 0)
+    source = written(tmp_path / "prompts.jsonl", [formats.to_prompt(row) for row in rows])
+    count, left = formats.convert(source, tmp_path / "asked.jsonl", "requests", tmp_path, load)
+    assert count == len(rows) and not left
+    asked = written(tmp_path / "asked2.jsonl", list(shards.read_lines(tmp_path / "asked.jsonl")))
+    count, _ = formats.convert(asked, tmp_path / "lists.jsonl", "lists", tmp_path, load)
+    assert count > 10
+
+
+def test_rows_of_another_form_are_said(
+    rows: list[Row], root: Path, load: Any, tmp_path: Path
+) -> None:
+    prompt = formats.to_prompt(rows[1])
+    mute = {name: prompt[name] for name in ("prompt", "images")}
+    source = written(tmp_path / "prompts.jsonl", [prompt, mute])
+    count, left = formats.convert(source, tmp_path / "x.jsonl", "requests", root, load)
+    assert count == 1 and left == ["line 2: expected an answer, found none"]
+    short = {name: value for name, value in rows[0].items() if name != "options"}
+    source = written(tmp_path / "rows.jsonl", [rows[0], short])
+    with pytest.raises(ValueError, match="row 2 lacks options"):
+        formats.convert(source, tmp_path / "x.jsonl", "prompts", root, load)
 
 
 def test_the_published_lists_hold_each_set_of_images_once(
