@@ -21,6 +21,7 @@ WRONG = 0.25  # below it the frame is said to be wrong though no mistake explain
 CENTRE = np.log(1.25)  # how far from the middle a principal point may lie, as a ratio
 TURNED = 0.3  # of the correlation of colours, by which a turned picture fits better
 SAME_TURN, SAME_PLACE = np.deg2rad(4), 0.25  # alignments that are one: radians, metres
+LEAST_SIGHTINGS = 2  # of a frame that judge its pose
 LATER = 0.002  # of a score, by which a mistake must beat a likelier one
 METRES_AS_INTEGERS = 0.05  # metres; depth that nowhere exceeds it is of another unit
 
@@ -374,6 +375,24 @@ def _check_alignment(files: SceneFiles, evidence: Evidence, poses: np.ndarray, a
     add(found)
 
 
+def _check_single_frames(evidence: Evidence, poses: np.ndarray, add: Add) -> None:
+    """Frames whose own records see objects elsewhere while those of most others see them well: two
+    poses that were swapped, or one that was lost.
+    """
+    of, good = reprojection.sighting_scores(evidence, poses, evidence.alignment)
+    odd = [
+        evidence.frames[row].frame_id
+        for row in np.unique(of).tolist()
+        if (of == row).sum() >= LEAST_SIGHTINGS and good[of == row].mean() < GOOD
+    ]
+    if odd:
+        what = (
+            "expected objects where the frame's record sees them, but most are elsewhere from "
+            "its pose; in other frames they fit."
+        )
+        add(Finding("stale_records", f"frame {shown(odd)}", what))
+
+
 def _check_sightings(evidence: Evidence, poses: np.ndarray, add: Add) -> None:
     """What frames say of objects against poses that mesh and depth confirm; without these, poses
     against what frames say.
@@ -381,6 +400,7 @@ def _check_sightings(evidence: Evidence, poses: np.ndarray, add: Add) -> None:
     every = range(len(evidence.frames))
     share = reprojection.sighting_score(evidence, every, poses, evidence.alignment)
     if not share < GOOD:
+        _check_single_frames(evidence, poses, add)
         return
     confirmed = len(evidence.points) and any(one.depth is not None for one in evidence.frames)
     for mistake in _mistakes(evidence, []):

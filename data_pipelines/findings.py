@@ -22,6 +22,7 @@ CURES: dict[str, str] = {
     ),
     "bad_pose": "Write the pose again as a rigid 4x4 camera-to-world matrix, four lines of four.",
     "ids": "Metadata and scene come from different runs: prepare the metadata again.",
+    "bad_number": "A faulty program wrote it: prepare the metadata again.",
     "empty_scene": "Nothing can be asked about it: take it out, or prepare it from its raw data.",
     "stale_pack": "Delete the .npz file, or prepare the scene again; the JSON files are read then.",
     "resolution": (
@@ -50,7 +51,10 @@ CURES: dict[str, str] = {
         "the identity; then prepare the metadata again."
     ),
     "alignment_wrong": "Restore the axisAlignment that the boxes were made with, or prepare again.",
-    "stale_records": "What frames say was worked out from other poses: prepare the metadata again.",
+    "stale_records": (
+        "What frames say was worked out from other poses or boxes: prepare the metadata again, "
+        "once those are right."
+    ),
     "disagreement": (
         "No known mistake explains it: compare pose/, intrinsic_*.txt and the mesh with their "
         "source; for single frames tracking may be off, then take them out."

@@ -24,6 +24,9 @@ SUFFIXES = {
     scene_io.FRAME_FOLDER: scene_io.IMAGE_SUFFIXES,
 }
 SHOWN = 6  # ids of frames in a message
+LARGEST = 100.0  # metres: no room has a longer side
+OBB_SLACK = 0.25  # metres between the middle of an oriented box and the upright one, at most
+SAME_BOX = 0.01  # metres between two texts of one box: rounding
 MOST_POINTS = 20_000  # vertices that are compared with depth
 TAIL = 1024  # bytes at the end of an image that hold its end mark
 MARKS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
@@ -240,12 +243,100 @@ def check_records(files: SceneFiles) -> tuple[dict[str, Any] | None, dict[int, d
             what = f"expected objects of the scene, got object_id {strangers[0]}."
             files.add("ids", where, what)
             break
+    _check_numbers(files, path.name, scene, frames)
+    _check_repeated(files, objects, frames)
     named = {scene.get("scene_id", files.scene_id)} if scene else set()
     named |= {frame.get("scene_id", files.scene_id) for frame in frames.values()}
     if named - {files.scene_id}:
         other = sorted(map(str, named - {files.scene_id}))[0]
         files.add("ids", path.name, f"expected scene_id {files.scene_id}, got {other}.")
     return scene, frames
+
+
+def _check_repeated(
+    files: SceneFiles, objects: list[Any], frames: dict[int, dict[str, Any]]
+) -> None:
+    """What frames' records say again: their own name, and of each object its label and box."""
+    known = {one.get("object_id"): one for one in objects if isinstance(one, dict)}
+    for number, frame in sorted(frames.items()):
+        where = f"metadata {scene_io.FRAME_FOLDER}/{number}.json"
+        name = frame.get("frame_id", number)
+        if str(name).rpartition(".")[0] != str(number) and str(name) != str(number):
+            files.add("ids", where, f"expected the record of frame {number}, got that of {name}.")
+            return
+        for one in frame.get("objects") or ():
+            owner = known.get(one.get("object_id")) if isinstance(one, dict) else None
+            if owner is None:
+                continue
+            what = f"object {one.get('object_id')}"
+            if one.get("label", owner.get("label")) != owner.get("label"):
+                got = f"expected {owner.get('label')!r} for {what}, got {one.get('label')!r}."
+                files.add("ids", where, got)
+                return
+            here, there = _box(one.get("3d_bbox")), _box(owner.get("3d_bbox"))
+            if here is not None and there is not None and np.abs(here - there).max() > SAME_BOX:
+                far = np.abs(here - there).max()
+                got = f"expected the scene's box of {what}, got one {far:.2f} m off."
+                files.add("stale_records", where, got)
+                return
+
+
+def _check_numbers(
+    files: SceneFiles, name: str, scene: dict[str, Any] | None, frames: dict[int, dict[str, Any]]
+) -> None:
+    """Numbers that nothing can have."""
+    faults = []
+    area = (scene or {}).get("room_size")
+    if isinstance(area, int | float) and not 0 < area < LARGEST**2:
+        faults.append((name, f"expected room_size in square metres above 0, got {area}"))
+    for one in (scene or {}).get("objects") or ():
+        fault = _box_fault(one) if isinstance(one, dict) else ""
+        if fault:
+            faults.append((name, f"object {one.get('object_id')}: {fault}"))
+    for number, frame in sorted(frames.items()):
+        size = frame.get("image_size")
+        width, height = size if isinstance(size, list) and len(size) == 2 else (np.inf, np.inf)
+        for one in frame.get("objects") or ():
+            if not isinstance(one, dict):
+                continue
+            share, box = one.get("visibility", 0), one.get("2d_bbox")
+            where = f"metadata {scene_io.FRAME_FOLDER}/{number}.json"
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                faults.append((where, f"expected a visibility of 0 to 1, got {share!r:.40}"))
+            if not (isinstance(box, list) and len(box) == 4):
+                continue
+            if all(isinstance(x, int | float) for x in box):
+                x1, y1, x2, y2 = box
+                # An object that shows no pixel has none of these.
+                nothing = max(box) <= 0
+                if not (nothing or (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height)):
+                    faults.append((where, f"expected a 2d_bbox in the picture, got {box}"))
+    if faults:
+        where, what = faults[0]
+        more = f", and {len(faults) - 1} more of the kind" if len(faults) > 1 else ""
+        files.add("bad_number", where, f"{what}{more}.")
+
+
+def _box_fault(one: dict[str, Any]) -> str:
+    """Why an object's boxes can't be those of one thing in a room; empty where they can."""
+    box, obb = _box(one.get("3d_bbox")), one.get("obb")
+    if box is not None and not ((box[:3] <= box[3:]).all() and (box[3:] - box[:3]).max() < LARGEST):
+        return f"expected 3d_bbox as minima and maxima within {LARGEST:.0f} m, got {box.tolist()}"
+    if box is None or not isinstance(obb, dict):
+        return ""
+    try:
+        center, extent = (np.array(obb.get(key), float).reshape(3) for key in ("center", "extent"))
+    except (TypeError, ValueError):
+        return ""  # `check_loading` says so
+    if not ((extent > 0).all() and extent.max() < LARGEST):
+        return f"expected the sides of obb above 0 and below {LARGEST:.0f} m, got {extent.tolist()}"
+    # The upright box around the same vertices: its middle lies in theirs, give or take noise.
+    outside = np.maximum(box[:3] - center, center - box[3:]).max()
+    return (
+        f"expected obb in 3d_bbox, got its centre {outside:.2f} m outside"
+        if (outside > OBB_SLACK)
+        else ""
+    )
 
 
 def check_loading(files: SceneFiles) -> None:

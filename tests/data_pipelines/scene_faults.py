@@ -309,11 +309,67 @@ def no_frames(scene: SceneDisk) -> None:
 
 
 def label_changed_after_packing(scene: SceneDisk) -> None:
+    known = json.loads(scene.record.read_text())["objects"][0]["object_id"]
+
     def change(record: Any) -> Any:
-        record["objects"][0]["label"] = "grand piano"
+        for one in record["objects"]:
+            if one["object_id"] == known:
+                one["label"] = "grand piano"
         return record
 
-    change_json(scene.record, change)
+    for path in (scene.record, *(scene.metadata / "frame_processed").iterdir()):
+        change_json(path, change)
+
+
+def change_object(name: str, value: Callable[[Any], Any]) -> Callable[[SceneDisk], None]:
+    """Of the scene's record."""
+
+    def change(record: Any) -> Any:
+        record["objects"][0][name] = value(record["objects"][0][name])
+        return record
+
+    def spoil(scene: SceneDisk) -> None:
+        scene.drop_pack()
+        change_json(scene.record, change)
+
+    return spoil
+
+
+def change_sighting(name: str, value: Any) -> Callable[[SceneDisk], None]:
+    """Of the first thing that a frame sees."""
+
+    def spoil(scene: SceneDisk) -> None:
+        scene.drop_pack()
+        for path in sorted((scene.metadata / "frame_processed").iterdir()):
+            record = json.loads(path.read_text())
+            if record["objects"]:
+                record["objects"][0][name] = value
+                path.write_text(json.dumps(record))
+                return
+
+    return spoil
+
+
+def record_of_another_frame(scene: SceneDisk) -> None:
+    scene.drop_pack()
+    first, second = sorted((scene.metadata / "frame_processed").iterdir())[:2]
+    change_json(first, lambda record: record | {"frame_id": f"{second.stem}.jpg"})
+
+
+def poses_swapped(scene: SceneDisk) -> None:
+    """The first picture's with the one that looks another way most."""
+    scene.drop_pack()
+    paths = [scene.folder / "pose" / f"{number}.txt" for number in scene.selected()]
+    poses = [np.loadtxt(path) for path in paths]
+    other = int(np.argmin([poses[0][:3, 2] @ pose[:3, 2] for pose in poses]))
+    one, two = paths[0].read_bytes(), paths[other].read_bytes()
+    paths[0].write_bytes(two)
+    paths[other].write_bytes(one)
+
+
+def area_below_zero(scene: SceneDisk) -> None:
+    scene.drop_pack()
+    change_json(scene.record, lambda record: record | {"room_size": -3.0})
 
 
 def pack_cut(scene: SceneDisk) -> None:
@@ -390,5 +446,19 @@ FILES: dict[str, tuple[Callable[[SceneDisk], None], str]] = {
     "no_frames": (no_frames, "empty_scene"),
     "label_changed_after_packing": (label_changed_after_packing, "stale_pack"),
     "pack_cut": (pack_cut, "stale_pack"),
+    "label_of_another": (change_sighting("label", "grand piano"), "ids"),
+    "record_of_another_frame": (record_of_another_frame, "ids"),
+    "visibility_of_seven": (change_sighting("visibility", 7), "bad_number"),
+    "box_beyond_the_picture": (change_sighting("2d_bbox", [0, 0, 9999, 9999]), "bad_number"),
+    "area_below_zero": (area_below_zero, "bad_number"),
+    "obb_elsewhere": (
+        change_object("obb", lambda obb: obb | {"center": [50.0, 50.0, 50.0]}),
+        "bad_number",
+    ),
+    "obb_too_large": (change_object("obb", lambda obb: obb | {"extent": [1e6] * 3}), "bad_number"),
+    "box_moved": (
+        change_object("3d_bbox", lambda box: [x + 0.1 * (n % 3 == 0) for n, x in enumerate(box)]),
+        "stale_records",
+    ),
 }
 FAULTS = GEOMETRIC | FILES

@@ -334,3 +334,10 @@ def test_factor_of_depth_is_that_of_most_vertices() -> None:
 def test_frames_of_a_message_are_the_first_few() -> None:
     assert scene_files.shown([5, 1]) == "1, 5"
     assert scene_files.shown(range(9)) == "0, 1, 2, 3, 4, 5 and 3 more"
+
+
+def test_two_poses_that_were_swapped_are_found(more: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        scene = copied(more, f"scene{number:04d}_00", tmp_path)
+        scene_faults.poses_swapped(scene)
+        assert codes(scene) & {"stale_records", "disagreement"}
