@@ -94,6 +94,16 @@ def _release_folders(raw: Path) -> list[Path]:
     return found
 
 
+def _is_raw_video(folder: Path) -> bool:
+    """Whether anything of a video is in a folder: a few were released without their mesh."""
+    parts = [name for source in SOURCES for names in source[1:] for name in names]
+    return folder.is_dir() and (
+        any((folder / name).is_dir() for name in parts)
+        or any(folder.glob(f"{folder.name}_3dod_*"))
+        or any((folder / name).is_file() for name in TRAJECTORIES)
+    )
+
+
 def _videos(raw: Path) -> dict[str, list[_Video]]:
     """Every video with its folders, those of the raw release first."""
     videos: dict[str, list[_Video]] = {}
@@ -105,10 +115,11 @@ def _videos(raw: Path) -> dict[str, list[_Video]]:
                 frames = folder / f"{folder.name}_frames"
                 if frames.is_dir():
                     video = _Video("3dod", fold, folder, frames)
-                else:
+                elif _is_raw_video(folder):
                     video = _Video("raw", fold, folder, folder)
-                if folder.is_dir():
-                    videos.setdefault(folder.name, []).append(video)
+                else:
+                    continue  # what archivers and people leave beside the videos
+                videos.setdefault(folder.name, []).append(video)
     for found in videos.values():
         found.sort(key=lambda video: RELEASES.index(video.release))
     return videos
@@ -305,9 +316,14 @@ def _stored_frames(
     times = np.array(common) / 1000
     poses, _ = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
     stored, skipped = [], []
-    for time in sorted(set(colors) ^ set(depths)):
-        lone, kind = (colors, "depth") if time in colors else (depths, "colour")
-        skipped.append(Skipped(f"file {lone[time].name}", f"no {kind} of that time"))
+    for kind, own, other, others in (
+        ("colour", colors, "depth", depths),
+        ("depth", depths, "colour", colors),
+    ):
+        lone = [own[time].name for time in sorted(set(own) - set(others))]
+        if lone:  # thousands, where the two have rates of their own
+            what = f"{len(lone)} of {len(own)} {kind} images"
+            skipped.append(Skipped(what, f"no {other} of the same time, the first is {lone[0]}"))
     for frame_id, (time, pose) in enumerate(zip(common, poses, strict=True)):
         what = f"frame {frame_id} ({colors[time].name})"
         if not np.isfinite(pose).all():

@@ -92,10 +92,13 @@ def list_scans(raw: Path) -> tuple[str, ...]:
 
 
 def _scan_folder(raw: Path, source_id: str) -> Path:
-    for folder in _scan_folders(raw):
-        if folder.name == source_id:
-            return folder
-    raise ScanError(f"{raw}: expected a scan {source_id!r}, found none.")
+    found = [folder for folder in _scan_folders(raw) if folder.name == source_id]
+    if len(found) > 1:
+        places = ", ".join(folder.parent.name for folder in found)
+        raise ScanError(f"{raw}: expected scan {source_id} once, found it in {places}.")
+    if not found:
+        raise ScanError(f"{raw}: expected a scan {source_id!r}, found none.")
+    return found[0]
 
 
 def read_split_lists(folder: Path) -> dict[str, str]:

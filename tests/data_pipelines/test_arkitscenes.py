@@ -344,8 +344,9 @@ def test_frame_ids_are_places_among_times_with_colour_and_depth(raw: Path, scan:
     read = arkitscenes.read_scan(raw, VIDEO)
     ids = [frame.frame_id for frame in read.frames]
     assert ids == [i for i in range(len(scan.frames) - 1) if i != 4]
-    assert read.skipped[0].what.startswith("frame 4 ")
-    assert "no intrinsics in lowres_wide_intrinsics" in read.skipped[0].why
+    assert read.skipped[0].what == f"1 of {len(scan.frames)} colour images"
+    assert read.skipped[1].what.startswith("frame 4 ")
+    assert "no intrinsics in lowres_wide_intrinsics" in read.skipped[1].why
     np.testing.assert_allclose(
         read.frames[2].mesh_from_camera, scan.frames[3].mesh_from_camera, atol=1e-6
     )
@@ -549,7 +550,7 @@ def cut(path: Path, share: float = 0.6) -> None:
 
 def test_a_truncated_annotation_is_refused(raw: Path) -> None:
     cut(annotation(raw))
-    assert f"{annotation(raw)}: expected an annotation in JSON" in refusal(raw)
+    assert f"{annotation(raw)}: expected whole JSON" in refusal(raw)
 
 
 def test_a_truncated_mesh_is_refused(raw: Path) -> None:
@@ -628,16 +629,68 @@ def test_two_pictures_of_one_millisecond_are_one_frame(raw: Path, scan: Scan) ->
     assert "same time to the millisecond" in read.skipped[0].why
 
 
-def test_a_name_without_a_time_is_refused(raw: Path) -> None:
+def test_a_picture_without_a_time_and_one_without_depth_are_left_out(raw: Path, scan: Scan) -> None:
     path = a_file(raw, "lowres_wide", 3)
-    path.rename(path.with_name("photo.png"))
-    assert "photo.png: expected a name that ends in its time" in refusal(raw)
+    shutil.copyfile(path, path.with_name("photo.png"))
+    lone = a_file(raw, "lowres_depth", 5)
+    lone.unlink()
+    read = arkitscenes.read_scan(raw, VIDEO)
+    assert len(read.frames) == len(scan.frames) - 1
+    assert {(Path(one.what).name, one.why) for one in read.skipped} == {
+        ("photo.png", "its name does not end in a time in seconds"),
+        (
+            f"1 of {len(scan.frames)} colour images",
+            f"no depth of the same time, the first is {lone.name}",
+        ),
+    }
+
+
+def test_the_size_is_that_of_most_images(raw: Path, scan: Scan) -> None:
+    path = a_file(raw, "lowres_depth", 0)
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
+    read = arkitscenes.read_scan(raw, VIDEO)
+    assert len(read.frames) == len(scan.frames)
+    with pytest.raises(ScanError, match="expected 64x48 pixels"):
+        read.images.depth(read.frames[0])
+
+
+def test_text_may_begin_with_a_mark_and_lines_be_there_twice(raw: Path) -> None:
+    before = arkitscenes.read_scan(raw, VIDEO)
+    lines = trajectory(raw).read_text().splitlines()
+    trajectory(raw).write_text("\ufeff" + "\r\n".join([*lines, lines[2]]), encoding="utf-8")
+    record = annotation(raw).read_text()
+    annotation(raw).write_text("\ufeff" + record, encoding="utf-8")
+    for path in raw.rglob("metadata.csv"):
+        path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    after = arkitscenes.read_scan(raw, VIDEO)
+    assert len(after.objects) == len(before.objects) and after.skipped == before.skipped
+    for one, other in zip(before.frames, after.frames, strict=True):
+        np.testing.assert_array_equal(one.mesh_from_camera, other.mesh_from_camera)
+
+
+def test_a_table_of_other_columns_is_refused(raw: Path) -> None:
+    for path in raw.rglob("metadata.csv"):
+        path.write_text(path.read_text().replace(",", ";"))
+    assert "expected columns video_id and sky_direction" in refusal(raw)
+
+
+def test_a_box_outside_the_mesh_is_left_out(raw: Path) -> None:
+    def move(record) -> None:
+        record["data"][0]["segments"]["obbAligned"]["centroid"] = [40.0, 40.0, 1.0]
+
+    before = arkitscenes.read_scan(raw, VIDEO)
+    edit_annotation(raw, move)
+    after = arkitscenes.read_scan(raw, VIDEO)
+    assert len(after.objects) == len(before.objects) - 1
+    assert "metres outside it" in after.skipped[0].why
 
 
 def test_files_that_a_file_browser_leaves_are_ignored(raw: Path, scan: Scan) -> None:
     (frames_folder(raw) / "lowres_wide" / "._x.png").write_bytes(b"")
     (frames_folder(raw) / "lowres_wide" / "Thumbs.db").write_bytes(b"")
     (raw / "3dod" / "Training" / ".DS_Store").write_bytes(b"")
+    (raw / "3dod" / "Training" / "__MACOSX").mkdir()
+    (raw / "3dod" / "Training" / "notes.txt").write_text("to do")
     assert arkitscenes.list_scans(raw) == (VIDEO,)
     assert len(arkitscenes.read_scan(raw, VIDEO).frames) == len(scan.frames)
 

@@ -336,6 +336,36 @@ def test_lost_poses_are_skipped_with_a_reason(raw: Path) -> None:
     assert "nan (tracking was lost)" in found.skipped[2].why
 
 
+def test_a_camera_that_looks_along_an_axis_is_not_lost(raw: Path) -> None:
+    turned = np.array([[0.0, 0, 1, 1], [-1, 0, 0, 2], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    read = sens_of(raw, [turned, np.zeros((4, 4))])
+    assert [frame.frame_id for frame in read.frames] == [0]
+    np.testing.assert_array_equal(read.frames[0].mesh_from_camera, turned)
+
+
+def test_one_file_that_is_not_there_costs_one_frame(exported: Path) -> None:
+    folder, before = exported / "scans" / NAME, scannet.read_scan(exported, NAME)
+    pose, picture = folder / "pose" / "1.txt", next((folder / "color").glob("2.*"))
+    for path in (pose, picture):
+        path.unlink()
+        path.symlink_to("nowhere")
+    after = scannet.read_scan(exported, NAME)
+    assert {f.frame_id for f in before.frames} - {f.frame_id for f in after.frames} == {1}
+    frame = next(frame for frame in after.frames if frame.frame_id == 2)
+    with pytest.raises(ScanError, match="expected an image, cannot read it"):
+        after.images.color(frame)
+
+
+def test_text_may_begin_with_a_mark_of_its_byte_order(raw: Path) -> None:
+    before = scannet.read_scan(raw, NAME)
+    for suffix in (".txt", SEGMENTS, GROUPS):
+        path = file(raw, suffix)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = scannet.read_scan(raw, NAME)
+    np.testing.assert_array_equal(before.world_from_mesh, after.world_from_mesh)
+    same_objects(after, before)
+
+
 def test_images_of_zero_length_are_said(raw: Path) -> None:
     found = sens_of(raw, [np.eye(4)] * 2, depth=b"")
     assert [frame.depth_size for frame in found.frames] == [(0, 0), (0, 0)]
@@ -575,6 +605,9 @@ def test_scans_are_found_wherever_people_keep_them(raw: Path, tmp_path: Path) ->
     assert scannet.read_scan(raw, NAME).split == "val"
     with pytest.raises(ScanError, match="expected the decimated mesh with its segments"):
         scannet.read_scan(raw, "scene0000_00")
+    (raw / "train" / NAME).mkdir()
+    with pytest.raises(ScanError, match=f"expected scan {NAME} once, found it in train, val"):
+        scannet.read_scan(raw, NAME)
     with pytest.raises(ScanError, match=r"expected a scan '\.\./x', found none"):
         scannet.read_scan(raw, "../x")
 
