@@ -64,5 +64,8 @@ def images(room: SceneRecord, *frames: int) -> list[str]:
 def run(main: Callable[[Path], None]) -> None:
     """Runs an example with the folder named on the command line, runs/examples by default."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/examples")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{out}: expected a folder for the pictures ({error}).")
     main(out)

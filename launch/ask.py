@@ -14,6 +14,7 @@ non-zero exit; --picture draws why. With --requests there is one reply a line, i
 the requests hold; a line with "request": "summary" is summed up.
 """
 
+import codecs
 import functools
 import gc
 import json
@@ -120,9 +121,9 @@ def _by_hand() -> None:
     print(json.dumps(record, indent=1, ensure_ascii=False))
 
 
-def _read_line(number: int, line: str) -> Any:
+def _read_line(number: int, line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         # Still one reply for the line: a record that asks nothing.
         return request_fields.BadRequest(
@@ -137,8 +138,10 @@ def _many(requests: Path) -> None:
     root = Path(_SCENES.value)
     if not root.is_dir():
         raise UserError(f"--scenes: expected a folder, found no {root}.")
-    with user_errors(OSError, UnicodeDecodeError):
-        lines = requests.read_text(encoding="utf-8").split("\n")
+    if Path(_OUT.value).is_dir():
+        raise UserError(f"--out: expected a file to write, got the folder {_OUT.value}.")
+    with user_errors(OSError):
+        lines = requests.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
     load = _loader(root)
@@ -158,7 +161,8 @@ def _many(requests: Path) -> None:
                 # Escaped: a request may hold half a surrogate pair, which UTF-8 has no form for.
                 file.write(records.to_line(reply) + "\n")
     gc.enable()
-    partial.replace(_OUT.value)
+    with user_errors(OSError):
+        partial.replace(_OUT.value)
     print(f"answered {len(lines)} requests: {_OUT.value}", file=sys.stderr)
 
 

@@ -18,7 +18,7 @@ from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabula
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
-LINE_ENDS = re.compile(r"[\t\r\n]+")
+BLANKS = re.compile(r"[\t\r\n\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 JOINTS = re.compile(r",? and |,? or |, ?")
 
 Names = Mapping[str, str | Reason]
@@ -81,8 +81,9 @@ def readable(question: str) -> str | None:
     """The question normalised; None where it is empty, too long or holds control characters."""
     if len(question) > MAX_LENGTH:
         return None
-    if not question.isprintable():  # line ends and tabs are blanks; nothing else hides in a text
-        question = LINE_ENDS.sub(" ", question)
+    # Line ends, tabs and blanks of other widths are blanks; nothing else hides in a text.
+    if not question.isprintable():
+        question = BLANKS.sub(" ", question)
         if not question.isprintable():
             return None
     return normalise(question) if question.strip() else None

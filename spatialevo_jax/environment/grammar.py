@@ -163,7 +163,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "motion_camera": (
         "<based>in (?:which|what) direction (?:is|does|did|was) the camera (?:rotating|moving|"
         "turning|rotate|move|turn)(?: from image {n} to image {m})?",
-        "<based>(?:what|which) (?:is|was) the camera(?:'s)? (?:motion|movement) direction"
+        "<based>(?:what|which) (?:is|was) (?:the camera(?:'s)?|its) (?:motion|movement) direction"
         "(?: from image {n} to image {m})?",
         "<based>(?:what|which) (?:is|was) the (?:motion|movement) direction of the camera"
         "(?: from image {n} to image {m})?",

@@ -61,9 +61,17 @@ def spoken(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").split())
 
 
+EMPHASIS = re.compile(r"[*`\"\u201c\u201d]")  # marks that language models put around things
+
+
 def normalise(question: str) -> str:
-    """Lower case, single blanks, images by number, nothing after the question mark."""
-    text = " ".join(question.lower().split())
+    """Lower case, single blanks, no marks around words, images by number, nothing after the
+    question mark.
+    """
+    text = question.lower()
+    if EMPHASIS.search(text):
+        text = EMPHASIS.sub("", text)
+    text = " ".join(text.split())
     for spelling, plain in RESPELLED:
         if spelling in text:
             text = text.replace(spelling, plain)

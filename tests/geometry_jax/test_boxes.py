@@ -58,6 +58,31 @@ def test_flat_boxes_in_one_line_are_apart() -> None:
     assert gap(one, other) == pytest.approx(1.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("yaw", [15.0, 30.0, 45.0, 60.0, 123.0])
+def test_furniture_along_a_wall_is_apart(yaw: float) -> None:
+    """Upright boxes of one yaw whose backs are in one line: parallel edges do not cross, however
+    their product is rounded.
+    """
+    rng, count = np.random.default_rng(int(yaw)), 20_000
+    one, other = (np.round(rng.uniform(0.3, 2, (count, 3)), 2) for _ in range(2))
+    place, gaps = (
+        np.round(rng.uniform(-4, 4, (count, 3)), 2),
+        np.round(rng.uniform(0.05, 3, count), 2),
+    )
+    along = (one[:, 0] + other[:, 0]) / 2 + gaps
+    shift = np.stack([along, (other[:, 1] - one[:, 1]) / 2, np.zeros(count)], axis=1)
+    beside = place + shift @ yaw_matrix(np.deg2rad(yaw))[:3, :3].T
+    turn = jnp.full(count, np.deg2rad(yaw), jnp.float32)
+    first, second = (
+        (jnp.float32(place), jnp.float32(one), turn),
+        (jnp.float32(beside), jnp.float32(other), turn),
+    )
+    for pair in ((*first, *second), (*second, *first)):
+        found = np.asarray(closest_points(*pair))
+        lengths = np.linalg.norm(found[:, 0] - found[:, 1], axis=1)
+        np.testing.assert_allclose(lengths, gaps, atol=1e-5)
+
+
 def test_boxes_without_any_size_are_points() -> None:
     one: Box = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
     assert gap(one, ((3.0, 4.0, 0.0), (0.0, 0.0, 0.0), 20.0)) == pytest.approx(5.0, abs=1e-6)

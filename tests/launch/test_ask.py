@@ -1,5 +1,6 @@
 """The command that asks: by hand or by the file, one sentence or one line for every mistake."""
 
+import codecs
 import json
 import subprocess
 import sys
@@ -312,12 +313,24 @@ def test_no_requests_make_no_replies(command: Command, rooms_root: Path, tmp_pat
     assert out.read_text() == ""
 
 
+def test_lines_that_are_no_text_have_their_replies_too(
+    command: Command, rooms_root: Path, tmp_path: Path
+) -> None:
+    requests, out = tmp_path / "requests.jsonl", tmp_path / "replies.jsonl"
+    lines = [fields(LAMPS).encode(), b'{"question": "\xfc"}', fields(LAMPS).encode()]
+    requests.write_bytes(codecs.BOM_UTF8 + b"\n".join(lines))
+    assert command(f"--scenes={rooms_root}", f"--requests={requests}", f"--out={out}") == 0
+    replies = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [reply["is_valid"] for reply in replies] == [True, False, True]
+    assert replies[1]["error"].startswith("line 2: expected a JSON object; it does not parse")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"scenes": "nowhere"}, "--scenes: expected a folder, found no nowhere."),
         ({"out": "no/such/folder/x.jsonl"}, "x.jsonl.part: no such file or directory."),
-        ({"requests": "latin.jsonl"}, "can't decode byte 0xfc in position 0: invalid start byte"),
+        ({"out": "folder"}, "--out: expected a file to write, got the folder folder."),
     ],
 )
 def test_a_file_that_can_not_be_used_is_one_sentence(
@@ -331,7 +344,7 @@ def test_a_file_that_can_not_be_used_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("requests.jsonl").write_text(fields(LAMPS))
-    Path("latin.jsonl").write_bytes(b"\xfc")
+    Path("folder").mkdir()
     asked = {"scenes": str(rooms_root), "requests": "requests.jsonl", "out": "x.jsonl"} | values
     assert command(*(f"--{name}={value}" for name, value in asked.items())) == EXIT_CODE
     out, err = capsys.readouterr()
