@@ -30,6 +30,7 @@ from geometry_jax.types import Scene, leaf
 PACK_VERSION = 2
 SCANNET_ID = re.compile(r"(scene\d{4})_\d{2}")  # room and scan
 FRAME_FOLDER = "frame_processed"
+ROUNDING = 1e-2  # of a rotation in a text file, as trackers write them
 LARGEST = 1e9  # metres or pixels; beyond it a number is an accident
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 NPY_MAGIC = b"\x93NUMPY\x01\x00"  # with the version that `np.savez` writes
@@ -211,9 +212,19 @@ def find_alignment(path: Path) -> np.ndarray | None:
 
 
 def read_alignment(path: Path) -> np.ndarray:
-    """As `find_alignment`, the identity where there is none."""
+    """As `find_alignment`, the identity where there is none.
+
+    Raises:
+        ValueError: also where it is no rigid motion: it would change every length.
+    """
     found = find_alignment(path)
-    return np.eye(4) if found is None else found
+    if found is None:
+        return np.eye(4)
+    turn = found[:3, :3]
+    rigid = np.abs(turn @ turn.T - np.eye(3)).max() <= ROUNDING and np.linalg.det(turn) > 0
+    if not rigid or np.abs(found[3] - [0, 0, 0, 1]).max() > ROUNDING:
+        raise ValueError(f"{path}: axisAlignment: expected a rotation and a shift, got {turn}.")
+    return found
 
 
 def path_headings(poses: np.ndarray) -> np.ndarray:
@@ -277,12 +288,14 @@ def _stored_size(value: Any) -> float:
     Only the `reference` convention reads it, so a form that nobody can use is no error.
     """
     if isinstance(value, dict):
-        sides = [value.get(key, 0.0) for key in ("width", "length", "height")]
-        if all(isinstance(side, int | float) for side in sides):
-            return 100.0 * max(sides)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST:
-        return float(value)
-    return math.nan
+        sides = [_length(value.get(key, 0.0)) for key in ("width", "length", "height")]
+        return 100.0 * max(sides) if all(side == side for side in sides) else math.nan
+    return _length(value)
+
+
+def _length(value: Any) -> float:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and abs(value) <= LARGEST else math.nan
 
 
 def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRecord:
@@ -314,6 +327,8 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
                 raise ValueError(f"{where}.obb: expected center, extent and yaw, got {box!r}.")
             center = _numbers(box.get("center"), 3, f"{where}.obb.center")
             extent = _numbers(box.get("extent"), 3, f"{where}.obb.extent")
+            if (extent < 0).any():
+                raise ValueError(f"{where}.obb.extent: expected full sides, got {extent.tolist()}.")
             yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
             obb[index] = [*center, *extent, *yaw]
         object_ids.append(_identity(one.get("object_id", index + 1), where))

@@ -1,10 +1,10 @@
 """Asks the geometric environment: one question by hand, or many as JSON lines.
 
     python -m launch.ask --scene=data/rooms/val/scene5000_00 --task=absolute_distance \
-        --question="What is the distance between the lamp and the table in meters?"
+        --question="What is the distance between the bed and the bookshelf in meters?"
     python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=depth_order_obj_obj \
-        --images=frame_processed/0.jpg --question="Which is closer to the camera, the bed or the
-        tv?"
+        --images=frame_processed/0.jpg \
+        --question="Which is closer to the camera, the bed or the cabinet?"
     python -m launch.ask --scenes=data/rooms --scene=scene5000_00 --task=object_size \
         --question="How big is the bed?" --picture=why.png
     python -m launch.ask --scenes=data/rooms --requests=questions.jsonl --out=replies.jsonl

@@ -15,6 +15,7 @@ STILL = 0.02  # metres of translation below which nothing moved
 SECOND_TO_FIRST = 0.35  # the second axis is named from this share of the first ...
 SECOND_TO_ALL = 0.25  # ... and of the whole translation
 LEVEL_TOLERANCE = math.radians(15.0)
+NO_HEADING = math.radians(0.1)  # from straight down or up
 AXES = (("right", "left"), ("front", "back"), ("up", "down"))  # lateral, depth, vertical: +, -
 
 
@@ -70,6 +71,8 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     translation, translation_margin = name_translation(jnp.stack([rightward, forward, move[2]]))
     length = ops.safe_norm(move)
     turning = jnp.abs(turn) >= TURN
+    # Straight down there is no heading, and the one that is kept is of a frame before.
+    no_heading = ops.looks_vertical(scene.world_from_camera[query.frames[:2]], NO_HEADING)
     turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
     translation_margin = checks.least(
         translation_margin,
@@ -81,6 +84,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
         (~checks.has_frames(scene, query.frames), Reason.MISSING_FRAME),
         (~checks.has_poses(scene, query.frames), Reason.MISSING_POSE),
         (first == second, Reason.SAME_IMAGE),
+        (no_heading.any(), Reason.LOOKING_VERTICAL),
         (~turning & (length < STILL), Reason.NO_MOTION),
         (~turning & ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         margin=jnp.where(turning, turn_margin, checks.least(turn_margin, translation_margin)),

@@ -1,7 +1,10 @@
 """Scene files: packs of another version, and poses that are missing or lost."""
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +108,37 @@ def test_turns_in_the_x_z_plane_are_summed_over_the_poses_that_are_there() -> No
     poses = np.stack([looking(1, 0), np.full((4, 4), np.nan), looking(0, 1), looking(-1, 0)])
     turns = np.degrees(scene_io.path_turns_xz(poses))
     np.testing.assert_allclose(turns, [0.0, 0.0, 90.0, 180.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder, record: record["objects"][0].update(size={"width": 10**400}), ""),
+        (
+            lambda folder, record: record["objects"][0].update(
+                obb={"center": [0, 0, 1], "extent": [1, -2, 1], "yaw": 0}
+            ),
+            "expected full sides",
+        ),
+        (
+            lambda folder, record: (folder / f"{folder.name}.txt").write_text(
+                "axisAlignment = 2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1\n"
+            ),
+            "expected a rotation and a shift",
+        ),
+    ],
+)
+def test_numbers_that_no_room_can_have_are_refused(
+    tmp_path: Path, damage: Callable[[Path, dict[str, Any]], object], message: str
+) -> None:
+    folder = scenes.write_layout(scenes.room(), tmp_path)
+    path = tmp_path / "metadata" / folder.name / f"{folder.name}.json"
+    record = json.loads(path.read_text())
+    damage(folder, record)
+    path.write_text(json.dumps(record))
+    if message:
+        with pytest.raises(ValueError, match=message):
+            scene_io.load_scene(tmp_path, folder.name)
+    else:  # a size that nobody can use is none
+        loaded = scene_io.load_scene(tmp_path, folder.name)
+        assert np.isnan(np.asarray(loaded.scene.stored_size)[0])

@@ -384,6 +384,16 @@ def test_a_translation_is_named_by_its_main_axes(move, answer: str, heading: flo
     assert scenes.said(record, "motion_camera", verdict) == answer
 
 
+@pytest.mark.parametrize("before", [120.0, -120.0])
+def test_a_frame_that_looks_straight_down_has_no_heading(before: float) -> None:
+    """What a frame before the two looked at says nothing of the turn between them."""
+    down = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, -1, 1], [0, 0, 0, 1]])
+    record = moving(camera(0, 0, 1, heading=before), down, camera(1, 0, 1, heading=0.0))
+    for frames in ((1, 2), (2, 1)):
+        verdict = judged(record, "motion_camera", (), frames)
+        assert Reason(int(verdict.reason)) is Reason.LOOKING_VERTICAL
+
+
 def test_a_full_turn_is_summed_along_the_path() -> None:
     """From 0 to 400 degrees by steps of 50: the ends look 40 degrees apart, the way was left."""
     record = moving(*(camera(0, 0, 1, heading=50.0 * step) for step in range(9)))

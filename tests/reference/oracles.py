@@ -422,6 +422,8 @@ def motion_camera(room: Room, asked: Asked) -> Answer:
     first, second = asked.frames
     if first == second:
         return refuse(Reason.SAME_IMAGE)
+    if min(room.steepness(first), room.steepness(second)) < 0.1:
+        return refuse(Reason.LOOKING_VERTICAL)
     turn = math.degrees(room.heading[second] - room.heading[first])
     margin = by_angle(abs(turn) - 8.0)
     if abs(turn) >= 8.0:
