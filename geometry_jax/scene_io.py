@@ -579,8 +579,23 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
     return Scene(**{name: leaf(value) for name, value in padded.items()})
 
 
+def _with_rotations(scene: Scene) -> Scene:
+    if scene.obb_rotation.shape[0]:
+        return scene
+    yaw = np.asarray(scene.obb_yaw)
+    rotation = np.zeros((len(yaw), 3, 3), np.float32)
+    rotation[:, 0, 0] = rotation[:, 1, 1] = np.cos(yaw)
+    rotation[:, 1, 0], rotation[:, 0, 1] = np.sin(yaw), -np.sin(yaw)
+    rotation[:, 2, 2] = 1.0
+    return dataclasses.replace(scene, obb_rotation=leaf(rotation))
+
+
 def stack_scenes(scenes: Sequence[Scene]) -> Scene:
-    """Scenes of equal padding on a new first axis."""
+    """Scenes of equal padding on a new first axis. Beside one whose boxes are tilted, upright ones
+    have rotations too.
+    """
+    if len({scene.obb_rotation.shape for scene in scenes}) > 1:
+        scenes = [_with_rotations(scene) for scene in scenes]
     return Scene(
         **{
             field.name: leaf(np.stack([getattr(scene, field.name) for scene in scenes]))

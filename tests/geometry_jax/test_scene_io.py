@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from geometry_jax import scene_io
 from geometry_jax.types import Scene
@@ -142,3 +144,16 @@ def test_numbers_that_no_room_can_have_are_refused(
     else:  # a size that nobody can use is none
         loaded = scene_io.load_scene(tmp_path, folder.name)
         assert np.isnan(np.asarray(loaded.scene.stored_size)[0])
+
+
+def test_upright_scenes_are_stacked_beside_tilted_ones() -> None:
+    upright = scenes.room().scene
+    tilted = scene_io.stack_scenes([upright]).obb_rotation.shape
+    assert tilted == (1, 0, 3, 3)
+    turned = Rotation.from_euler("xyz", [10, 5, 30], degrees=True).as_matrix().astype(np.float32)
+    rotations = jnp.asarray(np.tile(turned, (len(upright.obb_yaw), 1, 1)))
+    other = dataclasses.replace(upright, obb_rotation=rotations)
+    stacked = np.asarray(scene_io.stack_scenes([upright, other]).obb_rotation)
+    for found, yaw in zip(stacked[0], np.asarray(upright.obb_yaw), strict=True):
+        np.testing.assert_allclose(found, scenes.yaw_matrix(yaw), atol=1e-6)
+    np.testing.assert_array_equal(stacked[1], rotations)
