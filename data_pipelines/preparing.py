@@ -123,10 +123,12 @@ def current_scene(job: Job, source_id: str) -> str | None:
         try:
             origin = json.loads(path.read_text(encoding="utf-8"))["provenance"]
             files = {one["name"]: one for one in origin["files"]}
-            same = origin["settings"] == job.recipe()
-        except (ValueError, LookupError, TypeError):
-            return None
-        if same and all(stamp(job.raw, job.raw / name) == one for name, one in files.items()):
+            same = origin["settings"] == job.recipe() and all(
+                stamp(job.raw, job.raw / name) == one for name, one in files.items()
+            )
+        except (ValueError, LookupError, TypeError, OSError):
+            return None  # whoever makes it again says what can't be read
+        if same:
             return split
     return None
 

@@ -229,14 +229,13 @@ def check_records(files: SceneFiles) -> tuple[dict[str, Any] | None, dict[int, d
         return scene, frames
     if not objects:
         files.add("empty_scene", path.name, "expected objects, found none.")
-    known = [one.get("object_id") for one in objects if isinstance(one, dict)]
+    known = [one["object_id"] for one in _records(objects)]
     twice = {number for number in known if known.count(number) > 1}
     if twice:
         what = f"expected distinct values of object_id, got {sorted(map(str, twice))[0]} twice."
         files.add("ids", path.name, what)
     for number, frame in sorted(frames.items()):
-        seen = frame.get("objects")
-        own = [one.get("object_id") for one in seen if isinstance(one, dict)] if seen else []
+        own = [one["object_id"] for one in _records(frame.get("objects"))]
         strangers = [one for one in own if one not in known]
         if strangers:
             where = f"metadata {scene_io.FRAME_FOLDER}/{number}.json"
@@ -257,18 +256,18 @@ def _check_repeated(
     files: SceneFiles, objects: list[Any], frames: dict[int, dict[str, Any]]
 ) -> None:
     """What frames' records say again: their own name, and of each object its label and box."""
-    known = {one.get("object_id"): one for one in objects if isinstance(one, dict)}
+    known = {one["object_id"]: one for one in _records(objects)}
     for number, frame in sorted(frames.items()):
         where = f"metadata {scene_io.FRAME_FOLDER}/{number}.json"
         name = frame.get("frame_id", number)
         if str(name).rpartition(".")[0] != str(number) and str(name) != str(number):
             files.add("ids", where, f"expected the record of frame {number}, got that of {name}.")
             return
-        for one in frame.get("objects") or ():
-            owner = known.get(one.get("object_id")) if isinstance(one, dict) else None
+        for one in _records(frame.get("objects")):
+            owner = known.get(one["object_id"])
             if owner is None:
                 continue
-            what = f"object {one.get('object_id')}"
+            what = f"object {one['object_id']}"
             if one.get("label", owner.get("label")) != owner.get("label"):
                 got = f"expected {owner.get('label')!r} for {what}, got {one.get('label')!r}."
                 files.add("ids", where, got)
@@ -287,30 +286,26 @@ def _check_numbers(
     """Numbers that nothing can have."""
     faults = []
     area = (scene or {}).get("room_size")
-    if isinstance(area, int | float) and not 0 < area < LARGEST**2:
-        faults.append((name, f"expected room_size in square metres above 0, got {area}"))
-    for one in (scene or {}).get("objects") or ():
-        fault = _box_fault(one) if isinstance(one, dict) else ""
+    # The published code writes 0 where it knows no floor.
+    if isinstance(area, int | float) and not 0 <= area < LARGEST**2:
+        faults.append((name, f"expected room_size in square metres, 0 or above, got {area!r:.40}"))
+    for one in _records((scene or {}).get("objects")):
+        fault = _box_fault(one)
         if fault:
-            faults.append((name, f"object {one.get('object_id')}: {fault}"))
+            faults.append((name, f"object {one['object_id']}: {fault}"))
     for number, frame in sorted(frames.items()):
-        size = frame.get("image_size")
-        width, height = size if isinstance(size, list) and len(size) == 2 else (np.inf, np.inf)
-        for one in frame.get("objects") or ():
-            if not isinstance(one, dict):
-                continue
+        width, height = _numbers(frame.get("image_size"), 2) or (np.inf, np.inf)
+        for one in _records(frame.get("objects")):
             share, box = one.get("visibility", 0), one.get("2d_bbox")
             where = f"metadata {scene_io.FRAME_FOLDER}/{number}.json"
             if not isinstance(share, int | float) or not 0 <= share <= 1:
                 faults.append((where, f"expected a visibility of 0 to 1, got {share!r:.40}"))
-            if not (isinstance(box, list) and len(box) == 4):
+            corners = _numbers(box, 4)
+            if corners is None or max(corners) <= 0:  # of what shows no pixel
                 continue
-            if all(isinstance(x, int | float) for x in box):
-                x1, y1, x2, y2 = box
-                # An object that shows no pixel has none of these.
-                nothing = max(box) <= 0
-                if not (nothing or (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height)):
-                    faults.append((where, f"expected a 2d_bbox in the picture, got {box}"))
+            x1, y1, x2, y2 = corners
+            if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):
+                faults.append((where, f"expected a 2d_bbox in the picture, got {box}"))
     if faults:
         where, what = faults[0]
         more = f", and {len(faults) - 1} more of the kind" if len(faults) > 1 else ""
@@ -326,10 +321,10 @@ def _box_fault(one: dict[str, Any]) -> str:
         return ""
     try:
         center, extent = (np.array(obb.get(key), float).reshape(3) for key in ("center", "extent"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ""  # `check_loading` says so
-    if not ((extent > 0).all() and extent.max() < LARGEST):
-        return f"expected the sides of obb above 0 and below {LARGEST:.0f} m, got {extent.tolist()}"
+    if not ((extent >= 0).all() and extent.max() < LARGEST):
+        return f"expected the sides of obb from 0 to {LARGEST:.0f} m, got {extent.tolist()}"
     # The upright box around the same vertices: its middle lies in theirs, give or take noise.
     outside = np.maximum(box[:3] - center, center - box[3:]).max()
     return (
@@ -433,18 +428,28 @@ def _groups(files: SceneFiles, points: np.ndarray) -> tuple[tuple[int, str, np.n
     return tuple(found)
 
 
+def _records(value: Any) -> list[dict[str, Any]]:
+    """The records with a whole number as object_id in what should be a list of records."""
+    kept = value if isinstance(value, list) else []
+    return [one for one in kept if isinstance(one, dict) and type(one.get("object_id")) is int]
+
+
+def _numbers(value: Any, count: int) -> list[float] | None:
+    """So many finite numbers, or None where there is something else."""
+    good = isinstance(value, list) and len(value) == count
+    good = good and all(isinstance(x, int | float) and abs(x) <= scene_io.LARGEST for x in value)
+    return [float(x) for x in value] if good else None
+
+
 def _box(value: Any) -> np.ndarray | None:
-    good = isinstance(value, list) and len(value) == 6
-    if not good or not all(isinstance(x, int | float) and np.isfinite(x) for x in value):
-        return None
-    return np.array(value, float)
+    found = _numbers(value, 6)
+    return None if found is None else np.array(found)
 
 
 def _location(value: Any) -> np.ndarray | None:
-    good = isinstance(value, list) and len(value) == 3
-    if not good or not all(isinstance(x, int | float) and np.isfinite(x) for x in value):
-        return None
-    return np.array(value, float) if value[2] > 0 else None  # -1 -1 -1: nothing was seen
+    found = _numbers(value, 3)
+    # -1 -1 -1: nothing was seen
+    return None if found is None or found[2] <= 0 else np.array(found)
 
 
 def gather(
@@ -495,16 +500,15 @@ def gather(
                 depth / np.float32(1000) if depth is not None and of_depth is not None else None,
             )
         )
-        for one in records.get(number, {}).get("objects") or ():
-            if isinstance(one, dict):
-                box, location = _box(one.get("3d_bbox")), _location(one.get("camera_location"))
-                if box is not None and location is not None:
-                    sightings.append(Sighting(len(frames) - 1, box, location))
+        for one in _records(records.get(number, {}).get("objects")):
+            box, location = _box(one.get("3d_bbox")), _location(one.get("camera_location"))
+            if box is not None and location is not None:
+                sightings.append(Sighting(len(frames) - 1, box, location))
     boxes = []
-    for one in (scene or {}).get("objects") or ():
-        box = _box(one.get("3d_bbox")) if isinstance(one, dict) else None
+    for one in _records((scene or {}).get("objects")):
+        box = _box(one.get("3d_bbox"))
         if box is not None:
-            boxes.append((one.get("object_id", -1), str(one.get("label")), box))
+            boxes.append((one["object_id"], str(one.get("label")), box))
     return Evidence(
         tuple(frames), alignment, points, colors, groups, tuple(boxes), tuple(sightings)
     )

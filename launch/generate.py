@@ -404,8 +404,9 @@ def _verify(root: Path, folder: Path) -> None:
     with user_errors(FileNotFoundError):
         splits = {name: one.split for one in make_blocks(root, known) for name in one.scenes}
     # What people edit are the JSON files, and not what is packed beside them.
-    load, wrong, first = _loader(root, packed=False), 0, dict[str, str]()
-    rows = 0
+    load = _loader(root, packed=False)
+    rows, wrong = 0, 0
+    first: dict[str, str] = {}  # where each id was seen first
     with tqdm(total=known.count, desc="verify", unit="row", unit_scale=True, disable=None) as bar:
         for path in paths:
             with user_errors(OSError, ValueError, ModuleNotFoundError):

@@ -61,7 +61,8 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
 
     Translation is read in the levelled frame of the first camera along lateral, depth and vertical;
     the main axis is named, and the second one with it when it is large enough. The order in an
-    answer is lateral, depth, vertical.
+    answer is lateral, depth, vertical. An end that looks straight down or up has no heading, and
+    its turn no measure: such a pair is refused.
     """
     first, second = query.frames[0], query.frames[1]
     turn = scene.heading[second] - scene.heading[first]

@@ -341,3 +341,29 @@ def test_two_poses_that_were_swapped_are_found(more: Path, tmp_path: Path) -> No
         scene = copied(more, f"scene{number:04d}_00", tmp_path)
         scene_faults.poses_swapped(scene)
         assert codes(scene) & {"stale_records", "disagreement"}
+
+
+@pytest.mark.parametrize("value", [5, "x", [[1]], {"a": 1}, [10**400], [None] * 6, None])
+@pytest.mark.parametrize("name", ["object_id", "3d_bbox", "obb", "2d_bbox", "visibility", "label"])
+def test_no_field_of_a_record_raises(name: str, value: object, root: Path, tmp_path: Path) -> None:
+    scene = copied(root, NAMES[0], tmp_path)
+    scene.drop_pack()
+
+    def spoil(record: dict) -> dict:
+        record["objects"][0][name] = value
+        return record
+
+    for path in (scene.record, *(scene.metadata / "frame_processed").iterdir()):
+        if json.loads(path.read_text())["objects"]:
+            scene_faults.change_json(path, spoil)
+    assert isinstance(codes(scene), set)
+
+
+@pytest.mark.parametrize("value", [5, "x", {"a": 1}, [5, "x"], None])
+def test_objects_that_are_no_list_do_not_raise(value: object, root: Path, tmp_path: Path) -> None:
+    scene = copied(root, NAMES[0], tmp_path)
+    scene.drop_pack()
+    spoilt = {"objects": value, "image_size": ["a", 10**400]}
+    for path in (scene.metadata / "frame_processed").iterdir():
+        scene_faults.change_json(path, lambda record: record | spoilt)
+    assert codes(scene)
