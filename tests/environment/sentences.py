@@ -116,7 +116,6 @@ SENTENCES: dict[str, tuple[tuple[str, Slots], ...]] = {
     "motion_camera": (
         ("Based on the continuous images, in which direction is the camera rotating?", Slots()),
         ("Based on the continuous images, what is the camera motion direction?", Slots()),
-        ("Based on the continuous images, what is its motion direction?", Slots()),
         ("What was the movement direction of the camera?", Slots()),
         ("How did the camera move from the first photo to the second photo?", ONE_TWO),
         ("Which way did I move the camera?", Slots()),

@@ -315,6 +315,11 @@ def test_marks_and_blanks_around_a_thing_say_nothing(spelt: str) -> None:
     assert read_question("object_counting", sentence, LABELS) == Slots(("chair",))
 
 
+def test_the_camera_may_be_called_it() -> None:
+    sentence = "Based on the continuous images, what is its motion direction?"
+    assert read_question("motion_camera", sentence, LABELS) == Slots()
+
+
 def test_the_longest_text_is_still_read() -> None:
     sentence = "How many chairs are in the room?"
     padded = sentence + " " * (MAX_LENGTH - len(sentence))
