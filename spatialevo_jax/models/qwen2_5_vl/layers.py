@@ -104,7 +104,7 @@ normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 class GatedMlp(nnx.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
+    """SwiGLU of a normed input: down(silu(gate(x)) * up(x))."""
 
     def __init__(
         self,
@@ -120,8 +120,12 @@ class GatedMlp(nnx.Module):
         self.up = linear(width, hidden, dtype, rngs=rngs, bias=bias)
         self.down = linear(hidden, width, dtype, rngs=rngs, bias=bias, scale=out_scale)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(gated(self.gate(x), self.up(x)))
+    def __call__(self, x: jax.Array, norm: Norm) -> jax.Array:
+        def opened(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x = norm(x)
+            return products.unrepeated(self.gate(x)), products.unrepeated(self.up(x))
+
+        return from_inputs(lambda gate, up: self.down(gated(gate, up)))(*from_inputs(opened)(x))
 
 
 @jax.custom_vjp
@@ -141,6 +145,14 @@ def _gated_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.A
 
 
 gated.defvjp(lambda gate, up: (gated(gate, up), (gate, up)), _gated_back)
+
+
+def from_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of arrays, whose backward pass keeps what comes in and no more: for what is
+    cheap to compute and as large as its inputs, with a product at its end. The product itself is
+    computed once, its gradient does not need it.
+    """
+    return jax.checkpoint(function, prevent_cse=False)
 
 
 def rematerialized(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any]:

@@ -30,6 +30,13 @@ def once(x: jax.Array) -> jax.Array:
     return jnp.matmul(x, jnp.eye(x.shape[-1]), precision=jax.lax.Precision.HIGHEST)
 
 
+def unrepeated(x: jax.Array) -> jax.Array:
+    """The same result of a product, computed once. Where a loop stacks it, XLA on GPUs lets the
+    product write into the stack, and computes it again for whatever else reads it.
+    """
+    return jax.lax.optimization_barrier(x) if mesh.platform() == "gpu" else x
+
+
 @jax.custom_vjp
 def scores(x: jax.Array, table: jax.Array) -> jax.Array:
     """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are

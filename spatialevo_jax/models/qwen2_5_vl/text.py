@@ -18,12 +18,13 @@ from spatialevo_jax.models.qwen2_5_vl.config import Attention, Remat, TextConfig
 from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
+    from_inputs,
     linear,
     over_layers,
     rematerialized,
     stacked,
 )
-from spatialevo_jax.models.qwen2_5_vl.products import scores
+from spatialevo_jax.models.qwen2_5_vl.products import scores, unrepeated
 from spatialevo_jax.models.qwen2_5_vl.rope import Turns
 
 
@@ -59,18 +60,22 @@ class TextBlock(nnx.Module):
         """Rotated queries (P, G, T, H, D) and keys (P, G, T, K, D), and values, of the rows
         (N, width) of all tokens; `turns` (P, G, T, D / 2) has the axes that they have not.
         """
-        x = self.norm1(x)
         heads = (*turns.cos.shape[:-1], -1, self.config.head_dim)
+
+        def normed(x: jax.Array) -> tuple[jax.Array, ...]:
+            x = self.norm1(x)
+            return self.q(x), self.k(x), self.v(x)
+
         q, k, v = (
-            mesh.constrain(layer(x).reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
-            for layer in (self.q, self.k, self.v)
+            mesh.constrain(y.reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
+            for y in from_inputs(normed)(x)
         )
         return rope.rotate(q, turns), rope.rotate(k, turns), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """(N, width) and what its tokens attended to, (P, G, T, H, D) -> (N, width)."""
-        x = x + self.o(attended.reshape(len(x), -1))
-        return x + self.mlp(self.norm2(x))
+        x = unrepeated(x + self.o(attended.reshape(len(x), -1)))
+        return x + self.mlp(x, self.norm2)
 
 
 class TextDecoder(nnx.Module):

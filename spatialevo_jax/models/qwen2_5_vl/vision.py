@@ -4,16 +4,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from spatialevo_jax import mesh
-from spatialevo_jax.models.qwen2_5_vl import attention, rope
+from spatialevo_jax.models.qwen2_5_vl import attention, products, rope
 from spatialevo_jax.models.qwen2_5_vl.config import Attention, Remat, VisionConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
 from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
+    from_inputs,
     linear,
     over_layers,
     rematerialized,
@@ -38,30 +38,28 @@ class VisionBlock(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, turns: rope.Turns, inputs: VisionInputs, full: jax.Array
+        self, x: jax.Array, turns: rope.Turns, inputs: VisionInputs, *, full: bool
     ) -> jax.Array:
         """(W * K, D) patches, window by window; `full` says whether they see their image or their
         window. In rows for the same reason as in `text`.
         """
         shape = (*inputs.valid.shape, self.config.num_heads, self.config.head_dim)
-        q, k, v = (one.reshape(shape) for one in jnp.split(self.qkv(self.norm1(x)), 3, axis=-1))
+        qkv = from_inputs(lambda x: self.qkv(self.norm1(x)))(x)
+        q, k, v = (one.reshape(shape) for one in jnp.split(qkv, 3, axis=-1))
         q, k = rope.rotate(q, turns), rope.rotate(k, turns)
+        if full:
 
-        def by_window() -> jax.Array:
-            return attention.whole(q, k, v, inputs.valid, "plain")
-
-        def by_image() -> jax.Array:
             def gather(y: jax.Array) -> jax.Array:
                 return y.reshape(-1, *y.shape[2:])[inputs.image_slots]
 
             seen = attention.whole(
                 gather(q), gather(k), gather(v), inputs.image_valid, self.attention
             )
-            return seen.reshape(-1, *seen.shape[2:])[inputs.return_slots].reshape(q.shape)
-
-        attended = jax.lax.cond(full, by_image, by_window)
-        x = x + self.proj(attended.reshape(x.shape))
-        return x + self.mlp(self.norm2(x))
+            attended = seen.reshape(-1, *seen.shape[2:])[inputs.return_slots]
+        else:
+            attended = attention.whole(q, k, v, inputs.valid, "plain")
+        x = products.unrepeated(x + self.proj(attended.reshape(x.shape)))
+        return x + self.mlp(x, self.norm2)
 
 
 def aligned(tower: Any) -> Any:
@@ -122,14 +120,24 @@ class VisionTower(nnx.Module):
         x = self.patch_embed(patches.astype(self.dtype))
         turns = rope.turns(rope.vision_angles(inputs.positions, self.config.head_dim))
         graph, layers = nnx.split(self.blocks)
-        full = np.isin(np.arange(self.config.depth), self.config.fullatt_block_indexes)
-
-        def layer(x: jax.Array, scanned) -> tuple[jax.Array, None]:
-            params, sees_image = scanned
-            x = nnx.merge(graph, params)(x, turns, inputs, sees_image)
-            return mesh.constrain(x, mesh.BATCH), None
-
         # Of all images of a step at once, products are too much to keep.
-        body = rematerialized(layer, "off" if self.remat == "off" else "full")
-        x, _ = over_layers(body, x, (layers, jnp.asarray(full)), unroll=self.unroll)
+        remat: Remat = "off" if self.remat == "off" else "full"
+        for full, first, last in _runs(self.config):
+
+            def layer(x: jax.Array, params: Any, *, full: bool = full) -> tuple[jax.Array, None]:
+                x = nnx.merge(graph, params)(x, turns, inputs, full=full)
+                return mesh.constrain(x, mesh.BATCH), None
+
+            run = jax.tree.map(lambda leaf, at=slice(first, last): leaf[at], layers)
+            x, _ = over_layers(rematerialized(layer, remat), x, run, unroll=self.unroll)
         return self.merger(x, inputs.token_slots)
+
+
+def _runs(config: VisionConfig) -> list[tuple[bool, int, int]]:
+    """Layers of one kind behind each other: whether they see whole images, the first of them, and
+    the one after the last.
+    """
+    kinds = [number in config.fullatt_block_indexes for number in range(config.depth)]
+    starts = [at for at in range(config.depth) if at == 0 or kinds[at] != kinds[at - 1]]
+    ends = [*starts[1:], config.depth]
+    return [(kinds[first], first, last) for first, last in zip(starts, ends, strict=True)]
