@@ -217,7 +217,7 @@ def our_gradient(policy: qwen.Policy, params: Any, vision: Any, prompts: Prompts
     def loss(params: Any) -> jax.Array:
         logits = our_forward(policy, params, vision, prompts)
         targets = jnp.roll(prompts.tokens, -1, axis=1)  # the last token has none
-        # As in `train.likelihoods`: the gradient of a sum over a choice is one pass over the logits.
+        # As in `train.likelihoods`: its gradient is one pass over the logits.
         chosen = jnp.arange(logits.shape[-1]) == targets[..., None]
         target = jnp.where(chosen, logits, 0.0).sum(-1)
         return (jax.nn.logsumexp(logits, axis=-1) - target)[:, :-1].mean()

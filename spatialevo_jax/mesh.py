@@ -46,10 +46,3 @@ def platform() -> str:
     mesh = jax.sharding.get_abstract_mesh()
     device = None if mesh.empty else mesh.abstract_device
     return jax.default_backend() if device is None else device.platform
-
-
-def is_hopper() -> bool:
-    """Whether it is traced for NVIDIA's GPUs of compute capability 9.0, and such are here."""
-    if platform() != "gpu" or jax.default_backend() != "gpu":
-        return False
-    return jax.devices()[0].compute_capability == "9.0"

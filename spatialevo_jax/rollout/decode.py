@@ -118,7 +118,7 @@ def generate(
         step=jnp.int32(0),
         current=jnp.broadcast_to(starts.tokens[:, None], keys.shape),
         done=jnp.zeros(keys.shape, bool),
-        cache=qwen.empty_cache(policy, (*shape[:2], -(-length // 8) * 8)),  # as kernels like it
+        cache=qwen.empty_cache(policy, shape),
         tokens=jnp.zeros(shape, jnp.int32),
         mask=jnp.zeros(shape, jnp.float32),
         logprobs=jnp.zeros(shape, jnp.float32),

@@ -4,7 +4,7 @@
              its suffixes, and holds all scores in memory
     cudnn    flash attention of cuDNN, on NVIDIA GPUs: half precision only. Where padding comes
              last, which a caller may promise, it needs no mask, and a step of decoding reads no key
-             that is not filled; on Hopper a kernel of our own takes that step, see `hopper`
+             that is not filled
     splash   flash attention in Pallas, on TPUs: skips what the mask hides. Interpreted elsewhere,
              which is slow and for tests
 
@@ -16,7 +16,6 @@ padding differ, which nothing reads.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -26,7 +25,6 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask
 
 from spatialevo_jax import mesh
-from spatialevo_jax.models.qwen2_5_vl import hopper
 from spatialevo_jax.models.qwen2_5_vl.config import Attention
 
 Library = Literal["xla", "cudnn"]  # behind `jax.nn.dot_product_attention`
@@ -106,8 +104,6 @@ def causal(
     how = chosen(how, seen, q.shape[-1], q.dtype)
     if cached:
         if how == "cudnn" and right_padded and q.shape[2] == 1:
-            if _fits_hopper(q, own, prefix):
-                return _hopper_step(q, own, prefix, start)
             return _fused_step(q, own, prefix, start, implementation="cudnn")
         return _plain_suffixes(q, own, prefix, start)
     if how == "splash":
@@ -332,39 +328,6 @@ def _pad(x: jax.Array, axis: int, multiple: int) -> jax.Array:
     return jnp.pad(x, widths)
 
 
-# --- a step of decoding on Hopper ----------------------------------------------------------------
-
-
-def _fits_hopper(q: jax.Array, own: KVCache, prefix: KVCache | None) -> bool:
-    (heads, d), kv = q.shape[-2:], own.keys.shape[-2]
-    lengths = [one.valid.shape[-1] for one in (own, prefix) if one is not None]
-    return mesh.is_hopper() and hopper.takes(heads // kv, d, lengths)
-
-
-def _hopper_step(
-    q: jax.Array, own: KVCache, prefix: KVCache | None, start: jax.Array | int
-) -> jax.Array:
-    """As `_fused_step`."""
-    p, g, _, heads, d = q.shape
-    kv = own.keys.shape[-2]
-    filled = jnp.full((p, g), start + 1, jnp.int32)
-    arrays = [q.reshape(p, g, kv, heads // kv, d), own.keys, own.values, filled]
-    axes = [(None, mesh.TENSOR), (None, None, mesh.TENSOR), (None, None, mesh.TENSOR), ()]
-    if prefix is not None:
-        arrays += [prefix.keys, prefix.values, prefix.valid.sum(-1, dtype=jnp.int32)]
-        axes += [(None, mesh.TENSOR), (None, mesh.TENSOR), ()]
-    splits = [mesh.fitting(x.shape, mesh.BATCH, *of) for x, of in zip(arrays, axes, strict=True)]
-    run = _on_each_device(hopper.step, tuple(splits), splits[0])
-    return run(*arrays).reshape(p, g, 1, heads, d)
-
-
-def _on_each_device(kernel: Callable[..., Any], splits: Any, split: Any) -> Callable[..., Any]:
-    """The same for the share of each device: a kernel is not split by the compiler."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return kernel
-    return jax.shard_map(kernel, in_specs=splits, out_specs=split, check_vma=False)
-
-
 # --- splash attention ----------------------------------------------------------------------------
 
 
@@ -480,7 +443,10 @@ def _splash(
         out: Any = jax.vmap(kernel)(q, k, v, segments)
         return out.swapaxes(1, 2)
 
-    split = mesh.fitting(q.shape, mesh.BATCH, None, mesh.TENSOR)
-    flags = jax.sharding.PartitionSpec(split[0])
-    run = _on_each_device(rows, (split, split, split, flags, flags), split)
-    return run(q, k, v, q_valid, k_valid)
+    if not jax.sharding.get_abstract_mesh().empty:  # a kernel is not split by the compiler
+        split = mesh.fitting(q.shape, mesh.BATCH, None, mesh.TENSOR)
+        flags = jax.sharding.PartitionSpec(split[0])
+        rows = jax.shard_map(
+            rows, in_specs=(split, split, split, flags, flags), out_specs=split, check_vma=False
+        )
+    return rows(q, k, v, q_valid, k_valid)

@@ -30,11 +30,20 @@ def once(x: jax.Array) -> jax.Array:
     return jnp.matmul(x, jnp.eye(x.shape[-1]), precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.custom_vjp
 def unrepeated(x: jax.Array) -> jax.Array:
-    """The same result of a product, computed once. Where a loop stacks it, XLA on GPUs lets the
-    product write into the stack, and computes it again for whatever else reads it.
+    """The same result of a product, which a training step computes once. A loop over layers stacks
+    it for the gradient; XLA on GPUs may let the product write into the stack itself, and computes
+    it again for whatever else reads it, unless a barrier stands between.
     """
-    return jax.lax.optimization_barrier(x) if mesh.platform() == "gpu" else x
+    return x
+
+
+def _unrepeated_forward(x: jax.Array) -> tuple[jax.Array, None]:
+    return (jax.lax.optimization_barrier(x) if mesh.platform() == "gpu" else x), None
+
+
+unrepeated.defvjp(_unrepeated_forward, lambda _, g: (g,))
 
 
 @jax.custom_vjp

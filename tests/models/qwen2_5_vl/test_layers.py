@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from spatialevo_jax.models.qwen2_5_vl import attention, layers, rope
 
@@ -110,6 +111,27 @@ def test_what_is_kept_for_the_gradients_is_no_wider_than_what_comes_in() -> None
     assert kept(lambda *x: layers.normalized(*x, 1e-6), x, scale) == (
         x.nbytes + scale.nbytes + by_row
     )
+
+
+def test_an_mlp_keeps_its_input_and_its_two_wide_products_and_no_more() -> None:
+    """Neither the normed rows nor the gated ones, which a product takes: they are made again."""
+    rows, width, hidden = 24, 16, 40
+    mlp = layers.GatedMlp(
+        width, hidden, jnp.dtype("float32"), bias=True, out_scale=1.0, rngs=nnx.Rngs(0)
+    )
+    norm = layers.Norm(width, 1e-6, rngs=nnx.Rngs(1))
+    x = normal(10, rows, width)
+
+    def formula(x: jax.Array) -> jax.Array:
+        y = norm(x)
+        return mlp.down(jax.nn.silu(mlp.gate(y)) * mlp.up(y))
+
+    backward = jax.eval_shape(lambda x: jax.vjp(lambda x: mlp(x, norm), x)[1], x)
+    kept = sorted(leaf.shape for leaf in jax.tree.leaves(backward) if leaf.shape[:1] == (rows,))
+    assert kept == [(rows, width), (rows, hidden), (rows, hidden)]
+    weights = normal(11, rows, width)
+    for of in (lambda f: f(x), lambda f: jax.grad(lambda x: (f(x) * weights).sum())(x)):
+        np.testing.assert_allclose(of(lambda x: mlp(x, norm)), of(formula), atol=1e-5)
 
 
 def test_cosines_and_sines_are_worked_out_once_for_all_layers() -> None:

@@ -74,3 +74,25 @@ def test_scores_are_float32_and_their_gradients_those_of_float32(rows: Rows) -> 
     np.testing.assert_allclose(rounded[0], exact[0], rtol=1e-5, atol=1e-5)
     for one, expected in zip(rounded[1:], exact[1:], strict=True):
         np.testing.assert_allclose(one, expected, rtol=2**-8, atol=1e-5)
+
+
+def test_a_training_step_for_gpus_has_a_barrier_where_a_loop_stacks_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And only a training step: what reads the product could not be fused with it otherwise."""
+    x = drawn((4, 6), 0)
+
+    def traced() -> tuple[str, str]:
+        def again(x: jax.Array) -> jax.Array:  # a function of its own: traces are remembered
+            return jnp.square(products.unrepeated(x)).sum()
+
+        return str(jax.make_jaxpr(again)(x)), str(jax.make_jaxpr(jax.grad(again))(x))
+
+    assert "optimization_barrier" not in "".join(traced())
+    np.testing.assert_array_equal(jax.grad(lambda x: products.unrepeated(x).sum())(x), 1)
+    monkeypatch.setattr(products.mesh, "platform", lambda: "gpu")
+    jax.clear_caches()
+    forward, gradient = traced()
+    jax.clear_caches()
+    assert "optimization_barrier" not in forward
+    assert gradient.count("optimization_barrier") == 1
