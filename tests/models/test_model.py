@@ -191,7 +191,9 @@ def test_recomputing_layers_of_the_tower_changes_no_gradient_and_keeps_less(
         kept.append(kept_numbers(loss, params["vision"]))
     for other in gradients[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients[0], other)
-    assert kept[1] == kept[2] < 0.6 * kept[0]
+    weights = sum(leaf.size for leaf in jax.tree.leaves(params["vision"]))  # kept by all
+    off, dots, full = (numbers - weights for numbers in kept)
+    assert dots == full < 0.5 * off
 
 
 def test_computing_in_bfloat16_stays_near_float32(
