@@ -38,10 +38,25 @@ CONNECTIVES = frozenset(
 )
 ROLE = {"first": "1", "second": "2", "one": "1", "two": "2", "1st": "1", "2nd": "2"}
 ROLE_WORD = "|".join(ROLE)
-IMAGE_WORD = "(?:image|picture|photo|photograph)"
+IMAGE_WORD = "(?:image|picture|photo|photograph|view)"
+# A frame has a number of its own: only its place in the order says which image it is.
 IMAGE_NAME = re.compile(
-    rf"\b(?:the )?(?:({ROLE_WORD}) {IMAGE_WORD}|"
-    rf"{IMAGE_WORD} ?(?:#|no\.? ?|number )?({ROLE_WORD}|[12]))\b"
+    rf"\b(?:the )?(?:({ROLE_WORD}) (?:{IMAGE_WORD}|frame)|"
+    rf"{IMAGE_WORD} ?(?:#|no\.? ?|number )?({ROLE_WORD}|[12]))\b(?:'s(?= camera\b))?"
+)
+IMAGE_WORDS = ("image", "picture", "photo", "view", "frame")
+# One noun for two images: "the first and the second image", "images 1 and 2".
+JOINED_IMAGES = re.compile(
+    rf"\b(?:(?:the )?(?:first|1st) (and|or|to)(?: in)? (?:the )?(?:second|2nd) "
+    rf"(?:{IMAGE_WORD}|frame)|{IMAGE_WORD}s (?:1|one) (and|or|to) (?:2|two))\b"
+)
+# The last noun left out: "from image 1 to the second".
+LAST_IMAGE = re.compile(r"\b(and|or|to|than|of|in|took) (?:the )?(first|second|[12])(?: one)?$")
+TAKEN_IMAGE = re.compile(r"\b(when|while) image ([12]) was (?:being )?taken\b")
+# Words that ask for an answer, whatever is asked.
+COURTESY = re.compile(
+    r"(?:please,? |(?:(?:can|could) you (?:please )?)?(?:tell|give) me,? |"
+    r"(?:can|could) you (?:please )?(?=count |estimate |measure ))+"
 )
 # Contractions and spellings, each as it is read; longer ones first.
 RESPELLED = (
@@ -53,6 +68,16 @@ RESPELLED = (
     ("what's ", "what is "),
     ("where's ", "where is "),
 )
+# Plurals of words that labels end in.
+IRREGULAR = {
+    "shelf": "shelves",
+    "knife": "knives",
+    "scarf": "scarves",
+    "leaf": "leaves",
+    "mouse": "mice",
+    "person": "people",
+    "child": "children",
+}
 SPEAKABLE = re.compile(r"[a-z0-9][a-z0-9 '\-/]{0,39}")  # what a blank of a sentence may hold
 
 
@@ -65,8 +90,8 @@ EMPHASIS = re.compile(r"[*`\"\u201c\u201d]")  # marks that language models put a
 
 
 def normalise(question: str) -> str:
-    """Lower case, single blanks, no marks around words, images by number, nothing after the
-    question mark.
+    """Lower case, single blanks, no marks around words, images by number, no courtesy, nothing
+    after the question mark.
     """
     text = question.lower()
     if EMPHASIS.search(text):
@@ -75,9 +100,24 @@ def normalise(question: str) -> str:
     for spelling, plain in RESPELLED:
         if spelling in text:
             text = text.replace(spelling, plain)
-    if "image" in text or "picture" in text or "photo" in text:
-        text = IMAGE_NAME.sub(_image, text)
-    return text.rstrip("?.! ")
+    text = text.rstrip("?.! ")
+    if any(word in text for word in IMAGE_WORDS):
+        text = _with_numbers(text)
+    if text.endswith(" please"):
+        text = text.removesuffix(" please").rstrip(",")
+    start = COURTESY.match(text)
+    return text[start.end() :] if start else text
+
+
+def _with_numbers(text: str) -> str:
+    """A text with its images by number."""
+    text = JOINED_IMAGES.sub(lambda two: f"image 1 {two[1] or two[2]} image 2", text)
+    text = IMAGE_NAME.sub(_image, text)
+    if "image 1" in text or "image 2" in text:
+        text = LAST_IMAGE.sub(lambda last: f"{last[1]} image {ROLE.get(last[2], last[2])}", text)
+        if "taken" in text:
+            text = TAKEN_IMAGE.sub(r"\1 taking image \2", text)
+    return text
 
 
 def _image(match: re.Match[str]) -> str:
@@ -105,15 +145,16 @@ def _is_kept(name: str) -> bool:
 
 
 def plural(label: str) -> str:
-    """The regular English plural, good enough for `resolve` to read back; `clothes` stays."""
+    """The English plural, good enough for `resolve` to read back; `clothes` stays."""
     if label.endswith("s") and not label.endswith(("as", "is", "ss", "us")):
         return label
     if label.endswith(("s", "x", "z", "ch", "sh")):
         return f"{label}es"
     if label.endswith("y") and label[-2:-1] not in "aeiou":
         return f"{label[:-1]}ies"
-    if label.endswith("shelf"):
-        return f"{label[:-1]}ves"
+    for one, many in IRREGULAR.items():
+        if label.endswith(one):
+            return label.removesuffix(one) + many
     return f"{label}s"
 
 
