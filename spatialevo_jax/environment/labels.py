@@ -46,11 +46,13 @@ IMAGE_NAME = re.compile(
 )
 IMAGE_WORDS = ("image", "picture", "photo", "view", "frame")
 # One noun for two images: "the first and the second image", "images 1 and 2".
+JOINTLY = ("first", "1st", "s 1 ", "s one ")  # looking for these is faster
 JOINED_IMAGES = re.compile(
     rf"\b(?:(?:the )?(?:first|1st) (and|or|to)(?: in)? (?:the )?(?:second|2nd) "
     rf"(?:{IMAGE_WORD}|frame)|{IMAGE_WORD}s (?:1|one) (and|or|to) (?:2|two))\b"
 )
 # The last noun left out: "from image 1 to the second".
+LAST_WORDS = ("first", "second", "one", " 1", " 2")
 LAST_IMAGE = re.compile(r"\b(and|or|to|than|of|in|took) (?:the )?(first|second|[12])(?: one)?$")
 TAKEN_IMAGE = re.compile(r"\b(when|while) image ([12]) was (?:being )?taken\b")
 # Words that ask for an answer, whatever is asked.
@@ -111,12 +113,13 @@ def normalise(question: str) -> str:
 
 def _with_numbers(text: str) -> str:
     """A text with its images by number."""
-    text = JOINED_IMAGES.sub(lambda two: f"image 1 {two[1] or two[2]} image 2", text)
+    if any(word in text for word in JOINTLY):
+        text = JOINED_IMAGES.sub(lambda two: f"image 1 {two[1] or two[2]} image 2", text)
     text = IMAGE_NAME.sub(_image, text)
-    if "image 1" in text or "image 2" in text:
+    if text.endswith(LAST_WORDS) and ("image 1" in text or "image 2" in text):
         text = LAST_IMAGE.sub(lambda last: f"{last[1]} image {ROLE.get(last[2], last[2])}", text)
-        if "taken" in text:
-            text = TAKEN_IMAGE.sub(r"\1 taking image \2", text)
+    if " taken" in text:
+        text = TAKEN_IMAGE.sub(r"\1 taking image \2", text)
     return text
 
 
