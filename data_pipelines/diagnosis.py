@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import reprojection, scene_files
+from data_pipelines import placement, reprojection, scene_files
 from data_pipelines.findings import Finding
 from data_pipelines.reprojection import BETTER, GOOD, Evidence, Mistake
 from data_pipelines.scene_files import SceneFiles, shown
@@ -21,6 +21,7 @@ WRONG = 0.25  # below it the frame is said to be wrong though no mistake explain
 CENTRE = np.log(1.25)  # how far from the middle a principal point may lie, as a ratio
 TURNED = 0.3  # of the correlation of colours, by which a turned picture fits better
 SAME_TURN, SAME_PLACE = np.deg2rad(4), 0.25  # alignments that are one: radians, metres
+LEAST_STRANGE = 2  # pictures that are other frames': numbers that are off make more than one so
 LEAST_SIGHTINGS = 2  # of a frame that judge its pose
 LATER = 0.002  # of a score, by which a mistake must beat a likelier one
 METRES_AS_INTEGERS = 0.05  # metres; depth that nowhere exceeds it is of another unit
@@ -214,15 +215,10 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
         )
     depths = [evidence.frames[row].depth for row in rows]
     largest = max((float(depth.max()) for depth in depths if depth is not None), default=0.0)
-    for factor in reprojection.depth_factors(evidence, rows):
+    for factor, unit in reprojection.DEPTH_UNITS.items():
         if factor > 100 and largest > METRES_AS_INTEGERS:
             continue
-        unit = reprojection.DEPTH_UNITS.get(factor)
-        words = (
-            f"depth is stored in {unit}, not millimetres"
-            if unit
-            else (f"depth is {1 / factor:.3g} times what it should be in millimetres")
-        )
+        words = f"depth is stored in {unit}, not millimetres"
         found.append(Mistake("depth_unit", words, depth_factor=factor))
     return found
 
@@ -246,8 +242,14 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
 
     def score(row: int, mistake: Mistake) -> float:
         moved = mistake.undo_pose(evidence.poses[row : row + 1])[0]
-        counts = reprojection.depth_counts(evidence, row, moved, mistake._replace(zoom=zoom))
-        return reprojection.depth_score(counts)
+        mistake = mistake._replace(zoom=zoom)
+        value = reprojection.depth_score(
+            reprojection.depth_counts(evidence, row, moved, mistake)
+        )
+        if value >= GOOD and mistake.depth_factor == 1:  # by chance? whole metres lie nowhere
+            points = placement.measured_points(evidence.frames[row], mistake)
+            value = min(value, placement.share_on_mesh(mesh, points, moved))
+        return value
 
     before = {row: score(row, none) for row in usable}
     suspect = {row for row, value in before.items() if not value >= SUSPECT}
@@ -279,6 +281,12 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
         for row in fixed:
             poses[row] = mistake.undo_pose(evidence.poses[row : row + 1])[0]
         left -= fixed
+    unexplained = [row for row in usable if row not in suspect - left]
+    placed = _check_places(evidence, unexplained, zoom, add)
+    for row, pose in placed.items():
+        poses[row] = pose
+    suspect |= set(placed)
+    left -= set(placed)
     lost = {row for row in left if before[row] < WRONG}
     if lost:
         ids = {evidence.frames[row].frame_id for row in lost}
@@ -288,26 +296,61 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
     return poses, suspect
 
 
+def _check_places(
+    evidence: Evidence, rows: Sequence[int], zoom: float, add: Add
+) -> dict[int, np.ndarray]:
+    """Frames whose depth lies beside the mesh for a cause that can be told.
+
+    Returns:
+        (4, 4) poses by row, with the causes undone.
+    """
+    every = sum(frame.depth is not None for frame in evidence.frames)
+    found = placement.causes(evidence, rows, zoom)
+    for code in dict.fromkeys(one.code for one in found):
+        alike = [one for one in found if one.code == code]
+        first, *_ = alike
+        ids = [evidence.frames[row].frame_id for one in alike for row in one.poses]
+        where = "all frames" if len(ids) == every else f"frame {shown(ids)}"
+        of = f"frame {evidence.frames[next(iter(first.poses))].frame_id}: " if alike[1:] else ""
+        add(Finding(code, where, of + first.what))
+    return {row: pose for one in found for row, pose in one.poses.items()}
+
+
 def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
-    """Pictures that show the mesh's colours only when they are turned, in frames whose poses and
-    depth are above suspicion.
+    """Pictures that show the mesh's colours only when they are turned, or seen from another frame's
+    pose, in frames whose poses and depth are above suspicion.
     """
     turned: dict[int, list[int]] = {}
-    for row, frame in enumerate(evidence.frames):
-        if row in suspect:
-            continue
+    pale: dict[int, float] = {}  # pictures that do not show them: their scores
+    sound = [row for row in range(len(evidence.frames)) if row not in suspect]
+    for row in sound:
         scores = reprojection.color_scores(evidence, row)
         if not np.isfinite(scores).all():
             continue
         best = int(np.argmax(scores))
         if scores[best] >= max(TURNED, scores[0] + TURNED):
-            turned.setdefault(best, []).append(frame.frame_id)
+            turned.setdefault(best, []).append(evidence.frames[row].frame_id)
+        elif scores[0] < TURNED:
+            pale[row] = float(scores[0])
     for turns, ids in turned.items():
         what = (
             "expected the mesh's colours in the picture; they are there only when it is turned by "
             f"{90 * turns} degrees counter-clockwise."
         )
         add(Finding("rotated_frame", f"frame {shown(ids)}", what))
+    owners: dict[int, int] = {}
+    for row, score in pale.items():
+        scores = [reprojection.color_scores(evidence, one, row)[0] for one in sound]
+        best = int(np.argmax(np.nan_to_num(scores, nan=-1)))
+        if scores[best] >= max(TURNED, score + TURNED):
+            owners[evidence.frames[row].frame_id] = evidence.frames[sound[best]].frame_id
+    if len(owners) >= LEAST_STRANGE:
+        first = min(owners)
+        what = (
+            f"expected the mesh's colours in the pictures; frame {first}'s shows them only from "
+            f"the pose of frame {owners[first]}."
+        )
+        add(Finding("other_frame", f"frame {shown(owners)}", what))
 
 
 # --- alignment -----------------------------------------------------------------------------------

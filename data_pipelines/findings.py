@@ -41,6 +41,14 @@ CURES: dict[str, str] = {
         "and 2. Then prepare the metadata again."
     ),
     "depth_unit": "Write depth/ again in millimetres, 16 bits, 0 where nothing was measured.",
+    "pose_shifted": (
+        "Take poses and mesh from one run: they are in slightly different frames of reference. For "
+        "single frames tracking slipped: take them out."
+    ),
+    "other_frame": (
+        "Pictures, depth images and poses were numbered apart: file them again from the source, or "
+        "take the frames out. Then prepare the metadata again."
+    ),
     "rotated_frame": (
         "Turn the images back, or turn the pose and the intrinsics with them; both must be upright "
         "or neither."

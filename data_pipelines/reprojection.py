@@ -7,7 +7,7 @@ alignment; no mesh), and groups of mesh vertices against the boxes (alignment; n
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class Evidence:
     groups: tuple[tuple[int, str, np.ndarray], ...]  # object id, label, (k, 3) vertices
     boxes: tuple[tuple[int, str, np.ndarray], ...]  # object id, label, (6,) world box
     sightings: tuple[Sighting, ...]
+    known_poses: Mapping[int, np.ndarray]  # (4, 4) by frame id, also of frames without a picture
 
     @property
     def poses(self) -> np.ndarray:
@@ -144,8 +145,8 @@ def depth_score(counts: np.ndarray) -> float:
     return float(on / (on + before + BEHIND_WEIGHT * behind))
 
 
-def depth_factors(evidence: Evidence, rows: Sequence[int]) -> tuple[float, ...]:
-    """The factor on depth at which most vertices would lie on it, and those of known units."""
+def depth_factor(evidence: Evidence, rows: Sequence[int]) -> float | None:
+    """The factor on depth at which most vertices would lie on it; None where no depth meets any."""
     ratios = []
     for row in rows:
         frame = evidence.frames[row]
@@ -157,11 +158,11 @@ def depth_factors(evidence: Evidence, rows: Sequence[int]) -> tuple[float, ...]:
         ratios.append(np.log(z[use] / measured[use]))
     together = np.concatenate([np.zeros(0), *ratios])
     if not len(together):
-        return tuple(DEPTH_UNITS)
+        return None
     edges = np.arange(np.log(1e-4), np.log(1e4), 0.02)
     count, _ = np.histogram(together, edges)
     smooth = np.convolve(count, [1, 2, 1], "same")
-    return (*DEPTH_UNITS, float(np.exp(edges[np.argmax(smooth)] + 0.01)))
+    return float(np.exp(edges[np.argmax(smooth)] + 0.01))
 
 
 # --- records against boxes -----------------------------------------------------------------------
@@ -281,13 +282,14 @@ def fit_alignment(evidence: Evidence, poses: np.ndarray) -> np.ndarray | None:
 # --- pictures against the mesh's colours ----------------------------------------------------------
 
 
-def color_scores(evidence: Evidence, row: int) -> np.ndarray:
+def color_scores(evidence: Evidence, row: int, picture_of: int | None = None) -> np.ndarray:
     """(4,) correlation of the mesh's colours with the picture's where vertices are seen, with the
     picture turned by so many quarters counter-clockwise; NaN where too few are, or all of one
-    colour.
+    colour. With `picture_of` it is the picture of another row that is held against this frame.
     """
     frame, scores = evidence.frames[row], np.full(4, np.nan)
-    if frame.color is None or not len(evidence.points):
+    color = evidence.frames[row if picture_of is None else picture_of].color
+    if color is None or not len(evidence.points):
         return scores
     points, colors = evidence.points, evidence.colors.astype(np.float32)
     if frame.depth is not None:  # vertices that lie on it are those that are seen
@@ -297,7 +299,7 @@ def color_scores(evidence: Evidence, row: int) -> np.ndarray:
         points, colors = points[there], colors[there]
     pixels, z = project(points, frame.mesh_from_camera, frame.color_intrinsics)
     for turns in range(4):
-        inside, picture = look_up(np.rot90(frame.color, turns), pixels, z)
+        inside, picture = look_up(np.rot90(color, turns), pixels, z)
         if inside.sum() >= LEAST_COLORS:
             scores[turns] = _correlation(colors[inside], picture[inside].astype(np.float32))
     return scores

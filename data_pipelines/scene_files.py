@@ -510,7 +510,7 @@ def gather(
         if box is not None:
             boxes.append((one["object_id"], str(one.get("label")), box))
     return Evidence(
-        tuple(frames), alignment, points, colors, groups, tuple(boxes), tuple(sightings)
+        tuple(frames), alignment, points, colors, groups, tuple(boxes), tuple(sightings), poses
     )
 
 

@@ -304,7 +304,7 @@ def wall(depth: np.ndarray, pose: np.ndarray | None = None) -> Evidence:
     intrinsics = np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]])
     frame = Frame(0, np.eye(4) if pose is None else pose, intrinsics, intrinsics, None, depth)
     grey = np.full((100, 3), 128, np.uint8)
-    return Evidence((frame,), np.eye(4), points, grey, (), (), ())
+    return Evidence((frame,), np.eye(4), points, grey, (), (), (), {})
 
 
 def test_vertices_are_counted_on_before_and_behind_the_depth() -> None:
@@ -327,7 +327,7 @@ def test_too_few_vertices_say_nothing() -> None:
 def test_factor_of_depth_is_that_of_most_vertices() -> None:
     depth = np.full((20, 20), 2 / 3.7, np.float32)
     depth[:5] = 1.5
-    factor = reprojection.depth_factors(wall(depth), [0])[-1]
+    factor = reprojection.depth_factor(wall(depth), [0])
     assert factor == pytest.approx(3.7, rel=0.02)
 
 
