@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from data_pipelines import placement, reprojection, scene_files
 from data_pipelines.findings import Finding
@@ -236,26 +237,32 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
     if all(not frame.depth.any() for frame in evidence.frames if frame.depth is not None):
         add(Finding("damaged_file", "depth/", "expected measurements, got zeros in all frames."))
         return poses, set()
-    if not len(evidence.points):
+    if len(evidence.points) < reprojection.LEAST_POINTS:
         return poses, set()
+    mesh = KDTree(evidence.points)
     none = reprojection.NONE._replace(zoom=zoom)
 
     def score(row: int, mistake: Mistake) -> float:
         moved = mistake.undo_pose(evidence.poses[row : row + 1])[0]
-        mistake = mistake._replace(zoom=zoom)
-        value = reprojection.depth_score(
-            reprojection.depth_counts(evidence, row, moved, mistake)
-        )
-        if value >= GOOD and mistake.depth_factor == 1:  # by chance? whole metres lie nowhere
-            points = placement.measured_points(evidence.frames[row], mistake)
-            value = min(value, placement.share_on_mesh(mesh, points, moved))
-        return value
+        counts = reprojection.depth_counts(evidence, row, moved, mistake._replace(zoom=zoom))
+        return reprojection.depth_score(counts)
+
+    def undone(row: int, mistake: Mistake) -> float:
+        """The score that a mistake explains, which is low where it does so by chance: measured
+        points are not on surfaces then. Rounded depth, in metres, never has them there.
+        """
+        value = score(row, mistake)
+        if not value >= GOOD or mistake.depth_factor != 1:
+            return value
+        points = placement.measured_points(evidence.frames[row], mistake._replace(zoom=zoom))
+        moved = mistake.undo_pose(evidence.poses[row : row + 1])[0]
+        return float(np.fmin(value, placement.share_on_mesh(mesh, points, moved)))
 
     before = {row: score(row, none) for row in usable}
     suspect = {row for row, value in before.items() if not value >= SUSPECT}
     left, candidates = set(suspect), _mistakes(evidence, sorted(suspect))
     after = {
-        index: {row: score(row, mistake) for row in sorted(suspect)}
+        index: {row: undone(row, mistake) for row in sorted(suspect)}
         for index, mistake in enumerate(candidates)
     }
     while left:
@@ -282,7 +289,7 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
             poses[row] = mistake.undo_pose(evidence.poses[row : row + 1])[0]
         left -= fixed
     unexplained = [row for row in usable if row not in suspect - left]
-    placed = _check_places(evidence, unexplained, zoom, add)
+    placed = _check_places(evidence, mesh, unexplained, zoom, add)
     for row, pose in placed.items():
         poses[row] = pose
     suspect |= set(placed)
@@ -297,7 +304,7 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
 
 
 def _check_places(
-    evidence: Evidence, rows: Sequence[int], zoom: float, add: Add
+    evidence: Evidence, mesh: KDTree, rows: Sequence[int], zoom: float, add: Add
 ) -> dict[int, np.ndarray]:
     """Frames whose depth lies beside the mesh for a cause that can be told.
 
@@ -305,7 +312,7 @@ def _check_places(
         (4, 4) poses by row, with the causes undone.
     """
     every = sum(frame.depth is not None for frame in evidence.frames)
-    found = placement.causes(evidence, rows, zoom)
+    found = placement.causes(evidence, mesh, rows, zoom)
     for code in dict.fromkeys(one.code for one in found):
         alike = [one for one in found if one.code == code]
         first, *_ = alike
@@ -321,29 +328,29 @@ def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
     pose, in frames whose poses and depth are above suspicion.
     """
     turned: dict[int, list[int]] = {}
-    pale: dict[int, float] = {}  # pictures that do not show them: their scores
+    owners: dict[int, int] = {}  # frame ids of pictures -> of the frames that they seem to be of
     sound = [row for row in range(len(evidence.frames)) if row not in suspect]
     for row in sound:
         scores = reprojection.color_scores(evidence, row)
         if not np.isfinite(scores).all():
             continue
-        best = int(np.argmax(scores))
-        if scores[best] >= max(TURNED, scores[0] + TURNED):
-            turned.setdefault(best, []).append(evidence.frames[row].frame_id)
-        elif scores[0] < TURNED:
-            pale[row] = float(scores[0])
+        if scores[0] >= TURNED and scores.max() < scores[0] + TURNED:
+            continue
+        others = [reprojection.color_scores(evidence, one, row)[0] for one in sound]
+        other, best = int(np.argmax(np.nan_to_num(others, nan=-1.0))), int(np.argmax(scores))
+        if max(scores[best], others[other]) < max(TURNED, scores[0] + TURNED):
+            continue
+        number = evidence.frames[row].frame_id
+        if scores[best] >= others[other]:
+            turned.setdefault(best, []).append(number)
+        else:
+            owners[number] = evidence.frames[sound[other]].frame_id
     for turns, ids in turned.items():
         what = (
             "expected the mesh's colours in the picture; they are there only when it is turned by "
             f"{90 * turns} degrees counter-clockwise."
         )
         add(Finding("rotated_frame", f"frame {shown(ids)}", what))
-    owners: dict[int, int] = {}
-    for row, score in pale.items():
-        scores = [reprojection.color_scores(evidence, one, row)[0] for one in sound]
-        best = int(np.argmax(np.nan_to_num(scores, nan=-1)))
-        if scores[best] >= max(TURNED, score + TURNED):
-            owners[evidence.frames[row].frame_id] = evidence.frames[sound[best]].frame_id
     if len(owners) >= LEAST_STRANGE:
         first = min(owners)
         what = (

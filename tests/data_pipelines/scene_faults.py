@@ -356,15 +356,49 @@ def record_of_another_frame(scene: SceneDisk) -> None:
     change_json(first, lambda record: record | {"frame_id": f"{second.stem}.jpg"})
 
 
-def poses_swapped(scene: SceneDisk) -> None:
-    """The first picture's with the one that looks another way most."""
+def poses_moved(matrix: np.ndarray) -> Callable[[SceneDisk], None]:
+    """All of them, against the mesh."""
+    return lambda scene: change_poses(scene, lambda pose: matrix @ pose)
+
+
+def one_pose_moved(scene: SceneDisk) -> None:
+    scene.drop_pack()
+    path = scene.folder / "pose" / f"{scene.selected()[2]}.txt"
+    np.savetxt(path, level(0.05, 0.25, -0.2, 0.1) @ np.loadtxt(path), fmt="%.8f")
+
+
+def off_by_one(*names: str) -> Callable[[SceneDisk], None]:
+    """Every selected frame has the files of the next one, the last those of the first."""
+
+    def spoil(scene: SceneDisk) -> None:
+        for name in names:
+            paths = {int(path.stem): path for path in (scene.folder / name).iterdir()}
+            own = [paths[number] for number in scene.selected()]
+            content = [path.read_bytes() for path in own]
+            for path, other in zip(own, content[1:] + content[:1], strict=True):
+                path.write_bytes(other)
+
+    return spoil
+
+
+def looks_away(scene: SceneDisk) -> tuple[Path, Path]:
+    """The first picture's pose and that of the one which looks another way most."""
     scene.drop_pack()
     paths = [scene.folder / "pose" / f"{number}.txt" for number in scene.selected()]
     poses = [np.loadtxt(path) for path in paths]
-    other = int(np.argmin([poses[0][:3, 2] @ pose[:3, 2] for pose in poses]))
-    one, two = paths[0].read_bytes(), paths[other].read_bytes()
-    paths[0].write_bytes(two)
-    paths[other].write_bytes(one)
+    return paths[0], paths[int(np.argmin([poses[0][:3, 2] @ pose[:3, 2] for pose in poses]))]
+
+
+def poses_swapped(scene: SceneDisk) -> None:
+    first, other = looks_away(scene)
+    one, two = first.read_bytes(), other.read_bytes()
+    first.write_bytes(two)
+    other.write_bytes(one)
+
+
+def pose_copied(scene: SceneDisk) -> None:
+    first, other = looks_away(scene)
+    first.write_bytes(other.read_bytes())
 
 
 def area_below_zero(scene: SceneDisk) -> None:
@@ -414,6 +448,16 @@ GEOMETRIC: dict[str, tuple[Callable[[SceneDisk], None], str]] = {
     "intrinsics_of_larger": (intrinsics_of_larger, "resolution"),
     "boxes_moved_on": (boxes_moved_on, "stale_records"),
     "depth_zero": (depth_zero, "damaged_file"),
+    "poses_shifted": (poses_moved(level(0, 0.2, -0.2, 0.1)), "pose_shifted"),
+    "poses_raised": (poses_moved(level(0, 0, 0, 0.4)), "pose_shifted"),
+    "poses_turned": (poses_moved(level(np.deg2rad(6), 0, 0, 0)), "pose_shifted"),
+    "one_pose_moved": (one_pose_moved, "pose_shifted"),
+    "depth_of_the_next": (off_by_one("depth"), "other_frame"),
+    "pictures_of_the_next": (off_by_one(*PICTURES), "other_frame"),
+    "images_of_the_next": (off_by_one(*ALL), "other_frame"),
+    "poses_swapped": (poses_swapped, "other_frame"),
+    "pose_copied": (pose_copied, "other_frame"),
+    "depth_a_tenth_too_long": (depth_times(1.1), "depth_unit"),
 }
 FILES: dict[str, tuple[Callable[[SceneDisk], None], str]] = {
     "nan_pose": (one_pose(np.nan), "lost_pose"),
