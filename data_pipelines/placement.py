@@ -23,12 +23,16 @@ FARTHEST = 5.0  # metres; sensors measure what is beyond poorly
 AROUND = 8  # vertices that make a plane
 ON_PLANE = (0.04, 0.02)  # metres, share of depth
 SOUND, SOUND_MEAN = 0.7, 0.85  # of the points of a frame, of all: below it a cause is looked for
-FITS = 0.6  # of the points of a frame, once the cause is undone
-GAINS = {"pose_shifted": 0.1, "depth_unit": 0.1, "other_frame": 0.3}  # of them, at least
+# What a cause must do for frames together, and for a frame alone, whose points tell less.
+FITS, OWN_FITS = 0.6, 0.7  # share of a frame's points on the mesh, once it is undone
+GAIN, OWN_GAIN = 0.1, 0.25  # of that share
+LEAST_MOTION, LEAST_OWN_MOTION = (
+    (0.1, 2.0),
+    (0.15, 3.0),
+)  # metres, degrees; less is tracking's noise
 FOREIGN = 0.4  # below it a pose that two frames have is not the frame's own
 ANNEALING = (0.5, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.15, 0.15, 0.15, 0.08, 0.08, 0.08)  # metres
 DAMPING = 1e-3  # of the weight of all points, so that what they do not tell stays as it is
-LEAST_MOTION = (0.1, 2.0)  # metres, degrees; less is noise of tracking
 MOST_MOTION = (0.75, 15.0)  # more is no slip of a pose
 LEAST_SCALE = 0.03  # of the logarithm of a factor on depth
 NEIGHBOURS = 4  # poses before and after a frame's own that are tried, of frames not selected
@@ -135,11 +139,12 @@ class _Depth(NamedTuple):
             row: share_on_mesh(self.mesh, self.points[row] * factor, pose)
             for row, pose in poses.items()
         }
-        fixed = [row for row, share in after.items() if share >= max(FITS, self.before[row])]
+        fits, gain = (FITS, GAIN) if len(poses) > 1 else (OWN_FITS, OWN_GAIN)
+        fixed = [row for row, share in after.items() if share >= max(fits, self.before[row])]
         if not fixed:
             return []
         old, new = (np.mean([shares[row] for row in fixed]) for shares in (self.before, after))
-        if new - old < GAINS[code]:
+        if new - old < gain:
             return []
         what = f"expected depth on the mesh, found {old:.0%} of it there; {new:.0%} would be if "
         right = {row: poses[row] for row in fixed}
@@ -151,7 +156,8 @@ def _motion(depth: _Depth, poses: dict[int, np.ndarray]) -> list[Cause]:
     seen = [_moved(depth.points[row], pose) for row, pose in poses.items()]
     motion = register(depth.mesh, np.concatenate(seen))
     metres, degrees = _size(motion, np.array(list(poses.values())))
-    if metres < LEAST_MOTION[0] and degrees < LEAST_MOTION[1]:
+    least = LEAST_MOTION if len(poses) > 1 else LEAST_OWN_MOTION
+    if metres < least[0] and degrees < least[1]:
         return []
     if metres > MOST_MOTION[0] or degrees > MOST_MOTION[1]:
         return []
