@@ -324,28 +324,41 @@ def _check_places(
 
 
 def _check_pictures(evidence: Evidence, suspect: set[int], add: Add) -> None:
-    """Pictures that show the mesh's colours only when they are turned, or seen from another frame's
-    pose, in frames whose poses and depth are above suspicion.
+    """Pictures that show the mesh's colours only when they are turned, or only from the pose of
+    another frame, in frames whose poses and depth are above suspicion.
     """
-    turned: dict[int, list[int]] = {}
-    owners: dict[int, int] = {}  # frame ids of pictures -> of the frames that they seem to be of
+    own: dict[int, np.ndarray] = {}  # (4,) scores of pictures that lack them, by quarter turns
+    pictures: list[np.ndarray] = []
     sound = [row for row in range(len(evidence.frames)) if row not in suspect]
     for row in sound:
-        scores = reprojection.color_scores(evidence, row)
+        color = evidence.frames[row].color
+        if color is None:
+            continue
+        turned = [np.rot90(color, turns) for turns in range(4)]
+        scores = reprojection.color_scores(evidence, row, turned)
         if not np.isfinite(scores).all():
             continue
-        if scores[0] >= TURNED and scores.max() < scores[0] + TURNED:
-            continue
-        others = [reprojection.color_scores(evidence, one, row)[0] for one in sound]
-        other, best = int(np.argmax(np.nan_to_num(others, nan=-1.0))), int(np.argmax(scores))
-        if max(scores[best], others[other]) < max(TURNED, scores[0] + TURNED):
+        if scores[0] < TURNED or scores.max() >= scores[0] + TURNED:
+            own[row] = scores
+            pictures.append(color)
+    if not own:
+        return
+    elsewhere = np.full((len(sound), len(own)), -1.0)
+    if len(own) >= LEAST_STRANGE:
+        seen = [reprojection.color_scores(evidence, row, pictures) for row in sound]
+        elsewhere = np.nan_to_num(np.array(seen), nan=-1.0)
+    turns_of: dict[int, list[int]] = {}
+    owners: dict[int, int] = {}  # frame ids of pictures -> of the frames that they are of
+    for (row, scores), others in zip(own.items(), elsewhere.T, strict=True):
+        turns, other = int(np.argmax(scores)), int(np.argmax(others))
+        if max(scores[turns], others[other]) < max(TURNED, scores[0] + TURNED):
             continue
         number = evidence.frames[row].frame_id
-        if scores[best] >= others[other]:
-            turned.setdefault(best, []).append(number)
+        if scores[turns] >= others[other]:
+            turns_of.setdefault(turns, []).append(number)
         else:
             owners[number] = evidence.frames[sound[other]].frame_id
-    for turns, ids in turned.items():
+    for turns, ids in turns_of.items():
         what = (
             "expected the mesh's colours in the picture; they are there only when it is turned by "
             f"{90 * turns} degrees counter-clockwise."

@@ -282,14 +282,12 @@ def fit_alignment(evidence: Evidence, poses: np.ndarray) -> np.ndarray | None:
 # --- pictures against the mesh's colours ----------------------------------------------------------
 
 
-def color_scores(evidence: Evidence, row: int, picture_of: int | None = None) -> np.ndarray:
-    """(4,) correlation of the mesh's colours with the picture's where vertices are seen, with the
-    picture turned by so many quarters counter-clockwise; NaN where too few are, or all of one
-    colour. With `picture_of` it is the picture of another row that is held against this frame.
+def color_scores(evidence: Evidence, row: int, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """(k,) correlation of the mesh's colours with those of pictures (H, W, 3), at the vertices that
+    a frame sees; NaN where too few are, or all of one colour.
     """
-    frame, scores = evidence.frames[row], np.full(4, np.nan)
-    color = evidence.frames[row if picture_of is None else picture_of].color
-    if color is None or not len(evidence.points):
+    frame, scores = evidence.frames[row], np.full(len(pictures), np.nan)
+    if not len(evidence.points):
         return scores
     points, colors = evidence.points, evidence.colors.astype(np.float32)
     if frame.depth is not None:  # vertices that lie on it are those that are seen
@@ -298,10 +296,10 @@ def color_scores(evidence: Evidence, row: int, picture_of: int | None = None) ->
         there &= np.abs(z - measured) <= DEPTH_TOLERANCE[0] + DEPTH_TOLERANCE[1] * z
         points, colors = points[there], colors[there]
     pixels, z = project(points, frame.mesh_from_camera, frame.color_intrinsics)
-    for turns in range(4):
-        inside, picture = look_up(np.rot90(color, turns), pixels, z)
+    for index, picture in enumerate(pictures):
+        inside, seen = look_up(picture, pixels, z)
         if inside.sum() >= LEAST_COLORS:
-            scores[turns] = _correlation(colors[inside], picture[inside].astype(np.float32))
+            scores[index] = _correlation(colors[inside], seen[inside].astype(np.float32))
     return scores
 
 
