@@ -186,6 +186,31 @@ def test_a_pose_that_is_simply_wrong_is_a_disagreement(root: Path, tmp_path: Pat
     assert (found.code, found.where) == ("disagreement", f"frame {scene.selected()[1]}")
 
 
+@pytest.mark.parametrize("name", ["one_pose_moved", "depth_of_the_next", "poses_shifted"])
+def test_frames_off_their_place_are_named(name: str, root: Path, tmp_path: Path) -> None:
+    for room in NAMES:
+        scene = copied(root, room, tmp_path)
+        GEOMETRIC[name][0](scene)
+        (found,) = findings(scene)
+        one = f"frame {scene.selected()[2]}"
+        assert found.where == (one if name == "one_pose_moved" else "all frames")
+
+
+def test_without_depth_nothing_is_said_of_small_motions(root: Path, tmp_path: Path) -> None:
+    scene = copied(root, NAMES[0], tmp_path)
+    GEOMETRIC["poses_shifted"][0](scene)
+    shutil.rmtree(scene.folder / "depth")
+    (found,) = findings(scene)
+    assert (found.code, found.where) == ("missing_file", "depth/")
+
+
+def test_a_single_strange_picture_is_no_finding(root: Path, tmp_path: Path) -> None:
+    scene = copied(root, NAMES[0], tmp_path)
+    first, *_, last = (scene.folder / "frame_processed" / f"{n}.jpg" for n in scene.selected())
+    shutil.copyfile(last, first)
+    assert findings(scene) == ()
+
+
 # --- words ---------------------------------------------------------------------------------------
 
 
@@ -199,6 +224,9 @@ def test_a_pose_that_is_simply_wrong_is_a_disagreement(root: Path, tmp_path: Pat
         ("turned_90", "width and height swapped"),
         ("turned_180", "turned by 180 degrees"),
         ("inverted", "the poses are world-to-camera"),
+        ("poses_raised", "if the camera were moved by 0.40 m and turned by 0."),
+        ("depth_of_the_next", "if the pose were that of frame "),
+        ("pictures_of_the_next", "shows them only from the pose of frame "),
         ("images_halved", "40x30 pixels, got 40.0, 30.0: intrinsics of images 2 times as large"),
     ],
 )
