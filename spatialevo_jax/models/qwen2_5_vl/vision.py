@@ -1,5 +1,6 @@
 """The vision tower: patches -> windowed and full attention layers -> merger -> visual tokens."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -122,22 +123,21 @@ class VisionTower(nnx.Module):
         graph, layers = nnx.split(self.blocks)
         # Of all images of a step at once, products are too much to keep.
         remat: Remat = "off" if self.remat == "off" else "full"
-        for full, first, last in _runs(self.config):
+        leaves, form = jax.tree.flatten(layers)
+        kinds, lengths = zip(*_runs(self.config), strict=True)
+        pieces = [jax.lax.split(leaf, lengths) for leaf in leaves]
+        for number, full in enumerate(kinds):
 
             def layer(x: jax.Array, params: Any, *, full: bool = full) -> tuple[jax.Array, None]:
                 x = nnx.merge(graph, params)(x, turns, inputs, full=full)
                 return mesh.constrain(x, mesh.BATCH), None
 
-            run = jax.tree.map(lambda leaf, at=slice(first, last): leaf[at], layers)
+            run = form.unflatten([piece[number] for piece in pieces])
             x, _ = over_layers(rematerialized(layer, remat), x, run, unroll=self.unroll)
         return self.merger(x, inputs.token_slots)
 
 
-def _runs(config: VisionConfig) -> list[tuple[bool, int, int]]:
-    """Layers of one kind behind each other: whether they see whole images, the first of them, and
-    the one after the last.
-    """
-    kinds = [number in config.fullatt_block_indexes for number in range(config.depth)]
-    starts = [at for at in range(config.depth) if at == 0 or kinds[at] != kinds[at - 1]]
-    ends = [*starts[1:], config.depth]
-    return [(kinds[first], first, last) for first, last in zip(starts, ends, strict=True)]
+def _runs(config: VisionConfig) -> list[tuple[bool, int]]:
+    """Layers of one kind behind each other: do they see whole images, and how many they are."""
+    whole = (number in config.fullatt_block_indexes for number in range(config.depth))
+    return [(full, len(list(run))) for full, run in itertools.groupby(whole)]
