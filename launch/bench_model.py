@@ -235,7 +235,11 @@ def our_products(
         mlp = layer["mlp"]
         maps = [(x, layer[name]) for name in ("q", "k", "v")] + [(attended, layer["o"])]
         maps += [(x, mlp["gate"]), (x, mlp["up"]), (wide, mlp["down"])]
-        found += [products.linear(rows, layer["kernel"], None) for rows, layer in maps]
+        for rows, of_map in maps:
+            if "weight" in of_map:
+                found.append(products.linear_of_few(rows, of_map["weight"], None))
+            else:
+                found.append(products.linear(rows, of_map["kernel"], None))
     return found
 
 
@@ -246,17 +250,28 @@ class Ours:
     inputs: Inputs
 
     @functools.cached_property
-    def apart(self) -> tuple[Any, jax.Array]:
-        """The decoder's layers, and its head as (vocabulary, width)."""
-        text = qwen.unstacked(self.params)["text"]
-        head = text["head"]["kernel"].T if "head" in text else text["embedding"]["embedding"]
-        return text["blocks"], head
+    def layers(self) -> Any:
+        """The decoder's layers, apart."""
+        blocks, count = self.params["text"]["blocks"], self.policy.config.text.num_layers
+        return [jax.tree.map(lambda x, at=at: x[at], blocks) for at in range(count)]
+
+    @functools.cached_property
+    def layers_of_few(self) -> Any:
+        return qwen.for_decoding(self.params)["text"]["blocks"]
+
+    @functools.cached_property
+    def head(self) -> jax.Array:
+        """(vocabulary, width)."""
+        text = self.params["text"]
+        return text["head"]["kernel"].T if "head" in text else text["embedding"]["embedding"]
 
     def products(self, rows: int) -> None:
         text, kind = self.policy.config.text, self.policy.config.compute_dtype
         widths = (text.hidden_size, text.num_heads * text.head_dim, text.intermediate_size)
         given = [jnp.ones((rows, width), kind) for width in widths]
-        jax.block_until_ready(our_products(*self.apart, *given))
+        few = rows <= products.FEW and jax.default_backend() == "cpu"
+        layers = self.layers_of_few if few else self.layers
+        jax.block_until_ready(our_products(layers, self.head, *given))
 
     def forward(self) -> None:
         found = our_forward(self.policy, self.params, self.inputs.vision, self.inputs.prompts)

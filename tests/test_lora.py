@@ -68,6 +68,13 @@ def test_merged_parameters_compute_what_the_attached_ones_do() -> None:
     assert np.abs(attached - plain).max() > 0.1
 
 
+def test_a_loop_that_decodes_has_the_changes_too() -> None:
+    params = random_params(UNTIED)
+    attached = lora.attach(params, trained(params, EVERYTHING))
+    found = logits(qwen.for_decoding(attached))
+    np.testing.assert_allclose(found, logits(attached), atol=1e-4)
+
+
 def test_the_change_is_the_one_of_peft() -> None:
     """Its weights are (outputs, inputs): W + (alpha / rank) lora_B lora_A, layer by layer."""
     params = random_params(UNTIED)

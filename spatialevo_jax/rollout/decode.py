@@ -76,7 +76,7 @@ def generate(
     shape = (keys.shape[0], keys.shape[1], length)
     if whole_weights:
         params = sharding.whole_weights(params, policy.config)
-    params = qwen.unstacked(params)
+    params = qwen.for_decoding(params)
 
     def cond(state: SamplingState) -> jax.Array:
         # Stop when the length is used up or every sample has ended.

@@ -96,8 +96,23 @@ def test_cached_decoding_equals_whole_sequences(
 
 
 def test_parameters_apart_are_apart_already(built: tuple[model.Policy, model.Params]) -> None:
-    once = model.unstacked(built[1])
-    assert model.unstacked(once) is once and len(once["text"]["blocks"]) == TINY.text.num_layers
+    once = model.for_decoding(built[1])
+    assert model.for_decoding(once) is once and len(once["text"]["blocks"]) == TINY.text.num_layers
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_only_processors_decode_by_transposed_kernels(
+    built: tuple[model.Policy, model.Params], platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.mesh, "platform", lambda: platform)
+    blocks = built[1]["text"]["blocks"]
+    found = model.for_decoding(built[1])["text"]["blocks"]
+    for number, block in enumerate(found):
+        for one, stacked in ((block["o"], blocks["o"]), (block["mlp"]["up"], blocks["mlp"]["up"])):
+            kernel = stacked["kernel"][number]
+            name, expected = ("weight", kernel.T) if platform == "cpu" else ("kernel", kernel)
+            np.testing.assert_array_equal(one[name], expected)
+            assert len({"weight", "kernel"} & one.keys()) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -19,12 +19,14 @@ class Linear(nnx.Linear):
 
     a: nnx.Param | None = None  # (inputs, rank), see `model.Policy.bind`
     b: nnx.Param | None = None  # (rank, outputs)
+    weight: nnx.Param | None = None  # (outputs, inputs), in place of the kernel
 
     def __call__(self, inputs: jax.Array, out_sharding: None = None) -> jax.Array:
         del out_sharding  # what Flax has; layouts are asked for with `mesh.constrain`
         bias = None if self.bias is None else self.bias[...]
-        x, kernel, bias = self.promote_dtype((inputs, self.kernel[...], bias), dtype=self.dtype)
-        y = products.linear(x, kernel, bias)
+        x, matrix, bias = self.promote_dtype((inputs, self._matrix, bias), dtype=self.dtype)
+        product = products.linear if self.weight is None else products.linear_of_few
+        y = product(x, matrix, bias)
         change = self._change(x)
         return y if change is None else y + change
 
@@ -32,10 +34,14 @@ class Linear(nnx.Linear):
         """The same without a bias and never rounded, float32: of a head, whose outputs are
         compared with each other.
         """
-        x, kernel = self.promote_dtype((inputs, self.kernel[...]), dtype=self.dtype)
-        y = products.scores(x, kernel.T)
+        x, matrix = self.promote_dtype((inputs, self._matrix), dtype=self.dtype)
+        y = products.scores(x, matrix.T if self.weight is None else matrix)
         change = self._change(x)
         return y if change is None else y + change
+
+    @property
+    def _matrix(self) -> jax.Array:
+        return (self.kernel if self.weight is None else self.weight)[...]
 
     def _change(self, x: jax.Array) -> jax.Array | None:
         if self.a is None or self.b is None:

@@ -40,8 +40,8 @@ __all__ = [
     "empty_cache",
     "encode_images",
     "extend",
+    "for_decoding",
     "logits",
-    "unstacked",
 ]
 
 
@@ -75,45 +75,57 @@ class Policy:
         return model
 
 
-def unstacked(params: Params) -> Params:
-    """The same parameters with the decoder's layers apart, for a loop that decodes: of stacked
-    layers it would copy each one out at every step. Of parameters that are apart, themselves.
+def for_decoding(params: Params) -> Params:
+    """The same parameters for a loop that decodes, made once before it; of such parameters,
+    themselves. The decoder's layers are apart: of stacked layers the loop would copy each one out
+    at every step. On processors the kernels of its linear maps become weights (outputs, inputs),
+    see `products.linear_of_few`.
     """
-    blocks = params["text"]["blocks"]
+    text = params["text"]
+    blocks = text["blocks"]
     if not isinstance(blocks, dict):
         return params
     count = len(jax.tree.leaves(blocks)[0])
     layers = tuple(jax.tree.map(lambda x, at=at: x[at], blocks) for at in range(count))
-    return {**params, "text": {**params["text"], "blocks": layers}}
+    text = {**text, "blocks": layers}
+    return {**params, "text": _by_outputs(text) if mesh.platform() == "cpu" else text}
+
+
+def _by_outputs(params: Params) -> Params:
+    """Every kernel (inputs, outputs) as a weight (outputs, inputs)."""
+    if isinstance(params, tuple):
+        return tuple(map(_by_outputs, params))
+    if not isinstance(params, dict):
+        return params
+    found = {name: _by_outputs(x) for name, x in params.items() if name != "kernel"}
+    return found | {"weight": params["kernel"].T} if "kernel" in params else found
 
 
 def _filled(split: tuple[Any, Any], params: Params) -> Any:
     """The module of this graph with these parameters."""
     graph, shapes = split
     state = jax.tree.map(lambda leaf: leaf, shapes)  # a copy, to be filled
-    nnx.replace_by_pure_dict(state, _without_changes(params))
+    nnx.replace_by_pure_dict(state, _without_added(params))
     module = nnx.merge(graph, state)
-    _add_changes(module, params)
+    _add(module, params)
     return module
 
 
-def _is_changed(node: Any) -> bool:
-    return isinstance(node, dict) and node.keys() >= {"kernel", "a", "b"}
+ADDED = ("a", "b", "weight")  # of `layers.Linear`, beside what a new one has
 
 
-def _without_changes(params: Params) -> Params:
+def _without_added(params: Params) -> Params:
     if not isinstance(params, dict):
         return params
-    left_out = {"a", "b"} if _is_changed(params) else set()
-    return {name: _without_changes(x) for name, x in params.items() if name not in left_out}
+    return {name: _without_added(x) for name, x in params.items() if name not in ADDED}
 
 
-def _add_changes(module: Any, params: Params) -> None:
-    if _is_changed(params):
-        module.a, module.b = nnx.Param(params["a"]), nnx.Param(params["b"])
-    elif isinstance(params, dict):
-        for name, below in params.items():
-            _add_changes(getattr(module, name), below)
+def _add(module: Any, params: Params) -> None:
+    for name, below in params.items():
+        if name in ADDED:
+            setattr(module, name, nnx.Param(below))
+        elif isinstance(below, dict):
+            _add(getattr(module, name), below)
 
 
 @functools.cache
@@ -185,7 +197,7 @@ def extend(
         prefix: keys and values of the prompts, seen by all suffixes.
         cache: keys and values of earlier tokens of the suffixes, layer by layer as `empty_cache`
             makes them; the new ones are written at `start`. Without a cache the tokens see the
-            prefix and each other. A loop that decodes passes `unstacked` parameters.
+            prefix and each other. A loop that decodes passes `for_decoding` parameters.
         start: slot of the first token in the cache.
         right_padded: promises that all padding, of prefix and cache too, comes after what is valid,
             which lets kernels on GPUs do without a mask.
@@ -194,7 +206,7 @@ def extend(
         Normalised hidden states (P, G, T, D), and the cache with the new keys and values.
     """
     if cache is not None:
-        params = unstacked(params)
+        params = for_decoding(params)
     return policy.bind(params).text(
         x, positions, valid, prefix, cache, start, right_padded=right_padded
     )
@@ -211,7 +223,7 @@ def as_prefix(cache: KVCache) -> KVCache:
 
 
 def apart(cache: KVCache) -> KVCache:
-    """Keys and values layer by layer, for a loop that decodes: see `unstacked`."""
+    """Keys and values layer by layer, for a loop that decodes: see `for_decoding`."""
     return KVCache(tuple(cache.keys), tuple(cache.values), cache.valid)
 
 

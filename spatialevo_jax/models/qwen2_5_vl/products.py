@@ -3,13 +3,16 @@
 On processors XLA has the instructions for bfloat16 only in products that sum the last axis of their
 left side and have float32 results; all others are converted to float32 and take twice as long. So
 there each product of a linear map and of its gradient is brought into that form, and its sums are
-rounded. Elsewhere they are plain products: matrix units sum in float32 whatever the result is.
+rounded. Where rows are few, as in decoding, the matrix is the left side. Elsewhere they are plain
+products: matrix units sum in float32 whatever the result is.
 """
 
 import jax
 import jax.numpy as jnp
 
 from spatialevo_jax import mesh
+
+FEW = 256  # rows for which it does not pay to pack a matrix on a processor
 
 
 def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -18,6 +21,12 @@ def linear(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array
         y = _summed(x, kernel)
         return y if bias is None else _added(y, bias)
     y = x @ kernel
+    return y if bias is None else y + bias
+
+
+def linear_of_few(x: jax.Array, weight: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """The same for few rows, as in decoding, by the kernel transposed: (O, I)."""
+    y = _from_the_left(weight, x).astype(x.dtype)
     return y if bias is None else y + bias
 
 
@@ -51,6 +60,8 @@ def scores(x: jax.Array, table: jax.Array) -> jax.Array:
     """(..., D) times each of (V, D) -> (..., V), always float32. The products of its gradient are
     of the type of `x` as all others are: in float32 they take more than twice as long.
     """
+    if mesh.platform() == "cpu" and x.size <= FEW * x.shape[-1]:
+        return _from_the_left(table, x)
     return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
 
 
@@ -101,10 +112,28 @@ _added.defvjp(lambda y, bias: (_added(y, bias), None), _added_back)
 def _over_rows(x: jax.Array, g: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """(..., I) and (..., O) -> (I, O), summed over all rows."""
     x, g = x.reshape(-1, x.shape[-1]), g.reshape(-1, g.shape[-1])
-    rows = len(x)
-    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu" and rows and rows % 2 == 0:
-        # A transposition alone would be folded into the product, one of three axes is not.
-        x = x.reshape(rows // 2, 2, -1).transpose(2, 0, 1).reshape(-1, rows)
-        sums = jnp.einsum("in,no->io", x, g, preferred_element_type=jnp.float32)
+    if x.dtype == jnp.bfloat16 and mesh.platform() == "cpu":
+        sums = jnp.einsum("in,no->io", _transposed(x), g, preferred_element_type=jnp.float32)
         return sums.astype(dtype)
     return jnp.einsum("ni,no->io", x, g, preferred_element_type=dtype)
+
+
+# --- few rows on processors ----------------------------------------------------------------------
+
+
+def _from_the_left(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """(O, I) and (..., I) -> (..., O) float32. On processors the right side of a product is packed
+    into blocks first: of a large matrix that takes longer than multiplying it by few rows. The left
+    side is read as it lies.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    sums = jnp.einsum("oi,ni->on", weight, rows, preferred_element_type=jnp.float32)
+    return _transposed(sums).reshape(*x.shape[:-1], len(weight))
+
+
+def _transposed(x: jax.Array) -> jax.Array:
+    """(A, B) -> (B, A). The compiler folds a transposition into the product beside it, and so
+    chooses its form; one of three axes it leaves alone. (An odd A is folded.)
+    """
+    a, b = x.shape
+    return x.reshape(a // 2, 2, b).transpose(2, 0, 1).reshape(b, a) if a % 2 == 0 else x.T

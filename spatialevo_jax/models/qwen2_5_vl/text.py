@@ -79,7 +79,7 @@ class TextBlock(nnx.Module):
 
 
 class TextDecoder(nnx.Module):
-    layers: nnx.List[TextBlock] | None = None  # of unstacked parameters, see `model.unstacked`
+    layers: nnx.List[TextBlock] | None = None  # of unstacked parameters, see `model.for_decoding`
 
     def __init__(
         self,

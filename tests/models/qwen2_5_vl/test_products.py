@@ -46,6 +46,34 @@ def test_a_linear_map_in_bfloat16_is_that_of_float32_rounded_once(rows: Rows) ->
         assert (np.abs(one - expected) <= bound).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("outputs", [10, 11])
+@pytest.mark.parametrize("rows", [(6,), (2, 3), (1,)])
+def test_few_rows_times_the_transposed_kernel_are_the_same(
+    rows: Rows, outputs: int, dtype: str
+) -> None:
+    x, weight, bias = drawn((*rows, 24), 0), drawn((outputs, 24), 1), drawn((outputs,), 2)
+    found = products.linear_of_few(*(one.astype(dtype) for one in (x, weight, bias)))
+    assert found.dtype == dtype
+    exact = np.asarray(x, np.float64) @ np.asarray(weight, np.float64).T
+    close = 1e-5 if dtype == "float32" else 2**-8
+    expected = exact + np.asarray(bias)
+    bound = close * (np.abs(expected) + np.abs(exact) + 1)
+    assert (np.abs(np.asarray(found, np.float64) - expected) <= bound).all()
+    bare = products.linear_of_few(x.astype(dtype), weight.astype(dtype), None)
+    assert (np.abs(np.asarray(bare, np.float64) - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_processor_reads_the_matrix_of_few_rows_as_it_lies(dtype: str) -> None:
+    """The compiler may turn a product and its transposition into one with the sides exchanged."""
+    x, weight = drawn((6, 24), 0).astype(dtype), drawn((40, 24), 1).astype(dtype)
+    for function in (lambda x, w: products.linear_of_few(x, w, None), products.scores):
+        program = jax.jit(function).lower(x, weight).compile().as_text()
+        assert program is not None
+        assert "f32[40,6]" in program
+
+
 def test_no_rows_have_no_gradient() -> None:
     given = drawn((0, 24), 0), drawn((24, 10), 1), drawn((10,), 2)
     _, *gradients = results(products.linear, jnp.bfloat16, *given)
