@@ -127,8 +127,11 @@ def _from_the_left(weight: jax.Array, x: jax.Array) -> jax.Array:
     side is read as it lies.
     """
     rows = x.reshape(-1, x.shape[-1])
+    count = len(rows)
+    if count == 1 and x.dtype == jnp.bfloat16:  # of a single row XLA makes no product in bfloat16
+        rows = jnp.repeat(rows, 2, axis=0)
     sums = jnp.einsum("oi,ni->on", weight, rows, preferred_element_type=jnp.float32)
-    return _transposed(sums).reshape(*x.shape[:-1], len(weight))
+    return _transposed(sums)[:count].reshape(*x.shape[:-1], len(weight))
 
 
 def _transposed(x: jax.Array) -> jax.Array:
