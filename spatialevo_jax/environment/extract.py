@@ -14,7 +14,14 @@ from geometry_jax.tasks import TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.grammar import Pattern, patterns
-from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabulary
+from spatialevo_jax.environment.labels import (
+    OddNames,
+    bare,
+    look_up,
+    normalise,
+    odd_names,
+    vocabulary,
+)
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
@@ -62,10 +69,20 @@ def read(
         labels: distinct labels of the scene.
         published: names as the published oracle means them, see `vocabulary`.
     """
-    text = readable(question)
+    odd = odd_names(tuple(labels), published)
+    text = readable(question, odd)
     if text is None:
         return Reading(NOTHING, Reason.EMPTY_QUESTION)
-    names = vocabulary(tuple(labels), published)
+    if odd is None:
+        return _read(task, text, vocabulary(tuple(labels), published))
+    found = _read(task, text, odd.names)
+    said = tuple(map(odd.in_words, found.slots.labels))  # a region is held by its phrase
+    return found._replace(
+        slots=found.slots._replace(labels=said), phrase=odd.in_words(found.phrase)
+    )
+
+
+def _read(task: str, text: str, names: Names) -> Reading:
     found = _fit(task, text, names)
     if found is None:
         others = any(matches(other.name, text) for other in TASKS if other.name != task)
@@ -77,7 +94,7 @@ def read(
     return found
 
 
-def readable(question: str) -> str | None:
+def readable(question: str, odd: OddNames | None = None) -> str | None:
     """The question normalised; None where it is empty, too long or holds control characters."""
     if len(question) > MAX_LENGTH:
         return None
@@ -86,7 +103,7 @@ def readable(question: str) -> str | None:
         question = BLANKS.sub(" ", question)
         if not question.isprintable():
             return None
-    return normalise(question) if question.strip() else None
+    return normalise(question, odd) if question.strip() else None
 
 
 def asks_another(task: str, text: str) -> bool:

@@ -18,8 +18,10 @@ import re
 
 from spatialevo_jax.environment.wordings import WORDINGS
 
-BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,45}?"  # the longest label with an article and a plural's ending
-LIST = r"[a-z0-9][a-z0-9 ,'\-/]{0,300}?"
+SIGNS = "\U000f0000-\U0010fffd"  # in place of names that have other characters: `labels.odd_names`
+# The longest label with an article and a plural's ending.
+BLANK = rf"[\w{SIGNS}][\w '&\-/{SIGNS}]{{0,45}}?"
+LIST = rf"[\w{SIGNS}][\w ,'&\-/{SIGNS}]{{0,300}}?"
 
 _METERS = "(?:meters|meter|m)"
 _CENTIMETERS = "(?:centimeters|centimeter|cm)"
