@@ -149,12 +149,16 @@ def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path}: expected a list of records under 'objects', got {objects!r:.80}."
         )
-    for index, one in enumerate(objects):
-        if not isinstance(one.get("label"), str):
-            raise ValueError(
-                f"{path}: objects[{index}].label: expected text, got {one.get('label')!r}."
-            )
     return objects
+
+
+def _label(value: Any, where: str) -> str:
+    """A label; "" where there is none: such an object is there, but no question can name it."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{where}.label: expected text, got {value!r:.80}.")
+    return value
 
 
 class LostPoseError(ValueError):
@@ -307,7 +311,10 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     path = metadata / f"{scene_id}.json"
     record = _read_json(path)
     objects = _objects(record, path)
-    labels = tuple(dict.fromkeys(one["label"] for one in objects))
+    named = [
+        _label(one.get("label"), f"{path}: objects[{index}]") for index, one in enumerate(objects)
+    ]
+    labels = tuple(dict.fromkeys(named))
     aabb = np.zeros((len(objects), 6))
     obb = np.zeros((len(objects), 7))
     stored_size = np.full(len(objects), np.nan)
@@ -385,7 +392,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         obb_extent=leaf(obb[:, 3:6].astype(f32)),
         obb_yaw=leaf(obb[:, 6].astype(f32)),
         obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
-        label=leaf(np.array([labels.index(one["label"]) for one in objects], np.int32)),
+        label=leaf(np.array([labels.index(label) for label in named], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
         world_from_camera=leaf(
             np.where(pose_valid[:, None, None], poses[at], alignment).astype(f32)

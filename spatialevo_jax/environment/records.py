@@ -269,7 +269,7 @@ def explain(request: Request, reply: Reply) -> str:
     if reason not in LABEL_REASONS:
         return reason.sentence
     phrase = f" It says {reply.phrase[:LONGEST_ECHO]!r}." if reply.phrase else ""
-    labels = ", ".join(sorted(request.record.labels))
+    labels = ", ".join(sorted(filter(str.strip, request.record.labels)))
     return f"{reason.sentence}{phrase} {request.record.scene_id} has: {labels}."
 
 
