@@ -13,7 +13,7 @@ from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
-from spatialevo_jax.environment.grammar import Pattern, patterns
+from spatialevo_jax.environment.grammar import SIGNS, Pattern, patterns
 from spatialevo_jax.environment.labels import (
     OddNames,
     bare,
@@ -26,6 +26,9 @@ from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
 BLANKS = re.compile(r"[\t\r\n\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+WORD = re.compile(rf"[\w{SIGNS}][\w'&\-/]*")
+# What stands for a thing without naming it: such a question is open.
+UNNAMED = frozenset({"it", "this", "that", "object", "thing", "item"})
 JOINTS = re.compile(r",? and |,? or |, ?")
 
 Names = Mapping[str, str | Reason]
@@ -106,11 +109,25 @@ def readable(question: str, odd: OddNames | None = None) -> str | None:
     return normalise(question, odd) if question.strip() else None
 
 
-def asks_another(task: str, text: str) -> bool:
-    """Whether a normalised sentence has the form of another task only."""
-    return not matches(task, text) and any(
-        matches(other.name, text) for other in TASKS if other.name != task
-    )
+def has_a_form(question: str, labels: Sequence[str]) -> bool:
+    """Whether a sentence asks something that a task can read, of things that the scene may lack."""
+    text = readable(question, odd_names(tuple(labels)))
+    return text is not None and any(matches(task.name, text) for task in TASKS)
+
+
+def mentioned(question: str, labels: Sequence[str]) -> set[str]:
+    """The scene's labels that a text names at all, whatever it says of them."""
+    odd = odd_names(tuple(labels))
+    names = vocabulary(tuple(labels)) if odd is None else odd.names
+    words = WORD.findall(readable(question, odd) or "")
+    longest = max((len(name.split()) for name in names), default=0)
+    found, at = set(), 0
+    while at < len(words):
+        sizes = range(min(longest, len(words) - at), 0, -1)
+        named = next((k for k in sizes if " ".join(words[at : at + k]) in names), 0)
+        found.add(names.get(" ".join(words[at : at + named])))
+        at += named or 1
+    return {label for label in found if isinstance(label, str)}
 
 
 def matches(task: str, text: str) -> bool:
@@ -159,6 +176,8 @@ def _reading(task: str, pattern: Pattern, match: re.Match[str], names: Names) ->
     for phrase in phrases:
         label = find(phrase, names)
         if isinstance(label, Reason):
+            if label is Reason.ABSENT_LABEL and bare(phrase) in UNNAMED:
+                label = Reason.MISSING_ROLE
             if not reason:
                 reason, trouble = label, phrase
             label = ""
