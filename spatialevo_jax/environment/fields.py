@@ -49,6 +49,12 @@ SLOT_FIELDS = frozenset(
     slot for task in TASKS for slot in task.slots if not slot.startswith("candidate")
 ) | {"candidate_labels"}
 IMAGES_NEEDED = {"scene": 0, "single_image": 1, "image_pair": 2}
+# Fields that name the images of a task one by one, by how many it needs.
+IMAGE_FIELDS = {
+    0: (),
+    1: (("image_path",), ("frame_id",)),
+    2: (("image_path_1", "image_path_2"), ("frame_id_1", "frame_id_2")),
+}
 # The fields of a request that says nothing but its question and its images.
 PLAIN_FIELDS = frozenset(
     (
@@ -176,6 +182,26 @@ def image_names(fields: Mapping[str, Any]) -> list[str] | BadRequest:
     return frame_names(names)
 
 
+def _other_images(
+    record: SceneRecord, fields: Mapping[str, Any], frames: list[int]
+) -> BadRequest | None:
+    """What is wrong where a request names its images twice: they must be the same ones."""
+    for keys in IMAGE_FIELDS[len(frames)]:
+        names = [fields[key] for key in keys if fields.get(key) is not None]
+        read = frame_names(names)
+        if isinstance(read, BadRequest):
+            return read
+        found = [frame_index(record, name) for name in read]
+        if len(found) == len(frames) and found != frames:
+            ids = ", ".join(record.frame_ids[frame] for frame in frames)
+            got = ", ".join(map(str, names))
+            return BadRequest(
+                "INVALID_INPUT",
+                f"{keys[0]}: expected frame {ids} as in the other fields, got {got:.80}.",
+            )
+    return None
+
+
 def frame_names(names: list[Any]) -> list[str] | BadRequest:
     """Paths or ids of frames, the ids as text or whole numbers."""
     read: list[str] = []
@@ -301,6 +327,8 @@ def parse_request(
     needed = IMAGES_NEEDED[spec.modality]
     if len(names) < needed:
         return BadRequest("INVALID_INPUT", f"{task} needs {needed} image(s), got {len(names)}.")
+    if needed == 1 and len(names) > 1:
+        return BadRequest("INVALID_INPUT", f"{task} needs one image, got {len(names)}.")
     options = PLAIN if PLAIN_FIELDS.issuperset(fields) else _options(fields, spec, convention)
     if isinstance(options, BadRequest):
         return options
@@ -314,6 +342,9 @@ def parse_request(
         if isinstance(index, BadRequest):
             return index
         frames.append(index)
+    twice = _other_images(record, fields, frames)
+    if twice is not None:
+        return twice
     return Request(
         record,
         task,

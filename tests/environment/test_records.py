@@ -91,6 +91,18 @@ def test_one_image_is_given_in_any_of_the_published_fields(images: dict[str, Any
     assert [one["label"] for one in reply["evidence"]["objects"]] == ["bed", "lamp"]
 
 
+def test_images_that_are_named_twice_must_be_the_same() -> None:
+    same: dict[str, Any] = {"image_path": "frame_processed/0.jpg", "frame_id": "00"}
+    assert reply_to(record("depth_order_obj_obj", DEPTH, **same))["answer"] == "bed"
+    reply = reply_to(record("depth_order_obj_obj", DEPTH, image_path="0.jpg", frame_id=10))
+    assert reply["error"] == "frame_id: expected frame 0 as in the other fields, got 10."
+    pair: dict[str, Any] = {"image_paths": ["0", "20"], "frame_id_1": 0, "frame_id_2": 10}
+    reply = reply_to(record("elevation_cam_cam", RISE, **pair))
+    assert reply["error"] == "frame_id_1: expected frame 0, 20 as in the other fields, got 0, 10."
+    reply = reply_to(record("depth_order_obj_obj", DEPTH, image_paths=["0", "10"]))
+    assert reply["error"] == "depth_order_obj_obj needs one image, got 2."
+
+
 def test_a_reply_shows_what_decides_it() -> None:
     reply = reply_to(record("absolute_distance", "How far is the bed from the tv in meters?"))
     assert (reply["is_valid"], reply["answer"], reply["error"]) == (True, "2.05 meters", "")
