@@ -13,8 +13,9 @@ from geometry_jax.reasons import Reason
 from geometry_jax.tasks import TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
-from spatialevo_jax.environment.grammar import SIGNS, Pattern, patterns
+from spatialevo_jax.environment.grammar import Pattern, patterns
 from spatialevo_jax.environment.labels import (
+    LETTERS,
     OddNames,
     bare,
     look_up,
@@ -26,7 +27,7 @@ from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
 BLANKS = re.compile(r"[\t\r\n\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-WORD = re.compile(rf"[\w{SIGNS}][\w'&\-/]*")
+WORD = re.compile(rf"[{LETTERS}][{LETTERS}'&\-/]*")
 # What stands for a thing without naming it: such a question is open.
 UNNAMED = frozenset({"it", "this", "that", "object", "thing", "item"})
 JOINTS = re.compile(r",? and |,? or |, ?")

@@ -187,6 +187,8 @@ def _other_images(
 ) -> BadRequest | None:
     """What is wrong where a request names its images twice: they must be the same ones."""
     for keys in IMAGE_FIELDS[len(frames)]:
+        if keys[0] not in fields:
+            continue
         names = [fields[key] for key in keys if fields.get(key) is not None]
         read = frame_names(names)
         if isinstance(read, BadRequest):

@@ -16,12 +16,12 @@ import dataclasses
 import functools
 import re
 
+from spatialevo_jax.environment.labels import LETTERS
 from spatialevo_jax.environment.wordings import WORDINGS
 
-SIGNS = "\U000f0000-\U0010fffd"  # in place of names that have other characters: `labels.odd_names`
 # The longest label with an article and a plural's ending.
-BLANK = rf"[\w{SIGNS}][\w '&\-/{SIGNS}]{{0,45}}?"
-LIST = rf"[\w{SIGNS}][\w ,'&\-/{SIGNS}]{{0,300}}?"
+BLANK = rf"[{LETTERS}][{LETTERS} '&\-/]{{0,45}}?"
+LIST = rf"[{LETTERS}][{LETTERS} ,'&\-/]{{0,300}}?"
 
 _METERS = "(?:meters|meter|m)"
 _CENTIMETERS = "(?:centimeters|centimeter|cm)"

@@ -81,7 +81,8 @@ IRREGULAR = {
     "person": "people",
     "child": "children",
 }
-SPEAKABLE = re.compile(r"[^\W_][\w '&\-/]{0,39}")  # what a blank of a sentence may hold
+LETTERS = "a-z0-9\u0080-\U0010fffd"  # and digits, of any script: a range is faster than \w
+SPEAKABLE = re.compile(rf"[{LETTERS}][{LETTERS} '&\-/]{{0,39}}")  # what a sentence's blank may hold
 # At the end of a name these belong to the sentence: "the lamp?" is the lamp.
 ENDS = ' *`"\u201c\u201d?.!,;:'
 FIRST_SIGN = 0xF0000  # of the characters for private use, which no readable question holds
@@ -89,7 +90,8 @@ FIRST_SIGN = 0xF0000  # of the characters for private use, which no readable que
 
 def spoken(label: str) -> str:
     """A label as sentences write it: lower case, single blanks, no underscores."""
-    return unicodedata.normalize("NFC", " ".join(label.lower().replace("_", " ").split()))
+    text = " ".join(label.lower().replace("_", " ").split())
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def heard(text: str) -> str:
