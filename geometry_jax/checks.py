@@ -100,6 +100,20 @@ def visible(
     return instances(scene, label) & scene.seen[frame] & (scene.visibility[frame] >= min_visibility)
 
 
+def visibility_margin(
+    scene: Scene,
+    frame: jax.Array,
+    label: jax.Array,
+    min_visibility: jax.Array | float = MIN_VISIBILITY,
+) -> jax.Array:
+    """Margin of what a frame shows of a label's objects to the share that counts as seen: one that
+    is just seen might not be, and one that is just not seen might be a second.
+    """
+    known = instances(scene, label) & scene.seen[frame]
+    apart = share_margin(scene.visibility[frame], min_visibility)
+    return jnp.min(jnp.where(known, apart, ALWAYS_CLEAR))
+
+
 def same_labels(labels: jax.Array, count: int | jax.Array) -> jax.Array:
     """Whether any two of the first `count` labels are equal."""
     index = jnp.arange(labels.shape[0])

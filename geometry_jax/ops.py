@@ -33,7 +33,8 @@ def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, ja
     """Index into PLANAR of a horizontal displacement, and its angle to the nearest bin edge (0 to
     22.5 degrees).
     """
-    angle = jnp.arctan2(forward, rightward)
+    # Nowhere counts as to the right, also where arithmetic left a zero with a minus sign.
+    angle = jnp.arctan2(forward, jnp.where(rightward == 0, 0.0, rightward))
     eighth = TAU / 8
     index = jnp.floor((angle + eighth / 2) / eighth)
     from_centre = jnp.abs(angle - index * eighth)

@@ -40,6 +40,7 @@ class Reason(enum.IntEnum):
     MISSING_POSE = 24
     # Found while reading the question.
     TOO_MANY = 25
+    CONTRADICTION = 26
 
     @property
     def sentence(self) -> str:
@@ -102,5 +103,9 @@ _WORDS: dict[Reason, tuple[str, str]] = {
         "Walls, floors and leftovers are not objects to ask about.",
     ),
     Reason.MISSING_POSE: ("no pose", "The scene has no usable camera pose for that frame."),
+    Reason.CONTRADICTION: (
+        "wrong task",
+        "The fields of the request and its sentence ask for different things.",
+    ),
     Reason.TOO_MANY: ("too many", "The sentence names more candidates than are compared at once."),
 }

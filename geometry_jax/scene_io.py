@@ -31,7 +31,8 @@ PACK_VERSION = 2
 SCANNET_ID = re.compile(r"(scene\d{4})_\d{2}")  # room and scan
 FRAME_FOLDER = "frame_processed"
 ROUNDING = 1e-2  # of a rotation in a text file, as trackers write them
-LARGEST = 1e9  # metres or pixels; beyond it a number is an accident
+LARGEST = 1e9  # square metres, pixels or radians; beyond it a number is an accident
+FARTHEST = 5_000.0  # metres from the origin up to which float32 tells millimetres
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 NPY_MAGIC = b"\x93NUMPY\x01\x00"  # with the version that `np.savez` writes
 
@@ -137,6 +138,16 @@ def _numbers(value: Any, count: int, where: str) -> np.ndarray:
     return np.asarray(value, np.float64)
 
 
+def _metres(value: Any, count: int, where: str) -> np.ndarray:
+    numbers = _numbers(value, count, where)
+    if np.abs(numbers).max() > FARTHEST:
+        raise ValueError(
+            f"{where}: expected metres within {FARTHEST:,.0f} of the origin, got {value!r:.80}; "
+            "shift the room there."
+        )
+    return numbers
+
+
 def _identity(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{where}.object_id: expected a whole number, got {value!r}.")
@@ -149,12 +160,16 @@ def _objects(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path}: expected a list of records under 'objects', got {objects!r:.80}."
         )
-    for index, one in enumerate(objects):
-        if not isinstance(one.get("label"), str):
-            raise ValueError(
-                f"{path}: objects[{index}].label: expected text, got {one.get('label')!r}."
-            )
     return objects
+
+
+def _label(value: Any, where: str) -> str:
+    """A label; "" where there is none: such an object is there, but no question can name it."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{where}.label: expected text, got {value!r:.80}.")
+    return value
 
 
 class LostPoseError(ValueError):
@@ -307,14 +322,17 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     path = metadata / f"{scene_id}.json"
     record = _read_json(path)
     objects = _objects(record, path)
-    labels = tuple(dict.fromkeys(one["label"] for one in objects))
+    named = [
+        _label(one.get("label"), f"{path}: objects[{index}]") for index, one in enumerate(objects)
+    ]
+    labels = tuple(dict.fromkeys(named))
     aabb = np.zeros((len(objects), 6))
     obb = np.zeros((len(objects), 7))
     stored_size = np.full(len(objects), np.nan)
     object_ids = []
     for index, one in enumerate(objects):
         where = f"{path}: objects[{index}]"
-        aabb[index] = _numbers(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
+        aabb[index] = _metres(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
         low, high = aabb[index, :3], aabb[index, 3:]
         if (high < low).any():
             raise ValueError(
@@ -325,8 +343,8 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
             box = one["obb"]
             if not isinstance(box, dict):
                 raise ValueError(f"{where}.obb: expected center, extent and yaw, got {box!r}.")
-            center = _numbers(box.get("center"), 3, f"{where}.obb.center")
-            extent = _numbers(box.get("extent"), 3, f"{where}.obb.extent")
+            center = _metres(box.get("center"), 3, f"{where}.obb.center")
+            extent = _metres(box.get("extent"), 3, f"{where}.obb.extent")
             if (extent < 0).any():
                 raise ValueError(f"{where}.obb.extent: expected full sides, got {extent.tolist()}.")
             yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
@@ -349,7 +367,8 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     poses = _path_poses(folder, path_ids, alignment)
     at = [path_ids.index(frame_id) for frame_id in frame_ids]
     headings, turns = path_headings(poses), path_turns_xz(poses)
-    pose_valid = np.asarray(np.isfinite(poses[at]).all(axis=(1, 2)))
+    # A tracker that is lost writes numbers that are not finite, or that run away.
+    pose_valid = np.asarray((np.abs(poses[at]) <= FARTHEST).all(axis=(1, 2)))
 
     frames, count = len(frame_ids), len(objects)
     seen = np.zeros((frames, count), bool)
@@ -371,7 +390,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
             seen[row, column] = True
             visibility[row, column] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
             bbox_2d[row, column] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
-            location[row, column] = _numbers(
+            location[row, column] = _metres(
                 one.get("camera_location"), 3, f"{where}.camera_location"
             )
             truncated[row, column] = bool(one.get("truncated", False))
@@ -385,7 +404,7 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
         obb_extent=leaf(obb[:, 3:6].astype(f32)),
         obb_yaw=leaf(obb[:, 6].astype(f32)),
         obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
-        label=leaf(np.array([labels.index(one["label"]) for one in objects], np.int32)),
+        label=leaf(np.array([labels.index(label) for label in named], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
         world_from_camera=leaf(
             np.where(pose_valid[:, None, None], poses[at], alignment).astype(f32)

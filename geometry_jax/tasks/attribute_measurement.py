@@ -17,15 +17,20 @@ def attribute_measurement(scene: Scene, query: Query) -> Verdict:
     frame it is bound to shows. Both images showing different objects of a label leave it ambiguous.
     """
 
-    def bind(label: jax.Array, frame: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        shown = jnp.stack(
-            [checks.visible(scene, f, label, query.min_visibility) for f in query.frames]
-        )
+    def bind(
+        label: jax.Array, frame: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
         asked = (frame < 0) | (query.frames == frame)
-        mask = (shown & asked[:, None]).any(0)
-        return checks.only(mask)
+        known = scene.seen[query.frames] & asked[:, None]
+        # Of an object that both frames show, the better view decides whether it is seen.
+        best = jnp.max(jnp.where(known, scene.visibility[query.frames], 0.0), axis=0)
+        own = checks.instances(scene, label) & known.any(0)
+        apart = checks.share_margin(best, query.min_visibility)
+        return checks.only(own & (best >= query.min_visibility)), jnp.min(
+            jnp.where(own, apart, checks.ALWAYS_CLEAR)
+        )
 
-    target, none, several = jax.vmap(bind)(query.labels[:2], query.label_frames)
+    (target, none, several), sight = jax.vmap(bind)(query.labels[:2], query.label_frames)
     side = scene.obb_extent[target].max(-1)
     lead, longer = side[0] - side[1], side.max()
     share = jnp.abs(lead) / jnp.maximum(longer, 1e-6)
@@ -37,7 +42,7 @@ def attribute_measurement(scene: Scene, query: Query) -> Verdict:
         (none.any(), Reason.NOT_VISIBLE),
         (several.any(), Reason.NOT_UNIQUE_IN_IMAGE),
         (share <= SAME_SIZE, Reason.SAME_SIZE),
-        margin=checks.share_margin(share, SAME_SIZE),
+        margin=checks.least(checks.share_margin(share, SAME_SIZE), sight.min()),
         shown=checks.evidence(
             (
                 *checks.longest_side(scene, target[0]),

@@ -24,7 +24,11 @@ def depth_order_obj_obj(scene: Scene, query: Query) -> Verdict:
         (query.labels[0] == query.labels[1], Reason.SAME_LABEL),
         (no_first | no_second, Reason.NOT_VISIBLE),
         (many_first | many_second, Reason.NOT_UNIQUE_IN_IMAGE),
-        margin=checks.share_margin(jnp.abs(lead), SAME_DEPTH),
+        margin=checks.least(
+            checks.share_margin(jnp.abs(lead), SAME_DEPTH),
+            checks.visibility_margin(scene, frame, query.labels[0], least),
+            checks.visibility_margin(scene, frame, query.labels[1], least),
+        ),
         shown=checks.evidence(objects=(first, second), numbers=(depth[first], depth[second])),
     )
 

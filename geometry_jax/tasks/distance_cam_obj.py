@@ -27,6 +27,7 @@ def distance_cam_obj(scene: Scene, query: Query) -> Verdict:
         (~checks.has_poses(scene, query.frames[:1]), Reason.MISSING_POSE),
         (none, Reason.NOT_VISIBLE),
         (several, Reason.NOT_UNIQUE_IN_IMAGE),
+        margin=checks.visibility_margin(scene, frame, query.labels[0], query.min_visibility),
         shown=checks.evidence((camera, closest), (target,), (distance,)),
     )
 

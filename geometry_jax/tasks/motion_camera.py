@@ -62,7 +62,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     Translation is read in the levelled frame of the first camera along lateral, depth and vertical;
     the main axis is named, and the second one with it when it is large enough. The order in an
     answer is lateral, depth, vertical. An end that looks straight down or up has no heading, and
-    its turn no measure: such a pair is refused.
+    its turn no measure: such a pair is refused. A half turn is an edge between left and right.
     """
     first, second = query.frames[0], query.frames[1]
     turn = scene.heading[second] - scene.heading[first]
@@ -73,8 +73,14 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     length = ops.safe_norm(move)
     turning = jnp.abs(turn) >= TURN
     # Straight down there is no heading, and the one that is kept is of a frame before.
-    no_heading = ops.looks_vertical(scene.world_from_camera[query.frames[:2]], NO_HEADING)
-    turn_margin = checks.angle_margin(jnp.abs(turn) - TURN)
+    ends = scene.world_from_camera[query.frames[:2]]
+    no_heading = ops.looks_vertical(ends, NO_HEADING)
+    turn_margin = checks.least(
+        checks.angle_margin(jnp.abs(turn) - TURN),
+        # Headings alone say left of a half turn as well as right: poses on the way may be few.
+        checks.angle_margin(jnp.abs(turn) - jnp.pi),
+        checks.level_margin(ends, NO_HEADING).min(),
+    )
     translation_margin = checks.least(
         translation_margin,
         checks.share_margin(length, STILL),

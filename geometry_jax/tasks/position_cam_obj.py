@@ -31,7 +31,10 @@ def position_cam_obj(scene: Scene, query: Query) -> Verdict:
         (several, Reason.NOT_UNIQUE_IN_IMAGE),
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (apart < SAME_PLACE, Reason.SAME_PLACE),
-        margin=bearing_margin(to_edge, apart, pose),
+        margin=checks.least(
+            bearing_margin(to_edge, apart, pose),
+            checks.visibility_margin(scene, reference, query.labels[0], query.min_visibility),
+        ),
         shown=checks.evidence((camera, camera + offset), (target,), (forward, rightward)),
     )
 

@@ -21,7 +21,13 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
         query.labels
     )
     found = shown.any(1)
-    anchors = shown[ops.first_index(found)]  # (N,) bool
+    chosen = ops.first_index(found)
+    anchors = shown[chosen]  # (N,) bool
+    # A label that is preferred would be chosen as soon as it is seen.
+    sight = jax.vmap(
+        lambda label: checks.visibility_margin(scene, reference, label, query.min_visibility)
+    )(query.labels)
+    sight = jnp.min(jnp.where(jnp.arange(MAX_LABELS) <= chosen, sight, checks.ALWAYS_CLEAR))
     pose = scene.world_from_camera[reference]
     camera = pose[:3, 3]
     offset = scene.obb_center - camera
@@ -46,7 +52,7 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
         (ops.looks_vertical(pose, LEVEL_TOLERANCE), Reason.LOOKING_VERTICAL),
         (nearest < SAME_PLACE, Reason.SAME_PLACE),
         ((to_edge < 0) & (count > 1), Reason.NOT_UNIQUE_IN_IMAGE),
-        margin=bearing_margin(to_edge, nearest, pose),
+        margin=checks.least(bearing_margin(to_edge, nearest, pose), sight),
         shown=checks.evidence(
             (camera, place),
             (*jnp.nonzero(anchors, size=MAX_LABELS, fill_value=-1)[0],),

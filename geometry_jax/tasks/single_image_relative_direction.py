@@ -65,6 +65,8 @@ def single_image_relative_direction(scene: Scene, query: Query) -> Verdict:
             jnp.where(upright, rise_margin, checks.least(slope_margin, bin_margin)),
             checks.share_margin(horizontal, OVERLAP),
             checks.level_margin(pose, LEVEL_TOLERANCE),
+            checks.visibility_margin(scene, frame, query.labels[0], least),
+            checks.visibility_margin(scene, frame, query.labels[1], least),
         ),
         shown=checks.evidence(
             (ends[0], ends[1], pose[:3, 3]), (reference, target), (forward, rightward, rise)

@@ -35,6 +35,9 @@ def visibility_compare(scene: Scene, query: Query) -> Verdict:
         return target, none, several, score
 
     target, none, several, score = jax.vmap(look)(query.frames)
+    sight = jax.vmap(
+        lambda frame: checks.visibility_margin(scene, frame, query.labels[0], query.min_visibility)
+    )(query.frames)
     lead = score[0] - score[1]
     both = ~none[0] & ~none[1]
     by_score = jnp.where(jnp.abs(lead) <= SAME_SCORE, 2, jnp.where(lead > 0, 0, 1))
@@ -44,7 +47,10 @@ def visibility_compare(scene: Scene, query: Query) -> Verdict:
         (query.frames[0] == query.frames[1], Reason.SAME_IMAGE),
         (several.any(), Reason.NOT_UNIQUE_IN_IMAGE),
         (none.all(), Reason.NOT_VISIBLE),
-        margin=jnp.where(both, checks.share_margin(jnp.abs(lead), SAME_SCORE), checks.ALWAYS_CLEAR),
+        margin=checks.least(
+            jnp.where(both, checks.share_margin(jnp.abs(lead), SAME_SCORE), checks.ALWAYS_CLEAR),
+            sight.min(),
+        ),
         shown=checks.evidence(
             objects=(target[0], target[1]),
             numbers=(jnp.where(none[0], 0.0, score[0]), jnp.where(none[1], 0.0, score[1])),

@@ -14,11 +14,22 @@ from geometry_jax.tasks import TASKS
 from geometry_jax.types import MAX_LABELS
 from spatialevo_jax.environment import regions
 from spatialevo_jax.environment.grammar import Pattern, patterns
-from spatialevo_jax.environment.labels import bare, look_up, normalise, vocabulary
+from spatialevo_jax.environment.labels import (
+    LETTERS,
+    OddNames,
+    bare,
+    look_up,
+    normalise,
+    odd_names,
+    vocabulary,
+)
 from spatialevo_jax.environment.wordings import Slots
 
 MAX_LENGTH = 600  # characters; no honest question is longer
 BLANKS = re.compile(r"[\t\r\n\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+WORD = re.compile(rf"[{LETTERS}][{LETTERS}'&\-/]*")
+# What stands for a thing without naming it: such a question is open.
+UNNAMED = frozenset({"it", "this", "that", "object", "thing", "item"})
 JOINTS = re.compile(r",? and |,? or |, ?")
 
 Names = Mapping[str, str | Reason]
@@ -62,10 +73,20 @@ def read(
         labels: distinct labels of the scene.
         published: names as the published oracle means them, see `vocabulary`.
     """
-    text = readable(question)
+    odd = odd_names(tuple(labels), published)
+    text = readable(question, odd)
     if text is None:
         return Reading(NOTHING, Reason.EMPTY_QUESTION)
-    names = vocabulary(tuple(labels), published)
+    if odd is None:
+        return _read(task, text, vocabulary(tuple(labels), published))
+    found = _read(task, text, odd.names)
+    said = tuple(map(odd.in_words, found.slots.labels))  # a region is held by its phrase
+    return found._replace(
+        slots=found.slots._replace(labels=said), phrase=odd.in_words(found.phrase)
+    )
+
+
+def _read(task: str, text: str, names: Names) -> Reading:
     found = _fit(task, text, names)
     if found is None:
         others = any(matches(other.name, text) for other in TASKS if other.name != task)
@@ -77,7 +98,7 @@ def read(
     return found
 
 
-def readable(question: str) -> str | None:
+def readable(question: str, odd: OddNames | None = None) -> str | None:
     """The question normalised; None where it is empty, too long or holds control characters."""
     if len(question) > MAX_LENGTH:
         return None
@@ -86,14 +107,28 @@ def readable(question: str) -> str | None:
         question = BLANKS.sub(" ", question)
         if not question.isprintable():
             return None
-    return normalise(question) if question.strip() else None
+    return normalise(question, odd) if question.strip() else None
 
 
-def asks_another(task: str, text: str) -> bool:
-    """Whether a normalised sentence has the form of another task only."""
-    return not matches(task, text) and any(
-        matches(other.name, text) for other in TASKS if other.name != task
-    )
+def has_a_form(question: str, labels: Sequence[str]) -> bool:
+    """Whether a sentence asks something that a task can read, of things that the scene may lack."""
+    text = readable(question, odd_names(tuple(labels)))
+    return text is not None and any(matches(task.name, text) for task in TASKS)
+
+
+def mentioned(question: str, labels: Sequence[str]) -> set[str]:
+    """The scene's labels that a text names at all, whatever it says of them."""
+    odd = odd_names(tuple(labels))
+    names = vocabulary(tuple(labels)) if odd is None else odd.names
+    words = WORD.findall(readable(question, odd) or "")
+    longest = max((len(name.split()) for name in names), default=0)
+    found, at = set(), 0
+    while at < len(words):
+        sizes = range(min(longest, len(words) - at), 0, -1)
+        named = next((k for k in sizes if " ".join(words[at : at + k]) in names), 0)
+        found.add(names.get(" ".join(words[at : at + named])))
+        at += named or 1
+    return {label for label in found if isinstance(label, str)}
 
 
 def matches(task: str, text: str) -> bool:
@@ -142,6 +177,8 @@ def _reading(task: str, pattern: Pattern, match: re.Match[str], names: Names) ->
     for phrase in phrases:
         label = find(phrase, names)
         if isinstance(label, Reason):
+            if label is Reason.ABSENT_LABEL and bare(phrase) in UNNAMED:
+                label = Reason.MISSING_ROLE
             if not reason:
                 reason, trouble = label, phrase
             label = ""

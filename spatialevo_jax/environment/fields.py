@@ -1,7 +1,7 @@
 """Fields of a request -> a `Request`: the published names, and nothing that they do not name.
 
-A field that is not understood is never silently used: one of the wrong type is a bad request, one
-that nothing reads is named in the reply as ignored.
+A field that is not understood is never silently used: one of the wrong type, or of another task, is
+a bad request; one that nothing reads is named in the reply as ignored.
 """
 
 import dataclasses
@@ -49,6 +49,12 @@ SLOT_FIELDS = frozenset(
     slot for task in TASKS for slot in task.slots if not slot.startswith("candidate")
 ) | {"candidate_labels"}
 IMAGES_NEEDED = {"scene": 0, "single_image": 1, "image_pair": 2}
+# Fields that name the images of a task one by one, by how many it needs.
+IMAGE_FIELDS = {
+    0: (),
+    1: (("image_path",), ("frame_id",)),
+    2: (("image_path_1", "image_path_2"), ("frame_id_1", "frame_id_2")),
+}
 # The fields of a request that says nothing but its question and its images.
 PLAIN_FIELDS = frozenset(
     (
@@ -56,18 +62,20 @@ PLAIN_FIELDS = frozenset(
         *("image_path_1", "image_path_2", "frame_id", "frame_id_1", "frame_id_2"),
     )
 )
+# Fields beside slots and roles that only some tasks read.
+OPTIONS_OF = {
+    "relative_direction_hard": ("difficulty",),
+    "attribute_measurement": ("measurement_type",),
+    "absolute_distance": ("use_points",),
+    "relative_distance": ("use_points",),
+}
+TASK_FIELDS = SLOT_FIELDS.union(ROLE_FIELDS) | {
+    "difficulty",
+    "measurement_type",
+    "use_points",
+}  # what each of them says depends on the task
 # Everything that a request may hold; other fields are named in the reply.
-KNOWN_FIELDS = (
-    PLAIN_FIELDS
-    | SLOT_FIELDS
-    | frozenset(ROLE_FIELDS)
-    | frozenset(
-        (
-            *("frame_type", "min_visibility", "difficulty", "measurement_type", "use_points"),
-            "return_intermediate",
-        )
-    )
-)
+KNOWN_FIELDS = PLAIN_FIELDS | TASK_FIELDS | {"frame_type", "min_visibility", "return_intermediate"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,33 @@ class BadRequest:
 
     code: str
     message: str
+
+
+@functools.cache
+def expected_fields(task: str) -> tuple[str, ...]:
+    """The slots of a task under their published names."""
+    if task == "relative_distance":
+        return ("target_label", "candidate_labels")
+    return TASKS[TASK_IDS[task]].slots
+
+
+@functools.cache
+def own_fields(task: str) -> tuple[str, ...]:
+    """The fields that say what a question of the task asks."""
+    roles = ROLE_FIELDS[: len(TASKS[TASK_IDS[task]].roles)]
+    return (*expected_fields(task), *roles, *OPTIONS_OF.get(task, ()))
+
+
+def fields_of_others(fields: Mapping[str, Any], task: str) -> list[str]:
+    """The fields of a request that say something, to other tasks but not to this one, sorted."""
+    strange = fields.keys() & TASK_FIELDS - set(own_fields(task))
+    return sorted(key for key in strange if not _says_nothing(fields[key]))
+
+
+def _says_nothing(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in NULLS
+    return value is None or value is False or value == []
 
 
 def resolve_task(name: str) -> str | BadRequest:
@@ -145,6 +180,28 @@ def image_names(fields: Mapping[str, Any]) -> list[str] | BadRequest:
     else:
         names = []
     return frame_names(names)
+
+
+def _other_images(
+    record: SceneRecord, fields: Mapping[str, Any], frames: list[int]
+) -> BadRequest | None:
+    """What is wrong where a request names its images twice: they must be the same ones."""
+    for keys in IMAGE_FIELDS[len(frames)]:
+        if keys[0] not in fields:
+            continue
+        names = [fields[key] for key in keys if fields.get(key) is not None]
+        read = frame_names(names)
+        if isinstance(read, BadRequest):
+            return read
+        found = [frame_index(record, name) for name in read]
+        if len(found) == len(frames) and found != frames:
+            ids = ", ".join(record.frame_ids[frame] for frame in frames)
+            got = ", ".join(map(str, names))
+            return BadRequest(
+                "INVALID_INPUT",
+                f"{keys[0]}: expected frame {ids} as in the other fields, got {got:.80}.",
+            )
+    return None
 
 
 def frame_names(names: list[Any]) -> list[str] | BadRequest:
@@ -226,6 +283,13 @@ PLAIN = Options()
 def _options(
     fields: Mapping[str, Any], spec: TaskSpec, convention: ConventionName
 ) -> Options | BadRequest:
+    strange = fields_of_others(fields, spec.name)
+    if strange and convention == "corrected":
+        own = ", ".join(own_fields(spec.name)) or "none"
+        return BadRequest(
+            "INVALID_INPUT",
+            f"{strange[0]}: {spec.name} does not read it; expected of such fields: {own}.",
+        )
     bad = (
         _choice(fields, "difficulty", DIFFICULTIES)
         or _choice(fields, "measurement_type", ("", "compare_longer"))
@@ -265,6 +329,8 @@ def parse_request(
     needed = IMAGES_NEEDED[spec.modality]
     if len(names) < needed:
         return BadRequest("INVALID_INPUT", f"{task} needs {needed} image(s), got {len(names)}.")
+    if needed == 1 and len(names) > 1:
+        return BadRequest("INVALID_INPUT", f"{task} needs one image, got {len(names)}.")
     options = PLAIN if PLAIN_FIELDS.issuperset(fields) else _options(fields, spec, convention)
     if isinstance(options, BadRequest):
         return options
@@ -278,6 +344,9 @@ def parse_request(
         if isinstance(index, BadRequest):
             return index
         frames.append(index)
+    twice = _other_images(record, fields, frames)
+    if twice is not None:
+        return twice
     return Request(
         record,
         task,
@@ -290,8 +359,8 @@ def parse_request(
     )
 
 
-def ignored_fields(fields: Mapping[str, Any]) -> list[str]:
-    """The fields of a request that nothing reads, sorted."""
+def ignored_fields(fields: Mapping[str, Any], task: str) -> list[str]:
+    """The fields of a request that nothing has read, sorted."""
     if PLAIN_FIELDS.issuperset(fields):
         return []
-    return sorted(fields.keys() - KNOWN_FIELDS)
+    return sorted((fields.keys() - KNOWN_FIELDS).union(fields_of_others(fields, task)))

@@ -16,10 +16,12 @@ import dataclasses
 import functools
 import re
 
+from spatialevo_jax.environment.labels import LETTERS
 from spatialevo_jax.environment.wordings import WORDINGS
 
-BLANK = r"[a-z0-9][a-z0-9 '\-/]{0,45}?"  # the longest label with an article and a plural's ending
-LIST = r"[a-z0-9][a-z0-9 ,'\-/]{0,300}?"
+# The longest label with an article and a plural's ending.
+BLANK = rf"[{LETTERS}][{LETTERS} '&\-/]{{0,45}}?"
+LIST = rf"[{LETTERS}][{LETTERS} ,'&\-/]{{0,300}}?"
 
 _METERS = "(?:meters|meter|m)"
 _CENTIMETERS = "(?:centimeters|centimeter|cm)"

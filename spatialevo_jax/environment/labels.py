@@ -6,7 +6,9 @@ All names of a scene are compiled once into one dictionary; looking a phrase up 
 
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from geometry_jax.reasons import Reason
 
@@ -62,7 +64,6 @@ COURTESY = re.compile(
 )
 # Contractions and spellings, each as it is read; longer ones first.
 RESPELLED = (
-    ("\u2019", "'"),
     ("metres", "meters"),
     ("metre", "meter"),
     ("i'm ", "i am "),
@@ -80,25 +81,42 @@ IRREGULAR = {
     "person": "people",
     "child": "children",
 }
-SPEAKABLE = re.compile(r"[a-z0-9][a-z0-9 '\-/]{0,39}")  # what a blank of a sentence may hold
+LETTERS = "a-z0-9\u0080-\U0010fffd"  # and digits, of any script: a range is faster than \w
+SPEAKABLE = re.compile(rf"[{LETTERS}][{LETTERS} '&\-/]{{0,39}}")  # what a sentence's blank may hold
+# At the end of a name these belong to the sentence: "the lamp?" is the lamp.
+ENDS = ' *`"\u201c\u201d?.!,;:'
+FIRST_SIGN = 0xF0000  # of the characters for private use, which no readable question holds
 
 
 def spoken(label: str) -> str:
     """A label as sentences write it: lower case, single blanks, no underscores."""
-    return " ".join(label.lower().replace("_", " ").split())
+    text = " ".join(label.lower().replace("_", " ").split())
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def heard(text: str) -> str:
+    """Words as they are compared: `spoken`, and alike in whatever case, Unicode form and kind of
+    apostrophe they are written.
+    """
+    text = spoken(text)
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFD", text).casefold().replace("\u2019", "'")
+    return unicodedata.normalize("NFC", text)
 
 
 EMPHASIS = re.compile(r"[*`\"\u201c\u201d]")  # marks that language models put around things
 
 
-def normalise(question: str) -> str:
+def normalise(question: str, odd: "OddNames | None" = None) -> str:
     """Lower case, single blanks, no marks around words, images by number, no courtesy, nothing
-    after the question mark.
+    after the question mark; signs in place of the scene's `odd` names.
     """
-    text = question.lower()
+    text = heard(question)
+    if odd is not None:
+        text = odd.pattern.sub(lambda name: odd.sign[name[0]], text)
     if EMPHASIS.search(text):
-        text = EMPHASIS.sub("", text)
-    text = " ".join(text.split())
+        text = " ".join(EMPHASIS.sub("", text).split())
     for spelling, plain in RESPELLED:
         if spelling in text:
             text = text.replace(spelling, plain)
@@ -144,7 +162,7 @@ def askable(labels: tuple[str, ...]) -> frozenset[str]:
 
 def _is_kept(name: str) -> bool:
     """Whether reading a sentence leaves the name as it is: `picture 2` would become an image."""
-    return normalise(name) == name and normalise(plural(name)) == plural(name)
+    return all(normalise(one) == heard(one) for one in (name, plural(name)))
 
 
 def plural(label: str) -> str:
@@ -167,12 +185,13 @@ def vocabulary(labels: tuple[str, ...], published: bool = False) -> Mapping[str,
 
     An exact label first, then its plural, then a listed synonym; a name that fits several labels
     (`Chair` and `chair` are two) is ambiguous. A scene's own label always wins over a synonym of
-    another.
+    another. A label without a letter or digit has no name.
 
     `published`: as the published oracle means it. No synonyms, fewer surfaces, and a label in lower
     case wins over the same in capitals.
     """
     surfaces = _surfaces(published)
+    labels = tuple(one for one in labels if _names(spoken(one)))
     if published:
         labels = tuple(one for one in labels if one == spoken(one) or spoken(one) not in labels)
     names: dict[str, str | Reason] = {}
@@ -182,10 +201,58 @@ def vocabulary(labels: tuple[str, ...], published: bool = False) -> Mapping[str,
     for rank in (_plurals, _exact) if published else (_synonyms, _plurals, _exact):
         found: dict[str, str | Reason] = {}
         for label in labels:
-            for name in rank(spoken(label)):
+            for name in set().union(*map(_names, rank(spoken(label)))):
                 found[name] = Reason.AMBIGUOUS_LABEL if name in found else label
         names |= {name: _allowed(label, surfaces) for name, label in found.items()}
     return names
+
+
+def _names(name: str) -> set[str]:
+    """A name as it stands in a sentence once that is normalised; none where nothing is left."""
+    bare_name = heard(name).strip(ENDS)
+    if not any(map(str.isalnum, bare_name)):
+        return set()
+    return {bare_name, normalise(bare_name)} if SPEAKABLE.fullmatch(bare_name) else {bare_name}
+
+
+class OddNames(NamedTuple):
+    """Names of a scene that no blank of a sentence can hold, such as "tv (wall)": each is one
+    character where the sentence is matched.
+    """
+
+    pattern: re.Pattern[str]
+    sign: Mapping[str, str]  # name -> its character
+    name: Mapping[str, str]  # and back
+    names: Mapping[str, str | Reason]  # the scene's `vocabulary` and the characters
+
+    def in_words(self, text: str) -> str:
+        """A part of a sentence with the names in place of their characters."""
+        return "".join(self.name.get(character, character) for character in text)
+
+
+@functools.lru_cache(maxsize=4096)
+def odd_names(labels: tuple[str, ...], published: bool = False) -> OddNames | None:
+    """The names of a scene's `vocabulary` that a blank can't hold; None where it can hold all.
+
+    Not one that is a list of others, such as "tv, lamp" beside a tv and a lamp.
+    """
+    names = vocabulary(labels, published)
+    odd = [
+        name
+        for name in names
+        if not SPEAKABLE.fullmatch(name)
+        and ("," not in name or not all(part.strip() in names for part in name.split(",")))
+    ]
+    if not odd:
+        return None
+    odd.sort(key=lambda name: (-len(name), name))  # the longest name is taken
+    sign = {name: chr(FIRST_SIGN + index) for index, name in enumerate(odd)}
+    return OddNames(
+        pattern=re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, odd))})(?!\w)"),
+        sign=sign,
+        name={character: name for name, character in sign.items()},
+        names={**names, **{character: names[name] for name, character in sign.items()}},
+    )
 
 
 def _surfaces(published: bool) -> frozenset[str]:
@@ -221,8 +288,8 @@ def look_up(phrase: str, names: Mapping[str, str | Reason]) -> str | Reason:
 
 
 def bare(phrase: str) -> str:
-    """A phrase as `spoken`, without its article."""
-    text = spoken(phrase)
+    """A phrase as `heard`, without its article."""
+    text = heard(phrase).strip(ENDS)
     for article in ARTICLES:
         text = text.removeprefix(article)
     return text
@@ -237,8 +304,8 @@ def given_label(name: str, labels: Sequence[str], published: bool = False) -> st
     """The label that a field of a request names: itself, in any case; a field is not a sentence,
     so neither plurals nor synonyms count. `published` as in `vocabulary`.
     """
-    wanted, surfaces = spoken(name), _surfaces(published)
-    found = [label for label in labels if spoken(label) == wanted]
+    wanted, surfaces = heard(name), _surfaces(published)
+    found = [label for label in labels if heard(label) == wanted]
     if published and wanted in found:
         found = [wanted]
     if not found or not wanted:

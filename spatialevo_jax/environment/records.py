@@ -24,6 +24,7 @@ from spatialevo_jax.environment.fields import (
     ROLE_FIELDS,
     BadRequest,
     Loader,
+    expected_fields,
     ignored_fields,
     parse_request,
 )
@@ -66,6 +67,7 @@ STAGES = {reason: RULE for reason in Reason} | {
     Reason.WRONG_TASK: READING,
     Reason.MISSING_ROLE: READING,
     Reason.TOO_MANY: READING,
+    Reason.CONTRADICTION: READING,
     Reason.WRONG_IMAGES: ("INVALID_INPUT", "input"),
     Reason.MISSING_FRAME: EXECUTION,
     Reason.MISSING_POSE: EXECUTION,
@@ -122,7 +124,7 @@ def answer_records(
         record = reply_record(request, reply)
         if reply.valid and (evidence or records[index].get("return_intermediate") is True):
             record["evidence"] = evidence_record(request, reply)
-        ignored = ignored_fields(records[index])
+        ignored = ignored_fields(records[index], request.task)
         if ignored:
             record["ignored_fields"] = ignored
         replies[index] = record
@@ -255,21 +257,15 @@ def _failure(
     return failure | {"judge_reference": judged}
 
 
-@functools.cache
-def expected_fields(task: str) -> tuple[str, ...]:
-    """The slots of a task under their published names."""
-    if task == "relative_distance":
-        return ("target_label", "candidate_labels")
-    return TASKS[TASK_IDS[task]].slots
-
-
 def explain(request: Request, reply: Reply) -> str:
     """The reason in words; where a label is the trouble, with that label and the scene's."""
     reason = reply.reason
+    if reason is Reason.CONTRADICTION:
+        return f"{reason.sentence} The sentence says {reply.phrase[:LONGEST_ECHO]!r}."
     if reason not in LABEL_REASONS:
         return reason.sentence
     phrase = f" It says {reply.phrase[:LONGEST_ECHO]!r}." if reply.phrase else ""
-    labels = ", ".join(sorted(request.record.labels))
+    labels = ", ".join(sorted(filter(str.strip, request.record.labels)))
     return f"{reason.sentence}{phrase} {request.record.scene_id} has: {labels}."
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -44,14 +44,16 @@ BATCH = 256  # queries of a task judged at once; a fixed shape, so nothing recom
 LEAST_SCENES, LEAST_OBJECTS, LEAST_FRAMES = 16, 32, 32
 SCENE_SETS = 4  # sets of scenes that stay on the device
 DIFFICULTIES = ("", "easy", "medium", "hard")
+# Tasks in which the order of the two objects changes nothing.
+UNORDERED = frozenset({"absolute_distance", "depth_order_obj_obj", "attribute_measurement"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
     """Slots that a request states beside its sentence."""
 
-    labels: tuple[str, ...] = ()  # in the order of the task's slots, "" where the sentence has it
-    images: tuple[int, ...] = ()  # (reference, target), 0 where the sentence has it
+    labels: tuple[str, ...] = ()  # in the order of the task's slots, "" where not stated
+    images: tuple[int, ...] = ()  # (reference, target), 0 where not stated
 
 
 NOTHING_GIVEN = Given()
@@ -130,18 +132,96 @@ def read_request(request: Request, rules: Convention) -> extract.Reading:
     spec = TASKS[TASK_IDS[request.task]]
     if spec.modality != "scene" and modality_of(request.frames) != spec.modality:
         return extract.Reading(extract.NOTHING, Reason.WRONG_IMAGES)
-    labels = request.record.labels
-    if request.given is NOTHING_GIVEN and not rules.any_sentence:
-        reading = extract.read(request.task, request.question, labels)
-        if reading.reason or len(reading.slots.images) >= len(spec.roles):
-            return reading
+    if rules.any_sentence:
+        return _read_as_published(request, spec, rules)
+    if request.given is NOTHING_GIVEN:
+        reading = extract.read(request.task, request.question, request.record.labels)
+    else:
+        reading = _read_with_fields(request, spec, rules)
+    slots = reading.slots
+    if reading.reason is not Reason.OK:
+        return reading
+    if not _has_images(spec, slots):
         return reading._replace(reason=Reason.MISSING_ROLE)
+    if request.difficulty and slots.difficulty not in ("", request.difficulty):
+        return reading._replace(reason=Reason.CONTRADICTION, phrase=slots.difficulty)
+    return reading
+
+
+def _read_with_fields(request: Request, spec: TaskSpec, rules: Convention) -> extract.Reading:
+    """Fields fill what the sentence leaves open, which may be all: a text that no task reads. They
+    never change what it asks.
+    """
+    given, labels = _given(request, rules), request.record.labels
+    if given.reason is not Reason.OK:
+        return given
+    said, stated = extract.read(request.task, request.question, labels), given.slots
+    if said.reason is Reason.OK or (said.reason is Reason.MISSING_ROLE and said.slots.labels):
+        slots = _joined(request, said.slots, stated)
+        if slots is None:
+            words = [*said.slots.labels, *(f"Image {image}" for image in said.slots.images)]
+            return extract.Reading(stated, Reason.CONTRADICTION, ", ".join(filter(None, words)))
+        if not _is_complete(spec, slots, rules):
+            return extract.Reading(slots, Reason.MISSING_ROLE, said.phrase)
+        return extract.Reading(slots, extract.clash(slots))
+    free = said.reason in (Reason.WRONG_TASK, Reason.MISSING_ROLE)
+    free = free and not extract.has_a_form(request.question, labels)
+    if not free or not _is_complete(spec, stated, rules):
+        return said
+    others = extract.mentioned(request.question, labels) - set(stated.labels)
+    if others and request.task != "position_cam_reg":  # a region is told by what stands there
+        return extract.Reading(stated, Reason.CONTRADICTION, ", ".join(sorted(others)))
+    return extract.Reading(stated, extract.clash(stated))
+
+
+def _joined(request: Request, said: Slots, stated: Slots) -> Slots | None:
+    """The slots that a sentence and the fields beside it give; None where they differ."""
+    task, one, other = request.task, said.labels, stated.labels
+    if task == "relative_distance":
+        target = _together(one[:1], other[:1])
+        candidates = _together(one[1:], other[1:], ordered=False)
+        labels = None if target is None or candidates is None else (*target, *candidates)
+    elif task == "position_cam_reg" and all((*one, *other)):
+        names = vocabulary(request.record.labels)
+        anchors = {regions.anchors(label, names) for label in (*one, *other)}
+        labels = one if len(anchors) == 1 else None
+    else:
+        labels = _together(one, other, ordered=task not in UNORDERED)
+    images = _together(said.images, stated.images)
+    if labels is None or images is None:
+        return None
+    return said._replace(labels=labels, images=images)
+
+
+Said = TypeVar("Said", str, int)
+
+
+def _together(
+    said: tuple[Said, ...], stated: tuple[Said, ...], *, ordered: bool = True
+) -> tuple[Said, ...] | None:
+    """What two say of the same roles, where "" and 0 leave one open; None where they differ."""
+    if not said or not stated:
+        return said or stated
+    if not ordered and (all(said) or all(stated)):
+        full, part = (said, stated) if all(said) else (stated, said)
+        agree = len(full) == len(part) and set(filter(None, part)) <= set(full)
+        return full if agree else None
+    if len(said) != len(stated) or any(
+        a and b and a != b for a, b in zip(said, stated, strict=True)
+    ):
+        return None
+    return tuple(a or b for a, b in zip(said, stated, strict=True))
+
+
+def _read_as_published(request: Request, spec: TaskSpec, rules: Convention) -> extract.Reading:
+    """Fields overrule the sentence, and those that state everything let it be."""
     given = _given(request, rules)
     if given.reason is not Reason.OK:
         return given
     if _is_complete(spec, given.slots, rules):
         reading = _unread(request, given, rules)
     else:
+        labels = request.record.labels
         reading = extract.read(request.task, request.question, labels, rules.published)
         if reading.reason is Reason.OK and given is not NOTHING_READ:
             slots = _filled(reading.slots, given.slots)
@@ -150,9 +230,7 @@ def read_request(request: Request, rules: Convention) -> extract.Reading:
         images = rules.default_images[len(spec.roles)]
         slots = reading.slots._replace(images=images)
         reading = extract.Reading(slots, Reason.OK if images else Reason.MISSING_ROLE)
-    if rules.published and request.task == "position_cam_reg":
-        return _published_region(request, reading)
-    return reading
+    return _published_region(request, reading) if request.task == "position_cam_reg" else reading
 
 
 def _published_region(request: Request, reading: extract.Reading) -> extract.Reading:
@@ -167,22 +245,16 @@ def _published_region(request: Request, reading: extract.Reading) -> extract.Rea
 
 
 def _unread(request: Request, given: extract.Reading, rules: Convention) -> extract.Reading:
-    """A request that states all its slots: the sentence must only not ask something else."""
+    """A request whose fields state all its labels: a sentence that is read gives images only."""
     text = extract.readable(request.question)
-    reason = extract.clash(given.slots)
-    if text is None:
-        reason = Reason.EMPTY_QUESTION
-    elif rules.any_sentence:
-        said = extract.read(request.task, request.question, request.record.labels, rules.published)
-        known = said.reason is Reason.OK
-        if not known and len(text) < LEAST_SENTENCE:
-            reason = Reason.EMPTY_QUESTION
-        elif known and not _has_images(TASKS[TASK_IDS[request.task]], given.slots):
-            slots = given.slots._replace(images=said.slots.images)
-            given = given._replace(slots=slots)
-    elif extract.asks_another(request.task, text):
-        reason = Reason.WRONG_TASK
-    return given._replace(reason=reason)
+    said = extract.read(request.task, request.question, request.record.labels, rules.published)
+    known = said.reason is Reason.OK
+    if text is None or (not known and len(text) < LEAST_SENTENCE):
+        return given._replace(reason=Reason.EMPTY_QUESTION)
+    slots = given.slots
+    if known and not _has_images(TASKS[TASK_IDS[request.task]], slots):
+        slots = slots._replace(images=said.slots.images)
+    return given._replace(slots=slots, reason=extract.clash(given.slots))
 
 
 NOTHING_READ = extract.Reading(extract.NOTHING)
@@ -441,7 +513,7 @@ def answer_text(
 def _signature(task: str, slots: Slots, valid: bool) -> tuple[object, ...]:
     """What is asked, in a form in which the same question is equal however it is worded."""
     labels = slots.labels
-    if task in ("absolute_distance", "depth_order_obj_obj", "attribute_measurement"):
+    if task in UNORDERED:
         labels = tuple(sorted(labels))
     if task == "relative_distance":
         labels = (labels[0], *sorted(labels[1:]))

@@ -76,7 +76,7 @@ NOT_READ = frozenset(
 )
 _AROUND = "least most than about approximately nearly almost over around roughly"
 VAGUE = frozenset(_AROUND.split())
-WORD = re.compile(r"[a-z0-9][a-z0-9'\-/]*|,")
+WORD = re.compile(r"[^\W_][\w'\-/]*|[,&]")
 SENTENCE = re.compile(r"[^.!?;\n]*(?:[.](?=\d)[^.!?;\n]*)*[.!?;\n]?")
 LIST_MARK = re.compile(r"^\s*\d+[.)]", re.MULTILINE)
 
@@ -239,7 +239,7 @@ def _items(
                 at += size
                 break
         else:
-            items.append(words[at])
+            items.append("and" if words[at] == "&" else words[at])
             at += 1
     return items
 

@@ -14,6 +14,7 @@ from spatialevo_jax.environment.labels import (
     plural,
     resolve,
     spoken,
+    vocabulary,
 )
 
 LABELS = ("chair", "Night_Stand", "bookshelf", "sofa", "trash can", "trash bin", "wall", "TV")
@@ -61,6 +62,8 @@ def test_a_phrase_that_names_nothing_says_why(phrase: str, reason: Reason) -> No
 
 def test_labels_that_are_spoken_alike_are_ambiguous() -> None:
     assert resolve("night stand", ("night_stand", "Night Stand")) is Reason.AMBIGUOUS_LABEL
+    assert resolve("café", ("caf\u00e9", "cafe\u0301")) is Reason.AMBIGUOUS_LABEL
+    assert resolve("box", ("box", "box?")) is Reason.AMBIGUOUS_LABEL  # a sentence may end in it
     assert resolve("chairs", ("Chair", "chair")) is Reason.AMBIGUOUS_LABEL
 
 
@@ -123,7 +126,7 @@ def test_whatever_the_rooms_hold_can_be_asked_about() -> None:
         "x" * 41,
         "",
         "_",
-        "tüv",
+        "tv, lamp",
         "-",
         "it\n?",
         "picture 2",
@@ -138,6 +141,16 @@ def test_what_a_sentence_can_not_hold_is_not_asked_about(label: str) -> None:
 @pytest.mark.parametrize("word", sorted(CONNECTIVES))
 def test_a_label_with_a_word_that_joins_others_is_not_asked_about(word: str) -> None:
     assert askable((f"table {word} chair", "chair")) == {"chair"}
+
+
+@pytest.mark.parametrize("label", ["tüv", "椅子", "Straße", "salt & pepper", "t-shirt", "a/c unit"])
+def test_letters_of_any_script_are_asked_about(label: str) -> None:
+    assert askable((label, "chair")) == {label, "chair"}
+
+
+@pytest.mark.parametrize("label", ["", " ", "_", "?", "-"])
+def test_a_label_that_says_nothing_has_no_name(label: str) -> None:
+    assert vocabulary((label, "bed")) == vocabulary(("bed",))
 
 
 def test_a_label_whose_plural_is_another_label_is_not_asked_about() -> None:

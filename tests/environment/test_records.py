@@ -91,6 +91,18 @@ def test_one_image_is_given_in_any_of_the_published_fields(images: dict[str, Any
     assert [one["label"] for one in reply["evidence"]["objects"]] == ["bed", "lamp"]
 
 
+def test_images_that_are_named_twice_must_be_the_same() -> None:
+    same: dict[str, Any] = {"image_path": "frame_processed/0.jpg", "frame_id": "00"}
+    assert reply_to(record("depth_order_obj_obj", DEPTH, **same))["answer"] == "bed"
+    reply = reply_to(record("depth_order_obj_obj", DEPTH, image_path="0.jpg", frame_id=10))
+    assert reply["error"] == "frame_id: expected frame 0 as in the other fields, got 10."
+    pair: dict[str, Any] = {"image_paths": ["0", "20"], "frame_id_1": 0, "frame_id_2": 10}
+    reply = reply_to(record("elevation_cam_cam", RISE, **pair))
+    assert reply["error"] == "frame_id_1: expected frame 0, 20 as in the other fields, got 0, 10."
+    reply = reply_to(record("depth_order_obj_obj", DEPTH, image_paths=["0", "10"]))
+    assert reply["error"] == "depth_order_obj_obj needs one image, got 2."
+
+
 def test_a_reply_shows_what_decides_it() -> None:
     reply = reply_to(record("absolute_distance", "How far is the bed from the tv in meters?"))
     assert (reply["is_valid"], reply["answer"], reply["error"]) == (True, "2.05 meters", "")
@@ -186,7 +198,7 @@ BAD: tuple[tuple[Any, str, str], ...] = (
         "rooms: expected a scene 'scene9999_99', found none.",
     ),
     (
-        record("object_counting", COUNT, difficulty=["easy"]),
+        record("relative_direction_hard", COUNT, difficulty=["easy"]),
         "INVALID_INPUT",
         "difficulty: expected easy, medium or hard, got ['easy'].",
     ),
@@ -310,22 +322,139 @@ def test_slots_may_be_stated_as_fields(task: str, fields: dict[str, Any], answer
     assert (reply["is_valid"], reply["answer"]) == (True, answer), reply["error"]
 
 
-def test_a_field_overrules_the_sentence_and_the_sentence_fills_the_rest() -> None:
+def test_fields_fill_what_the_sentence_leaves_open() -> None:
     question = "How far is the lamp from the tv in meters?"
-    reply = reply_to(record("absolute_distance", question, object1_label="bed"))
-    assert reply["answer"] == "2.05 meters"
-    assert reply["parsed_params"] == {"object1_label": "bed", "object2_label": "tv"}
-    images = {"image_paths": ["0", "20"]}
-    reply = reply_to(record("elevation_cam_cam", RISE, camera_reference_image_idx=2, **images))
-    assert reply["reason"] == "SAME_IMAGE"  # the sentence asks about Image 2 as well
     reply = reply_to(record("absolute_distance", question, object1_label="null"))
     assert reply["parsed_params"]["object1_label"] == "lamp"  # a null leaves it to the sentence
+    reply = reply_to(record("absolute_distance", "How far is it from the tv?", object1_label="bed"))
+    assert reply["answer"] == "2.05 meters"
+    assert reply["parsed_params"] == {"object1_label": "bed", "object2_label": "tv"}
+    reply = reply_to(record("absolute_distance", "How far is it from the tv?"))
+    assert reply["reason"] == "MISSING_ROLE"
+    images: dict[str, Any] = {"image_paths": ["0", "10"], "camera_reference_image_idx": 2}
+    reply = reply_to(
+        record("position_cam_obj", "Where is the bed relative to the camera?", **images)
+    )
+    assert reply["answer"] == "front-left"
 
 
-def test_fields_do_not_answer_another_question() -> None:
+@pytest.mark.parametrize(
+    ("task", "question", "fields"),
+    [
+        ("object_size", "How big is the lamp?", {"object_label": "lamp"}),
+        (
+            "absolute_distance",
+            "How far is the lamp from the tv?",
+            {"object1_label": "tv", "object2_label": "lamp"},
+        ),
+        ("absolute_distance", "How far is the lamp from the tv?", {"object1_label": "tv"}),
+        (
+            "relative_distance",
+            "Which is closest to the bed: the table, the lamp or the tv?",
+            {"target_label": "bed", "candidate_labels": ["tv", "table", "lamp"]},
+        ),
+        (
+            "position_cam_reg",
+            "When taking Image 1, where is the bed area?",
+            {"region_name": "bed", "camera_reference_image_idx": 1, "image_paths": ["0", "10"]},
+        ),
+        (
+            "relative_direction_hard",
+            "If I am standing by the table and facing the lamp, is the sink to my left, right, or "
+            "back?",
+            {"difficulty": "medium", "querying_label": "sink"},
+        ),
+    ],
+)
+def test_fields_may_repeat_the_sentence(task: str, question: str, fields: dict[str, Any]) -> None:
+    images = {key: value for key, value in fields.items() if key == "image_paths"}
+    plain, asked = (reply_to(record(task, question, **one)) for one in (images, fields))
+    assert (asked["is_valid"], asked["answer"]) == (True, plain["answer"]), asked["error"]
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "fields", "said"),
+    [
+        ("object_size", "How big is the lamp?", {"object_label": "bed"}, "lamp"),
+        ("absolute_distance", "How far is the lamp from the tv?", {"object1_label": "bed"}, "lamp"),
+        (
+            "absolute_distance",
+            "How far is it from the tv?",
+            {"object1_label": "bed", "object2_label": "lamp"},
+            "tv",
+        ),
+        (
+            "relative_distance",
+            "Which is closest to the bed: the table, the lamp or the tv?",
+            {"target_label": "bed", "candidate_labels": ["tv", "table"]},
+            "table, lamp, tv",
+        ),
+        (
+            "single_image_relative_direction",
+            "Where is the lamp relative to the bed?",
+            {"reference_label": "lamp", "target_label": "bed", "frame_id": 0},
+            "bed, lamp",
+        ),
+        (
+            "elevation_cam_cam",
+            RISE,
+            {"camera_reference_image_idx": 2, "image_paths": ["0", "20"]},
+            "Image 1, Image 2",
+        ),
+        ("object_size", "And what about the big lamp?", {"object_label": "bed"}, "lamp"),
+        (
+            "relative_direction_hard",
+            "If I am standing by the table and facing the lamp, is the sink to my left, right, or "
+            "back?",
+            {"difficulty": "easy"},
+            "medium",
+        ),
+    ],
+)
+def test_fields_that_contradict_the_sentence_are_refused(
+    task: str, question: str, fields: dict[str, Any], said: str
+) -> None:
+    reply = reply_to(record(task, question, **fields))
+    assert (reply["reason"], reply["error_code"]) == ("CONTRADICTION", "QUESTION_INVALID")
+    assert reply["error"].startswith("The fields of the request and its sentence ask for different")
+    assert said in reply["error"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["How many chairs are in the room?", "How far is the camera from the bed?"],
+)
+def test_fields_do_not_answer_another_question(question: str) -> None:
     fields = {"object1_label": "bed", "object2_label": "tv"}
-    reply = reply_to(record("absolute_distance", "How many chairs are in the room?", **fields))
+    reply = reply_to(record("absolute_distance", question, **fields))
     assert reply["reason"] == "WRONG_TASK"
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "own"),
+    [
+        ("absolute_distance", {"object_label": "bed"}, "object1_label, object2_label, use_points"),
+        ("object_counting", {"difficulty": "easy"}, "target_category"),
+        ("object_size", {"candidate_labels": ["tv"]}, "object_label"),
+        ("object_size", {"use_points": True}, "object_label"),
+        ("room_size", {"target_label": "bed"}, "none"),
+        ("motion_camera", {"camera_reference_image_idx": 2, "image_paths": ["0", "10"]}, "none"),
+    ],
+)
+def test_a_field_of_another_task_is_refused(task: str, fields: dict[str, Any], own: str) -> None:
+    (name, *_) = fields
+    reply = reply_to(record(task, COUNT, **fields))
+    expected = f"{name}: {task} does not read it; expected of such fields: {own}."
+    assert (reply["error_code"], reply["error"]) == ("INVALID_INPUT", expected)
+    asked = record(task, COUNT, **fields)
+    (published,) = answer_records([asked], load, convention="reference")
+    assert published["error_code"] != "INVALID_INPUT" and published["ignored_fields"] == [name]
+
+
+def test_a_field_that_says_nothing_is_no_matter() -> None:
+    nothing = {"object1_label": None, "region_name": "null", "difficulty": "", "use_points": False}
+    reply = reply_to(record("object_counting", COUNT, candidate_labels=[], **nothing))
+    assert reply["answer"] == "2" and "ignored_fields" not in reply
 
 
 @pytest.mark.parametrize(("share", "valid"), [(0.05, True), (0.5, True), (0.9, False), (5, False)])
@@ -338,14 +467,13 @@ def test_a_request_may_ask_for_more_to_be_seen(share: float, valid: bool) -> Non
 
 
 def test_a_sentence_that_offers_its_answers_asks_for_one_of_them() -> None:
-    """The field wins over the sentence; the published oracle heeds the field alone."""
+    """The published oracle heeds the field alone."""
     question = (
         "If I am standing by the table and facing the lamp, is the trash can to my left, right, "
         "or back?"
     )
     fields = record("relative_direction_hard", question)
     assert reply_to(fields)["answer"] == "back"
-    assert reply_to(fields | {"difficulty": "easy"})["answer"] == "right"
     (published,) = answer_records([fields], load, convention="reference")
     assert published["answer"] == "back-right"
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 import itertools
+import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
@@ -21,6 +24,7 @@ from tests.scenes import (
     AHEAD,
     CASES,
     EAST,
+    POSES,
     SOUTH,
     THINGS,
     Case,
@@ -28,6 +32,7 @@ from tests.scenes import (
     camera,
     make_record,
     room,
+    write_layout,
 )
 
 NAMES = [task.name for task in TASKS]
@@ -72,6 +77,28 @@ def test_every_case_worked_by_hand_is_answered_in_words(wording: int) -> None:
     for case, reply in zip(CASES, replies, strict=True):
         assert (reply.answer, reply.valid, reply.reason) == (said(case), True, Reason.OK), case
         assert reply.error == "" and reply.slots.labels == case.labels
+
+
+@pytest.mark.parametrize("label", ["", " ", None, "absent"])
+def test_an_object_without_a_label_is_no_matter_to_the_others(
+    tmp_path: Path, label: str | None
+) -> None:
+    folder = write_layout(make_record((*THINGS, Thing("", (1, 1, 1), (1, 1, 1))), POSES), tmp_path)
+    path = tmp_path / "metadata" / folder.name / f"{folder.name}.json"
+    content = json.loads(path.read_text())
+    content["objects"][-1]["label"] = label
+    if label == "absent":
+        del content["objects"][-1]["label"]
+    path.write_text(json.dumps(content))
+    record = scene_io.load_scene(tmp_path, folder.name)
+    assert len(record.object_ids) == len(THINGS) + 1
+    whole = make_record(THINGS, POSES)
+    asked = [case_request(scene, case, 0) for scene in (record, whole) for case in CASES]
+    replies = [(reply.answer, reply.reason) for reply in answer_requests(asked)]
+    assert replies[: len(CASES)] == replies[len(CASES) :]
+    names = [Request(record, "object_size", f"How big is the {name}?") for name in ("s", "the")]
+    assert all(not reply.valid for reply in answer_requests(names))
+    assert Reason.AMBIGUOUS_LABEL not in {reply.reason for reply in answer_requests(names)}
 
 
 def test_roles_in_the_sentence_choose_among_the_images_shown() -> None:

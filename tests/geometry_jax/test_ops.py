@@ -57,3 +57,12 @@ def test_the_norm_of_nothing_is_zero_with_a_zero_gradient() -> None:
     value, gradient = jax.value_and_grad(lambda x: ops.safe_norm(x))(jnp.zeros(3))
     assert float(value) == 0.0
     np.testing.assert_array_equal(np.asarray(gradient), 0.0)
+
+
+@pytest.mark.parametrize("forward", [0.0, -0.0])
+@pytest.mark.parametrize("rightward", [0.0, -0.0])
+def test_nowhere_is_to_the_right_whatever_the_signs_of_its_zeros(
+    forward: float, rightward: float
+) -> None:
+    index, _ = jax.jit(ops.compass_bin)(jnp.float32(forward), jnp.float32(rightward))
+    assert ops.PLANAR[int(index)] == "right"

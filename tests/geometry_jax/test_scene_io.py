@@ -87,14 +87,16 @@ def test_a_pack_with_python_objects_is_refused(tmp_path: Path) -> None:
         scene_io.load_packed(pack, folder)
 
 
-@pytest.mark.parametrize("lost", ["missing", "not finite"])
+@pytest.mark.parametrize("lost", ["missing", "not finite", "far away"])
 def test_a_frame_without_a_usable_pose_is_marked(tmp_path: Path, lost: str) -> None:
     folder = scenes.write_layout(scenes.room(), tmp_path)
     pose = folder / "pose" / "20.txt"
     if lost == "missing":
         pose.unlink()
-    else:
+    elif lost == "not finite":
         pose.write_text("-inf -inf -inf -inf\n" * 4)
+    else:
+        pose.write_text("1 0 0 1e6\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
     scene = scene_io.load_scene(tmp_path, folder.name).scene
     assert np.flatnonzero(~np.asarray(scene.pose_valid)).tolist() == [2]
     assert np.isfinite(np.asarray(scene.world_from_camera)).all()
@@ -121,6 +123,12 @@ def test_turns_in_the_x_z_plane_are_summed_over_the_poses_that_are_there() -> No
                 obb={"center": [0, 0, 1], "extent": [1, -2, 1], "yaw": 0}
             ),
             "expected full sides",
+        ),
+        (
+            lambda folder, record: record["objects"][0].update(
+                {"3d_bbox": [4.5e5, 5.4e6, 0, 4.5e5 + 1, 5.4e6 + 1, 1]}
+            ),
+            r"3d_bbox: expected metres within 5,000 of the origin, got \[450000",
         ),
         (
             lambda folder, record: (folder / f"{folder.name}.txt").write_text(

@@ -153,7 +153,16 @@ GOOD = {
             "scene5000_00: expected a frame such as frame_processed/0.jpg",
             "got 'frame_processed/77.jpg'.",
         ),
-        ({"difficulty": "hardest"}, "difficulty: expected easy, medium or hard", "'hardest'."),
+        (
+            {"task": "relative_direction_hard", "difficulty": "hardest"},
+            "difficulty: expected easy, medium or hard",
+            "'hardest'.",
+        ),
+        (
+            {"difficulty": "hard"},
+            "difficulty: object_counting does not read it;",
+            "expected of such fields: target_category.",
+        ),
         ({"question": ""}, "by hand, --scene, --task and --question are needed;", "see --help."),
         ({"picture": "no/such/folder/x.png"}, "no/such/folder/x.png: no such file", "directory."),
         ({"requests": "missing.jsonl"}, "missing.jsonl: no such file or directory.", ""),

@@ -177,6 +177,23 @@ def missing(room: Room, frames: Sequence[int], *, posed: bool) -> Reason | None:
     return None
 
 
+def by_sight(room: Room, frames: Sequence[int], labels: Sequence[int], least: float) -> float:
+    """How far what the frames show of the labels' objects, the best of each, is from `least`."""
+    best = [
+        max((room.visibility[frame, i] for frame in frames if room.seen[frame, i]), default=None)
+        for label in labels
+        for i in room.instances(label)
+    ]
+    return min(
+        (by_share(float(share), least) for share in best if share is not None), default=NEVER
+    )
+
+
+def clear_of(answer: Answer, *margins: float) -> Answer:
+    """An answer with further edges."""
+    return dataclasses.replace(answer, margin=min(answer.margin, *margins))
+
+
 def one_each(room: Room, labels: Sequence[int]) -> list[int] | Reason:
     """The objects of labels that the scene has once each."""
     found = [room.instances(label) for label in labels]
@@ -298,7 +315,8 @@ def single_image_relative_direction(room: Room, asked: Asked) -> Answer:
     move = target - reference
     ahead, right = room.levelled(frame, move)
     flat, rise = math.hypot(ahead, right), float(move[2])
-    margin = min(steep_camera, by_share(flat, 1e-3))
+    sight = by_sight(room, (frame,), asked.labels, asked.min_visibility)
+    margin = min(steep_camera, by_share(flat, 1e-3), sight)
     if flat < 1e-3:
         margin = min(margin, by_share(abs(rise), 1e-3))
         if abs(rise) < 1e-3:
@@ -331,7 +349,8 @@ def distance_cam_obj(room: Room, asked: Asked) -> Answer:
         z,
     )
     out = (max(0.0, abs(u) - s / 2) for u, s in zip(local, room.extent[found[0]], strict=True))
-    return Answer(Reason.OK, math.hypot(*out))
+    sight = by_sight(room, (frame,), asked.labels, asked.min_visibility)
+    return Answer(Reason.OK, math.hypot(*out), sight)
 
 
 def depth_order_obj_obj(room: Room, asked: Asked) -> Answer:
@@ -344,6 +363,7 @@ def depth_order_obj_obj(room: Room, asked: Asked) -> Answer:
         return refuse(found)
     first, second = (float(room.location[frame, i, 2]) for i in found)
     margin = by_share(abs(first - second), 0.15)
+    margin = min(margin, by_sight(room, (frame,), asked.labels, asked.min_visibility))
     if abs(first - second) <= 0.15:
         return Answer(Reason.OK, "same", margin)
     return Answer(Reason.OK, float(asked.labels[0 if first < second else 1]), margin)
@@ -386,7 +406,8 @@ def position_cam_obj(room: Room, asked: Asked) -> Answer:
     found = one_each_in(room, frame, asked)
     if isinstance(found, Reason):
         return refuse(found)
-    return bearing(room, frame, [room.place(frame, found[0]) - room.camera(frame)])
+    sight = by_sight(room, (frame,), asked.labels, asked.min_visibility)
+    return clear_of(bearing(room, frame, [room.place(frame, found[0]) - room.camera(frame)]), sight)
 
 
 def position_cam_reg(room: Room, asked: Asked) -> Answer:
@@ -395,10 +416,12 @@ def position_cam_reg(room: Room, asked: Asked) -> Answer:
     if reason:
         return refuse(reason)
     shown = [room.shown(frame, label, asked.min_visibility) for label in asked.labels]
-    anchors = next((own for own in shown if own), [])
-    if not anchors:
+    place = next((place for place, own in enumerate(shown) if own), None)
+    if place is None:
         return refuse(Reason.NOT_VISIBLE)
-    return bearing(room, frame, [room.center[i] - room.camera(frame) for i in anchors])
+    sight = by_sight(room, (frame,), asked.labels[: place + 1], asked.min_visibility)
+    moves = [room.center[i] - room.camera(frame) for i in shown[place]]
+    return clear_of(bearing(room, frame, moves), sight)
 
 
 def elevation_cam_cam(room: Room, asked: Asked) -> Answer:
@@ -425,7 +448,8 @@ def motion_camera(room: Room, asked: Asked) -> Answer:
     if min(room.steepness(first), room.steepness(second)) < 0.1:
         return refuse(Reason.LOOKING_VERTICAL)
     turn = math.degrees(room.heading[second] - room.heading[first])
-    margin = by_angle(abs(turn) - 8.0)
+    steep = min(abs(room.steepness(frame) - 0.1) for frame in asked.frames)
+    margin = min(by_angle(abs(turn) - 8.0), by_angle(abs(turn) - 180.0), by_angle(steep))
     if abs(turn) >= 8.0:
         return Answer(Reason.OK, "left" if turn > 0 else "right", margin)
     move = room.camera(second) - room.camera(first)
@@ -462,8 +486,10 @@ def visibility_compare(room: Room, asked: Asked) -> Answer:
         return refuse(Reason.NOT_UNIQUE_IN_IMAGE)
     if not any(shown):
         return refuse(Reason.NOT_VISIBLE)
+    least = asked.min_visibility
+    sight = min(by_sight(room, (frame,), asked.labels, least) for frame in asked.frames)
     if not all(shown):
-        return Answer(Reason.OK, "image1" if shown[0] else "image2")
+        return Answer(Reason.OK, "image1" if shown[0] else "image2", sight)
     scores = []
     for frame, (index,) in zip(asked.frames, shown, strict=True):
         x1, y1, x2, y2 = room.bbox[frame, index]
@@ -473,7 +499,7 @@ def visibility_compare(room: Room, asked: Asked) -> Answer:
         hidden, cut = room.occluded[frame, index], room.truncated[frame, index]
         scores.append(score - 0.03 * bool(hidden) - 0.02 * bool(cut))
     lead = scores[0] - scores[1]
-    margin = by_share(abs(lead), 0.05)
+    margin = min(by_share(abs(lead), 0.05), sight)
     if abs(lead) <= 0.05:
         return Answer(Reason.OK, "same", margin)
     return Answer(Reason.OK, "image1" if lead > 0 else "image2", margin)
@@ -487,19 +513,20 @@ def attribute_measurement(room: Room, asked: Asked) -> Answer:
         return refuse(Reason.SAME_IMAGE)
     if asked.labels[0] == asked.labels[1]:
         return refuse(Reason.SAME_LABEL)
-    found = []
+    found, sights = [], []
     for label, bound in zip(asked.labels, asked.label_frames, strict=True):
         frames = [frame for frame in asked.frames if bound in (-1, frame)]
         found.append(
             {i for frame in frames for i in room.shown(frame, label, asked.min_visibility)}
         )
+        sights.append(by_sight(room, frames, (label,), asked.min_visibility))
     if not all(found):
         return refuse(Reason.NOT_VISIBLE)
     if any(len(own) > 1 for own in found):
         return refuse(Reason.NOT_UNIQUE_IN_IMAGE)
     first, second = (float(max(room.extent[i])) for own in found for i in own)
     share = abs(first - second) / max(first, second)
-    margin = by_share(share, 0.05)
+    margin = min(by_share(share, 0.05), *sights)
     if share <= 0.05:
         return refuse(Reason.SAME_SIZE, margin)
     return Answer(Reason.OK, float(asked.labels[0 if first > second else 1]), margin)

@@ -136,6 +136,13 @@ def test_an_image_without_a_pose_says_nothing_about_left_and_right() -> None:
     assert check(Claim("closer", ("table", "bed")), record, ONE) is True
 
 
+def test_claims_about_things_with_letters_of_any_script() -> None:
+    labels = ("café table", "salt & pepper shaker", "lamp")
+    text = "There is a Cafe\u0301 table and a lamp & a salt & pepper shaker."
+    said = {claim.labels for claim in read(text, labels)}
+    assert said == {(label,) for label in labels}
+
+
 def test_two_ways_to_say_the_same_are_one_claim() -> None:
     text = (
         "The bed is left of the lamp. The lamp is to the right of the bed. "
