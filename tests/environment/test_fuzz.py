@@ -26,7 +26,7 @@ from tests.environment.sentences import LABELS, SENTENCES
 from tests.scenes import room, write_layout
 
 QUESTIONS, REQUESTS, FILES = 83_600, 16_000, 400
-SLOWEST = 0.5  # seconds for one text, far above what any takes, far below a blow-up
+SLOWEST = 1.0  # seconds of this thread for one text, far above what any takes, far below a blow-up
 ROOM = room()
 TASKS = list(TASK_IDS)
 ASKED = [(task, text) for task, asked in SENTENCES.items() for text, _ in asked]
@@ -91,9 +91,9 @@ def test_mutated_questions_are_read_or_refused() -> None:
         if index % 3 == 0:
             task = rng.choice(TASKS)
         text = mutated(text, rng)
-        started = time.perf_counter()
+        started = time.thread_time()
         found = read_question(task, text, LABELS)
-        slowest = max(slowest, time.perf_counter() - started)
+        slowest = max(slowest, time.thread_time() - started)
         if isinstance(found, Slots):
             read += 1
             assert len(set(found.labels)) == len(found.labels)
@@ -121,10 +121,10 @@ def test_mutated_questions_are_read_or_refused() -> None:
     ids=lambda text: f"{text[:20]}-{len(text)}",
 )
 def test_no_text_takes_long(text: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for task in TASKS:
         assert isinstance(read_question(task, text, LABELS), Reason)
-    assert time.perf_counter() - started < SLOWEST
+    assert time.thread_time() - started < SLOWEST
 
 
 def load(scene_id: str) -> SceneRecord:
