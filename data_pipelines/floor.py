@@ -34,7 +34,7 @@ SHORT = 0.12  # metres; a shorter piece between two sides is a rounded corner
 MEETING = 0.3  # sine of the least angle at which two sides meet in a corner
 SNAP = np.deg2rad(3.0)  # a side this near to x or y follows it: walls are at right angles
 FAR = 0.3  # metres that fitting may move a corner by
-MOST_CELLS = 2**28  # `APART` wide, from the world's origin: farther is as far
+MOST_CELLS = 2**28  # from the world's origin: farther is as far
 BATCH = 2**20  # cells of triangles' windows that are tested at once
 EDGE = 1e-9  # a cell's middle on an edge is inside
 
@@ -162,7 +162,7 @@ def _piece(triangles: np.ndarray, eyes: np.ndarray) -> Piece:
 
 
 class _Group(NamedTuple):
-    """Triangles that are `APART` from all others, and what the pieces in it may at most be."""
+    """Triangles that are apart from all others, and what the pieces in it may at most be."""
 
     under_camera: bool
     area: float  # square metres
@@ -171,14 +171,16 @@ class _Group(NamedTuple):
 
 def _groups(triangles: np.ndarray, eyes: np.ndarray) -> list[_Group]:
     """The best first; every piece of a mask lies in one of them."""
+    low, high = triangles.min(1), triangles.max(1)
+    apart = max(APART, float(np.median(high - low)))  # coarse triangles have few cells too
     low, high = (
-        np.clip(np.floor(side / APART), -MOST_CELLS, MOST_CELLS).astype(np.int64)
-        for side in (triangles.min(1), triangles.max(1))
+        np.clip(np.floor(side / apart), -MOST_CELLS, MOST_CELLS).astype(np.int64)
+        for side in (low, high)
     )
     span = high - low + 1
     count = span.prod(1)
     start = np.cumsum(count) - count
-    # The square cells, `APART` wide, of each triangle's box: row by row of the triangles.
+    # The square cells, `apart` wide, that each triangle's box meets.
     owner = np.repeat(np.arange(len(triangles)), count)
     column, row = np.divmod(np.arange(len(owner)) - start[owner], span[owner, 1])
     codes = (low[owner, 0] + column) * 4 * MOST_CELLS + low[owner, 1] + row
