@@ -29,6 +29,7 @@ from data_pipelines.unified import (
     Quality,
     SceneSource,
     SeenObject,
+    is_upright,
     jpeg_bytes,
 )
 
@@ -362,7 +363,7 @@ def _frame_records(
         made.append(
             FrameRecord(
                 frame_id=frame.frame_id,
-                jpeg=jpeg_bytes(images.color(frame)) if stored is None else stored,
+                jpeg=stored if stored and is_upright(stored) else jpeg_bytes(images.color(frame)),
                 size=frame.color_size,
                 depth=images.depths.get(frame.frame_id),
                 seen=tuple(

@@ -1,14 +1,16 @@
 """From a scan to a scene: a rendered room against its own truth, and scans with something wrong."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageOps
 
 from data_pipelines import building, labels, object_boxes, rooms
 from data_pipelines.building import BuildSettings, Built, build
 from data_pipelines.room_scan import room_scan
-from data_pipelines.scan import Mesh, OrientedBox, Scan, ScanError
+from data_pipelines.scan import Mesh, OrientedBox, Scan, ScanError, ScanFrame
 
 YAW, SHIFT = 0.7, (1.0, -2.0, 0.9)
 
@@ -282,6 +284,27 @@ def test_the_room_is_as_large_however_the_scan_lies_and_whatever_floats_about(
     found = build(with_specks(turned(bare, yaw, (5.0, -9.0, 0.3))))
     low, high = room.plan.floors()[0]
     assert found.source.room_size == pytest.approx(float(np.prod(high - low)), rel=0.003)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_that_viewers_would_turn_is_written_as_it_is_measured(
+    scan: Scan, orientation: int
+) -> None:
+    class Tagged:
+        color, depth = scan.images.color, scan.images.depth
+
+        def color_jpeg(self, frame: ScanFrame) -> bytes:
+            tags, file = Image.Exif(), io.BytesIO()
+            tags[ExifTags.Base.Orientation] = orientation
+            Image.fromarray(self.color(frame)).save(file, "JPEG", quality=90, exif=tags)
+            return file.getvalue()
+
+    images = Tagged()
+    made = build(few(scan, images=images)).source.frames[0]
+    frame = scan.frames[0]
+    with Image.open(io.BytesIO(made.jpeg)) as picture:
+        assert ImageOps.exif_transpose(picture).size == frame.color_size
+    assert (made.jpeg == images.color_jpeg(frame)) == (orientation == 1)
 
 
 def test_a_scan_without_a_usable_frame_is_refused(scan: Scan) -> None:
