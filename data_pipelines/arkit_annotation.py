@@ -22,6 +22,7 @@ from data_pipelines.scan import (
     ScanObject,
     Skipped,
     label_fault,
+    require_some,
 )
 
 LONGEST = 50.0  # metres; a longer side is one in other units
@@ -42,8 +43,8 @@ def read_objects(
         eyes: (P, 3) where the camera was, metres, in the mesh frame.
 
     Raises:
-        ScanError: no such file, not JSON of this form, marked as skipped by its annotators, or two
-            boxes with one `uid`.
+        ScanError: no such file, not JSON of this form, marked as skipped by its annotators, two
+            boxes with one `uid`, or none that can be used.
     """
     found: list[tuple[int, str, OrientedBox]] = []
     skipped = []
@@ -69,11 +70,12 @@ def read_objects(
             )
         found.append((object_id, entry["label"], box))
     owned = _owned([box for _, _, box in found], mesh, eyes)
-    objects = (
+    objects = tuple(
         ScanObject(object_id, label, own, box)
         for (object_id, label, box), own in zip(found, owned, strict=True)
     )
-    return tuple(objects), tuple(skipped)
+    require_some(objects, skipped, path)
+    return objects, tuple(skipped)
 
 
 def _entries(path: Path) -> list[Any]:

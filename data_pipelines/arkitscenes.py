@@ -129,9 +129,15 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     """The videos in a download, sorted.
 
     Raises:
-        ScanError: not an ARKitScenes download.
+        ScanError: not an ARKitScenes download, or no video in it.
     """
-    return tuple(sorted(_videos(raw)))
+    found = _videos(raw)
+    if not found:
+        folders = ", ".join(str(folder) for folder in _release_folders(raw))
+        raise ScanError(
+            f"{folders}: expected videos such as Training/41048143/41048143_frames, found none."
+        )
+    return tuple(sorted(found))
 
 
 def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
@@ -229,7 +235,7 @@ def _sky_of_table(raw: Path, source_id: str) -> str:
             continue
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                table = csv.DictReader(file)
+                table = csv.DictReader(file, skipinitialspace=True)
                 rows = [row for row in table if _same_video(row, source_id)]
                 columns = table.fieldnames or ()
         except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -29,11 +29,13 @@ from data_pipelines.unified import (
     Quality,
     SceneSource,
     SeenObject,
+    is_upright,
     jpeg_bytes,
 )
 
 LEAST_SIDE = 0.01  # metres; an object whose longest side is shorter is a stray vertex
 OUTSIDE = 2.0  # metres that a camera may stand outside of the mesh's bounding box
+STRAY = 0.005  # share of the vertices at each end of an axis that do not count for it
 BOXES_ANNOTATED = ("arkitscenes",)  # data sets that annotate boxes, which vertices follow from
 SEEN_LEAST = 1e-4  # shares are stored with four decimals; less would read as nothing
 
@@ -115,7 +117,8 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
             f"{len(scan.frames) + len(scan.skipped)}."
         )
     in_world = Mesh(_moved(alignment, scan.mesh.points), scan.mesh.colors, scan.mesh.faces)
-    height = _floor_height(scan, in_world)
+    eyes = _moved(alignment, world.eyes(frames))
+    height = world.scan_floor(scan, in_world, eyes)
     things = _Things.of(scan, in_world, alignment, settings)
     skipped += things.skipped
     notes += things.notes
@@ -125,7 +128,9 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
         scan.mesh, members, selection.frames, images, settings=settings.visibility
     )
     annotated = _annotated_floor(scan, things, in_world)
-    room = floor.floor_of(in_world, height, on_floor=annotated[0], furniture=annotated[1])
+    room = floor.floor_of(
+        in_world, height, eyes=eyes, on_floor=annotated[0], furniture=annotated[1]
+    )
     if room is None:
         notes.append("no floor was found: the room's size is not known")
     first = selection.frames[0]
@@ -171,10 +176,12 @@ def _moved(a_from_b: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _inside(frames: Sequence[ScanFrame], mesh: Mesh) -> tuple[tuple[ScanFrame, ...], list[Skipped]]:
-    """Frames whose camera is in or near the mesh's bounding box: a tracker that got lost jumps."""
+    """Frames whose camera is in or near the box of the mesh without its outermost vertices, which
+    may be stray: a tracker that got lost jumps.
+    """
     if not len(mesh.points):
         return tuple(frames), []
-    low, high = mesh.points.min(0), mesh.points.max(0)
+    low, high = np.quantile(mesh.points, [STRAY, 1 - STRAY], axis=0, method="nearest")
     kept, skipped = [], []
     for frame in frames:
         place = frame.mesh_from_camera[:3, 3]
@@ -185,14 +192,6 @@ def _inside(frames: Sequence[ScanFrame], mesh: Mesh) -> tuple[tuple[ScanFrame, .
             why = f"its camera is {away:.1f} m outside of the mesh"
             skipped.append(Skipped(f"frame {frame.source}", why))
     return tuple(kept), skipped
-
-
-def _floor_height(scan: Scan, in_world: Mesh) -> float:
-    """z of the floor in the world: of the annotated one, else of the mesh's lowest level."""
-    rows = [one.vertices for one in scan.objects if labels.harmonise(one.label).label == "floor"]
-    if rows and sum(map(len, rows)):
-        return float(np.median(in_world.points[np.concatenate(rows), 2]))
-    return world.floor_height(in_world)
 
 
 def _annotated_floor(
@@ -364,7 +363,7 @@ def _frame_records(
         made.append(
             FrameRecord(
                 frame_id=frame.frame_id,
-                jpeg=jpeg_bytes(images.color(frame)) if stored is None else stored,
+                jpeg=stored if stored and is_upright(stored) else jpeg_bytes(images.color(frame)),
                 size=frame.color_size,
                 depth=images.depths.get(frame.frame_id),
                 seen=tuple(

@@ -63,7 +63,7 @@ def read_poses(path: Path) -> dict[str, np.ndarray]:
 
 def _lines(path: Path) -> list[str]:
     lines = raw_json.read_text(path).splitlines()
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def _rotation(quaternion: np.ndarray) -> np.ndarray:

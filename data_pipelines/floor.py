@@ -1,8 +1,9 @@
 """The floor of a room: its outline as a polygon, and its area. World: metres, z up.
 
 The outline is taken from above: everything that faces up (the floor, and furniture that stands on
-it and hides it) is drawn into a grid, holes and slits are closed, and the edge of the largest piece
-becomes a polygon whose sides are lines fitted to the edge.
+it and hides it) is drawn into a grid, holes and slits are closed, and the edge of one piece becomes
+a polygon whose sides are lines fitted to the edge. It is the largest piece over which a camera
+stood: what is seen through a window or in a mirror may be larger than the room.
 """
 
 from typing import NamedTuple
@@ -10,21 +11,30 @@ from typing import NamedTuple
 import contourpy
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from data_pipelines.scan import Mesh
-from data_pipelines.world import face_normals, weighted_median
+from data_pipelines.world import face_normals, weighted_quantile
 
 FINEST, CELLS = 0.01, 1000  # metres of a cell at least; cells along the longer side at most
 FLOOR_BAND = 0.12  # metres about the floor's height that are floor
+SUNKEN = 0.6  # metres below the floor's height, three steps, down to which the floor may go
 FACES_UP = 0.8  # |z| of a unit normal that faces up rather than sideways
-HEADROOM = 0.3  # metres below the highest point that belong to the ceiling
+TOP = 0.99  # share of the surface up to which the room goes: above are lamps and stray points
+HEADROOM = 0.3  # metres below the top that belong to the ceiling
+LONGEST = 30.0  # metres; a longer edge leads to a stray vertex
 SLIT = 0.06  # metres; gaps up to twice as wide are closed
 SPECK = 0.04  # metres; whiskers up to twice as wide are cut off
+APART = 0.5  # metres, well above twice SLIT: what lies so far apart is never one piece
+SHRUNK = 0.9  # of the grid's side: a piece that is smaller is drawn again, on a finer grid
 SIMPLE = 0.06  # metres; the outline's detail below this is noise
 SHORT = 0.12  # metres; a shorter piece between two sides is a rounded corner
 MEETING = 0.3  # sine of the least angle at which two sides meet in a corner
 SNAP = np.deg2rad(3.0)  # a side this near to x or y follows it: walls are at right angles
 FAR = 0.3  # metres that fitting may move a corner by
+MOST_CELLS = 2**28  # from the world's origin: farther is as far
 BATCH = 2**20  # cells of triangles' windows that are tested at once
 EDGE = 1e-9  # a cell's middle on an edge is inside
 
@@ -47,15 +57,27 @@ def polygon_area(corners: np.ndarray) -> float:
 
 
 def _grid(low: np.ndarray, high: np.ndarray) -> Grid:
+    """Around a rectangle, with a margin in which slits are closed."""
     cell = max(FINEST, float((high - low).max()) / CELLS)
     margin = int(np.ceil(2 * SLIT / cell)) + 2
     shape = np.ceil((high - low) / cell).astype(int) + 2 * margin
     return Grid(low - margin * cell, cell, (int(shape[0]), int(shape[1])))
 
 
+def _cells(points: np.ndarray, grid: Grid) -> np.ndarray:
+    """(c, 2) the cells of those of (k, 2) points that are on the grid."""
+    at = np.floor((points - grid.origin) / grid.cell).astype(int)
+    return at[((at >= 0) & (at < grid.shape)).all(1)]
+
+
 def rasterise(triangles: np.ndarray, grid: Grid) -> np.ndarray:
-    """Cells whose middle lies in one of the (t, 3, 2) triangles, as a (X, Y) bool mask."""
+    """Cells whose middle lies in one of the (t, 3, 2) triangles, as a (X, Y) bool mask; of points,
+    (t, 1, 2), the cells that hold one.
+    """
     mask = np.zeros(grid.shape, bool)
+    if triangles.shape[1] == 1:
+        mask[tuple(_cells(triangles[:, 0], grid).T)] = True
+        return mask
     corners = (triangles - grid.origin) / grid.cell - 0.5  # a cell's middle is a whole number
     low = np.maximum(np.ceil(corners.min(1)).astype(int), 0)
     high = np.minimum(np.floor(corners.max(1)).astype(int), np.array(grid.shape) - 1)
@@ -96,12 +118,101 @@ def _opened(mask: np.ndarray, side: int) -> np.ndarray:
     return ndimage.maximum_filter(ndimage.minimum_filter(mask, side), side) & mask
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """The greatest of its pieces whose cells touch at their sides."""
-    pieces = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, output=pieces)
-    sizes = np.bincount(pieces.ravel(), minlength=2)[1:]  # 0 is what no piece covers
-    return pieces == 1 + int(np.argmax(sizes))
+class Piece(NamedTuple):
+    """Part of a mask whose cells touch at their sides, without holes."""
+
+    under_camera: bool
+    area: float  # square metres
+    mask: np.ndarray  # (X, Y) bool
+    grid: Grid
+
+
+def _best_piece(triangles: np.ndarray, eyes: np.ndarray, grid: Grid) -> Piece:
+    """The largest piece that has one of the (E, 2) `eyes` over it; the largest where none has."""
+    closed = _closed(rasterise(triangles, grid), 2 * round(SLIT / grid.cell) + 1)
+    opened = _opened(closed, 2 * round(SPECK / grid.cell) + 1)
+    pieces = np.empty(grid.shape, np.int32)
+    ndimage.label(ndimage.binary_fill_holes(opened), output=pieces)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0  # what no piece covers
+    below = np.unique(pieces[tuple(_cells(eyes, grid).T)])
+    below = below[below > 0]
+    best = int(below[np.argmax(sizes[below])] if len(below) else np.argmax(sizes))
+    return Piece(len(below) > 0, float(sizes[best]) * grid.cell**2, pieces == best, grid)
+
+
+def _piece(triangles: np.ndarray, eyes: np.ndarray) -> Piece:
+    """As `_best_piece`, on a grid that is as fine as the piece allows: whiskers to stray vertices
+    make the first one coarse.
+    """
+    low, high = triangles.min((0, 1)), triangles.max((0, 1))
+    while True:
+        piece = _best_piece(triangles, eyes, _grid(low, high))
+        if piece.grid.cell == FINEST or not piece.area:
+            return piece
+        rows, columns = np.nonzero(piece.mask)
+        first, last = np.array([rows.min(), columns.min()]), np.array([rows.max(), columns.max()])
+        least = np.maximum(low, piece.grid.origin + (first - 1) * piece.grid.cell)
+        most = np.minimum(high, piece.grid.origin + (last + 2) * piece.grid.cell)
+        if (most - least).max() > SHRUNK * (high - low).max():
+            return piece
+        low, high = least, most
+        touch = (triangles.max(1) >= low).all(1) & (triangles.min(1) <= high).all(1)
+        triangles = triangles[touch]
+
+
+class _Group(NamedTuple):
+    """Triangles that are apart from all others, and what the pieces in it may at most be."""
+
+    under_camera: bool
+    area: float  # square metres
+    rows: np.ndarray  # of the triangles
+
+
+def _groups(triangles: np.ndarray, eyes: np.ndarray) -> list[_Group]:
+    """The best first; every piece of a mask lies in one of them."""
+    low, high = triangles.min(1), triangles.max(1)
+    apart = max(APART, float(np.median(high - low)))  # coarse triangles have few cells too
+    low, high = (
+        np.clip(np.floor(side / apart), -MOST_CELLS, MOST_CELLS).astype(np.int64)
+        for side in (low, high)
+    )
+    span = high - low + 1
+    count = span.prod(1)
+    start = np.cumsum(count) - count
+    # The square cells, `apart` wide, that each triangle's box meets.
+    owner = np.repeat(np.arange(len(triangles)), count)
+    column, row = np.divmod(np.arange(len(owner)) - start[owner], span[owner, 1])
+    codes = (low[owner, 0] + column) * 4 * MOST_CELLS + low[owner, 1] + row
+    codes, cell = np.unique(codes, return_inverse=True)
+    cells = np.stack(np.divmod(codes + 2 * MOST_CELLS, 4 * MOST_CELLS), 1)
+    # A triangle joins its cells; and cells that touch are joined.
+    joints = np.stack([cell, cell[start][owner]], 1)
+    joints = np.concatenate([joints, KDTree(cells).query_pairs(1.5, output_type="ndarray")])
+    ones = np.ones(len(joints), bool)
+    graph = coo_array((ones, (joints[:, 0], joints[:, 1])), (len(cells), len(cells)))
+    group = connected_components(graph, directed=False)[1][cell[start]]  # of each triangle
+    order = np.argsort(group, kind="stable")
+    groups = []
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        least, most = triangles[rows].min((0, 1)), triangles[rows].max((0, 1))
+        above = bool(((eyes >= least) & (eyes <= most)).all(1).any())
+        # A piece does not leave the box of its triangles, but for the cells at its edge.
+        groups.append(_Group(above, float((most - least + SLIT).prod()), rows))
+    return sorted(groups, key=lambda group: group[:2], reverse=True)
+
+
+def _room(triangles: np.ndarray, eyes: np.ndarray) -> Piece:
+    """The best piece of all. Each group has a grid of its own, so that what lies far away neither
+    makes the grid coarse nor costs anything.
+    """
+    groups = _groups(triangles, eyes)
+    best = _piece(triangles[groups[0].rows], eyes)
+    for group in groups[1:]:
+        if best[:2] >= group[:2]:
+            break
+        best = max(best, _piece(triangles[group.rows], eyes), key=lambda piece: piece[:2])
+    return best
 
 
 def _simplified(line: np.ndarray, tolerance: float) -> np.ndarray:
@@ -151,7 +262,7 @@ def _side(piece: np.ndarray) -> _Side:
     normal = np.array([-np.sin(angle), np.cos(angle)])
     # Slanted stretches have more points: each counts by its length.
     steps = np.linalg.norm(np.diff(piece, axis=0), axis=1)
-    offset = weighted_median((piece[1:] + piece[:-1]) @ normal / 2, steps)
+    offset = weighted_quantile((piece[1:] + piece[:-1]) @ normal / 2, steps)
     return _Side(normal, offset, piece[0], piece[-1])
 
 
@@ -208,6 +319,7 @@ def floor_of(
     mesh: Mesh,
     height: float,
     *,
+    eyes: np.ndarray,
     on_floor: np.ndarray | None = None,
     furniture: np.ndarray | None = None,
 ) -> Floor | None:
@@ -216,6 +328,7 @@ def floor_of(
     Args:
         mesh: in the world.
         height: of the floor, metres.
+        eyes: (E, 3) where the cameras were, in the world; the room is where they were.
         on_floor: (V,) bool, vertices annotated as floor. Without it, what faces up near `height`.
         furniture: (V,) bool, vertices of things that may hide the floor. Without it, what faces up
             between the floor and the ceiling.
@@ -223,33 +336,30 @@ def floor_of(
     if not len(mesh.points):
         return None
     plan, heights = mesh.points[:, :2].astype(np.float64), mesh.points[:, 2]
+    # A mesh without faces is one of points that all face up.
+    corners = mesh.faces if len(mesh.faces) else np.arange(len(mesh.points))[:, None]
+    middle, weights = heights[corners].mean(1), np.ones(len(corners))
+    up = np.ones(len(corners), bool)
     if len(mesh.faces):
-        normals, _ = face_normals(mesh)
-        middle = heights[mesh.faces].mean(1)
-        up = np.abs(normals[:, 2]) > FACES_UP
-        level = up & (np.abs(middle - height) < FLOOR_BAND)
-        is_floor = on_floor[mesh.faces].all(1) if on_floor is not None else level
-        above = (middle > height) & (middle < heights.max() - HEADROOM) & up
-        hides = above & furniture[mesh.faces].any(1) if furniture is not None else above
-        triangles = plan[mesh.faces[is_floor | hides]]
-        if not len(triangles):
-            return None
-        grid = _grid(triangles.min((0, 1)), triangles.max((0, 1)))
-        mask = rasterise(triangles, grid)
-    else:
-        low = np.abs(heights - height) < FLOOR_BAND if on_floor is None else on_floor
-        below = (heights > height) & (heights < heights.max() - HEADROOM)
-        chosen = plan[low | (below if furniture is None else below & furniture)]
-        if not len(chosen):
-            return None
-        grid = _grid(chosen.min(0), chosen.max(0))
-        mask = np.zeros(grid.shape, bool)
-        at = np.floor((chosen - grid.origin) / grid.cell).astype(int)
-        mask[at[:, 0], at[:, 1]] = True
-    closed = _closed(mask, 2 * round(SLIT / grid.cell) + 1)
-    opened = _opened(closed, 2 * round(SPECK / grid.cell) + 1)
-    whole = np.asarray(ndimage.binary_fill_holes(_largest(opened)))
-    if not whole.any():
+        normals, weights = face_normals(mesh)
+        sides = plan[corners] - plan[np.roll(corners, -1, 1)]
+        whole = (np.linalg.norm(sides, axis=2) <= LONGEST).all(1)
+        weights = weights * whole
+        up = (np.abs(normals[:, 2]) > FACES_UP) & whole
+    if not weights.sum() > 0:
         return None
-    corners = outline(whole, grid)
-    return Floor(corners, polygon_area(corners))
+    ceiling = weighted_quantile(middle, weights, TOP) - HEADROOM
+    is_floor = up & (np.abs(middle - height) < FLOOR_BAND)
+    if on_floor is not None:
+        is_floor = on_floor[corners].all(1) & (weights > 0)
+    hides = up & (middle > height - SUNKEN) & (middle < ceiling)
+    if furniture is not None:
+        hides &= furniture[corners].any(1)
+    triangles = plan[corners[is_floor | hides]]
+    if not len(triangles):
+        return None
+    piece = _room(triangles, eyes[:, :2])
+    if not piece.area:
+        return None
+    polygon = outline(piece.mask, piece.grid)
+    return Floor(polygon, polygon_area(polygon))

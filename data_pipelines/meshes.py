@@ -16,8 +16,8 @@ def read_mesh(path: Path) -> Mesh:
     """Reads points, colours and faces; polygons become triangles, other elements are passed over.
 
     Raises:
-        ScanError: no such file, cut short, without points or colours, or with numbers that are no
-            points.
+        ScanError: no such file, cut short, without points or colours, with numbers that are no
+            points or no colours, or with faces of another form.
     """
     if not path.is_file():
         raise ScanError(f"{path}: expected a mesh, found none.")
@@ -38,14 +38,14 @@ def read_mesh(path: Path) -> Mesh:
             f"{path}: expected finite points, but {lost.sum()} of {len(points)} are not, the first "
             f"in row {np.argmax(lost)}."
         )
-    faces = _faces(data)
+    faces = _faces(data, path)
     if faces.size and not 0 <= faces.min() <= faces.max() < len(points):
         raise ScanError(
             f"{path}: expected faces of vertices 0 to {len(points) - 1}, got {faces.min()} to "
             f"{faces.max()}."
         )
-    colors = np.stack([vertex[channel] for channel in COLORS], axis=1).astype(np.uint8)
-    return Mesh(points, colors, faces)
+    colors = np.stack([vertex[channel] for channel in COLORS], axis=1)
+    return Mesh(points, _bytes(colors, path), faces)
 
 
 def _read(path: Path) -> PlyData:
@@ -55,13 +55,33 @@ def _read(path: Path) -> PlyData:
         return PlyData.read(str(path))  # lists of other lengths; one cut short fails here again
 
 
-def _faces(data: PlyData) -> np.ndarray:
+def _bytes(colors: np.ndarray, path: Path) -> np.ndarray:
+    """(V, 3) uint8 of channels of 8 or 16 bits, or of numbers from 0 to 1."""
+    if colors.dtype == np.uint8:
+        return colors
+    most = {"f": 1.0, "u": np.iinfo(np.uint16).max}.get(colors.dtype.kind, 255)
+    if not (colors.min() >= 0 and colors.max() <= most):  # NaN is neither
+        raise ScanError(
+            f"{path}: expected red, green, blue of 0 to {most:g} as {colors.dtype.name}, "
+            f"got {colors.min()} to {colors.max()}."
+        )
+    # Channels of 8 bits may be written as wider numbers.
+    most = 255 if most != 1 and colors.max() <= 255 else most
+    return np.rint(colors * (255 / most)).astype(np.uint8)
+
+
+def _faces(data: PlyData, path: Path) -> np.ndarray:
     """(T, 3) i32; a polygon is a fan around its first corner."""
+    if "face" not in data and "tristrips" in data:
+        raise ScanError(f"{path}: expected faces, got tristrips; save it with triangles.")
     if "face" not in data or not data["face"].count:
         return np.zeros((0, 3), np.int32)
     names = [p.name for p in data["face"].properties if p.name in TRIANGLES["face"]]
     if not names:
-        return np.zeros((0, 3), np.int32)
+        found = ", ".join(p.name for p in data["face"].properties) or "none"
+        raise ScanError(
+            f"{path}: expected a property vertex_indices or vertex_index of faces, found {found}."
+        )
     corners = data["face"].data[names[0]]
     if corners.dtype != object:
         return np.ascontiguousarray(corners, np.int32)

@@ -9,6 +9,7 @@ intrinsics are those of continuous image coordinates with the origin in the imag
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -110,6 +111,18 @@ class Scan:
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
     files: tuple[Path, ...] = ()  # files, and folders of pictures, that it depends on, there or not
+
+
+def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], where: Path) -> None:
+    """
+    Raises:
+        ScanError: there are objects in the file, and none that can be used: it is of another form.
+    """
+    if not objects and skipped:
+        raise ScanError(
+            f"{where}: expected objects that can be used, found none among {len(skipped)}; "
+            f"{skipped[0].what}: {skipped[0].why.removesuffix('.')}."
+        )
 
 
 def object_fault(object_id: object, label: object) -> str:

@@ -29,6 +29,7 @@ from data_pipelines.scan import (
     Skipped,
     object_fault,
     pose_fault,
+    require_some,
 )
 from geometry_jax import scene_io
 
@@ -184,7 +185,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
         segments: (V,) segment of every vertex, of the same resolution.
 
     Raises:
-        ScanError: no list of groups, or two groups of one id.
+        ScanError: no list of groups, none that can be used, or two of one id.
     """
     groups = raw_json.read_object(path).get("segGroups")
     if not isinstance(groups, list):
@@ -217,6 +218,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
             skipped.append(Skipped(which, f"{path.name}: no vertex has segment {absent[0]}"))
         rows = [order[start:end] for start, end in zip(low, high, strict=True)]
         objects.append(ScanObject(number + 1, label, np.sort(np.concatenate(rows))))
+    require_some(objects, skipped, path)
     return objects, skipped
 
 
@@ -307,7 +309,7 @@ def read_scan(
     if not frames:
         raise ScanError(
             f"{folder}: expected frames with a pose, found none among {len(skipped)}; "
-            f"{skipped[0].what}: {skipped[0].why}."
+            f"{skipped[0].what}: {skipped[0].why.removesuffix('.')}."
             if skipped
             else f"{folder}: expected frames, found none."
         )

@@ -152,9 +152,23 @@ def _decode(path: Path, content: bytes, size: tuple[int, int], kind: str) -> np.
 
 
 def _by_number(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
-    """Files by the number that is their name, ascending."""
-    found = [p for p in folder.glob("*") if p.stem.isdecimal() and p.suffix.lower() in suffixes]
-    return {int(path.stem): path for path in sorted(found, key=lambda path: int(path.stem))}
+    """Files by the number that is their name, ascending.
+
+    Raises:
+        ScanError: files, but none with such a name; or two with one number.
+    """
+    names = sorted(path.name for path in folder.glob("[!.]*"))
+    numbers: dict[int, str] = {}
+    for name in names:
+        stem, suffix = Path(name).stem, Path(name).suffix
+        if not (stem.isascii() and stem.isdecimal() and suffix.lower() in suffixes):
+            continue
+        other = numbers.setdefault(int(stem), name)
+        if other != name:
+            raise ScanError(f"{folder}: expected one file of each number, got {other} and {name}.")
+    if names and not numbers:
+        raise ScanError(f"{folder}: expected files such as 0{suffixes[0]}, got {names[0]}.")
+    return {number: folder / numbers[number] for number in sorted(numbers)}
 
 
 def _read_matrix(path: Path) -> np.ndarray:

@@ -26,6 +26,7 @@ from data_pipelines.scan import (
     ScanObject,
     Skipped,
     object_fault,
+    require_some,
 )
 
 Camera = Literal["dslr", "iphone"]
@@ -125,7 +126,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
         segments: (V,) segment of every vertex.
 
     Raises:
-        ScanError: no list of objects, or two of one id.
+        ScanError: no list of objects, none that can be used, or two of one id.
     """
     groups = raw_json.field(raw_json.read_object(path), "segGroups", list, path)
     order = np.argsort(segments, kind="stable")
@@ -162,6 +163,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
         count = high - low
         rows = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
         objects.append(ScanObject(group.object_id, group.label, np.sort(order[rows]), box))
+    require_some(objects, skipped, path)
     return objects, skipped
 
 

@@ -110,10 +110,17 @@ def _stills(records: list[Any], path: Path) -> tuple[Still, ...]:
             Still(
                 name=name.replace("\\", "/").rsplit("/", 1)[-1],
                 transform=_pose(record.get("transform_matrix"), where),
-                is_bad=bool(record.get("is_bad", False)),
+                is_bad=_flag(record.get("is_bad"), f"{where}: is_bad"),
             )
         )
     return tuple(stills)
+
+
+def _flag(value: Any, where: str) -> bool:
+    """False where it is not stated."""
+    if value not in (None, False, True):
+        raise ScanError(f"{where}: expected true or false, got {value!r:.40}.")
+    return bool(value)
 
 
 def _pose(value: Any, where: str) -> np.ndarray:
@@ -160,7 +167,9 @@ class StillImages:
 
 
 def _depth_path(folder: Path, name: str) -> Path:
-    return folder / f"{Path(name).stem}.png"
+    path = folder / f"{Path(name).stem}.png"
+    capital = path.with_suffix(".PNG")
+    return capital if capital.is_file() else path
 
 
 def _decode(path: Path, size: tuple[int, int], *, deep: bool = False) -> np.ndarray:
@@ -262,8 +271,7 @@ def _numbered(
 
 def _source(dslr: Path) -> _Source:
     pinhole, fisheye = (dslr / name for name in FILES)
-    depths = dslr / DEPTH_FOLDER
-    depths = depths if depths.is_dir() and any(depths.glob("*.png")) else None
+    depths = _depth_folder(dslr)
     for name in UNDISTORTED_FOLDERS:
         if (dslr / name).is_dir() and pinhole.is_file():
             return _Source(dslr / name, _read_pinhole(pinhole), None, depths)
@@ -285,6 +293,19 @@ def _source(dslr: Path) -> _Source:
         f"{dslr}: expected {' or '.join(UNDISTORTED_FOLDERS)} with nerfstudio/{pinhole.name}, or "
         f"{FISHEYE_FOLDER} with nerfstudio/{fisheye.name}; found {', '.join(found) or 'nothing'}."
     )
+
+
+def _depth_folder(dslr: Path) -> Path | None:
+    """The folder of depth images; None where there are none.
+
+    Raises:
+        ScanError: what is there are no depth images: they are not quietly rendered instead.
+    """
+    folder = dslr / DEPTH_FOLDER
+    names = sorted(path.name for path in folder.glob("[!.]*"))
+    if names and not any(name.lower().endswith(".png") for name in names):
+        raise ScanError(f"{folder}: expected depth images such as DSC00001.png, got {names[0]}.")
+    return folder if names else None
 
 
 def _read_pinhole(path: Path) -> Transforms:
@@ -372,8 +393,9 @@ def _check_camera(path: Path, camera: colmap.Camera, transforms: Transforms) -> 
     if camera.model != transforms.model or camera.size != transforms.size:
         return  # COLMAP's camera has the distortion that the images were freed of
     stated = [*transforms.intrinsics[[0, 1], [0, 1]], *transforms.intrinsics[:2, 2]]
-    if np.abs(camera.parameters[:4] - stated).max() > 0.5:
+    parameters = camera.parameters[:4]
+    if len(parameters) < 4 or not (np.abs(parameters - stated) <= 0.5).all():
         raise ScanError(
             f"{path} and {transforms.path}: expected the same camera, "
-            f"got {camera.parameters[:4].tolist()} and {np.round(stated, 3).tolist()}."
+            f"got {parameters.tolist()} and {np.round(stated, 3).tolist()}."
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from plyfile import PlyData, PlyElement
 
 from geometry_jax import scene_io
@@ -146,6 +146,14 @@ def jpeg_bytes(color: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(color).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def is_upright(jpeg: bytes) -> bool:
+    """Whether all viewers show the pixels of a JPEG file as they are stored: many turn them as its
+    EXIF block says.
+    """
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in (0, 1)
 
 
 def labelled_mesh(

@@ -4,9 +4,12 @@ A data set's own alignment is taken as it is. Where there is none, z is up alrea
 is the height of the floor and one angle; both are estimated from the mesh, with no chance in it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from data_pipelines.scan import Mesh, Scan, ScanError, pose_fault
+from data_pipelines import labels
+from data_pipelines.scan import Mesh, Scan, ScanError, ScanFrame, pose_fault
 
 STEEP, LEVEL = 0.2, 0.9  # |z| of a unit normal: below, a face belongs to a wall; above, to a floor
 HEIGHT_STEP = 0.02  # metres, bins of the height histogram
@@ -18,6 +21,8 @@ MOST_FACES = 100_000  # steep ones, evenly strided, say enough about walls
 FARTHEST = 100.0  # metres from a scan's middle at which nothing is part of it
 PLANE_STEP = 0.02  # metres, bins of distance across walls
 LEAST_SHARE = 0.2  # of the largest level area; the lowest level that has so much is the floor
+ABOVE_FLOOR = 3.0  # metres that cameras are above the floor, at most: hand-held or on a tripod
+BESIDE = 1.5  # metres around the cameras, from above, in which there is floor
 QUARTER = np.pi / 2
 
 
@@ -29,23 +34,35 @@ def face_normals(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     return cross / np.where(length > 0, length, 1.0)[:, None], length / 2
 
 
-def floor_height(mesh: Mesh) -> float:
+def floor_height(mesh: Mesh, eyes: np.ndarray) -> float:
     """z of the lowest large level surface: metres, in the frame of the mesh.
 
     Faces are weighed by area, vertices alike where there are no faces. Heights are those of the
-    surface's median, so that stray points below it do not count.
+    surface's median, so that stray points below it do not count. Where cameras were, only what
+    lies about and below them does, unless that has no level surface: the street that a window
+    shows is no floor, nor are reflections in one.
+
+    Args:
+        eyes: (E, 3) where the cameras were, in the frame of the mesh.
     """
     if len(mesh.faces):
         normals, areas = face_normals(mesh)
-        heights = mesh.points[mesh.faces, 2].mean(1).astype(np.float64)
+        places = mesh.points[mesh.faces].mean(1).astype(np.float64)
         # Up or down: the turning sense of faces is not the same in all data sets.
         weights = areas * (np.abs(normals[:, 2]) > LEVEL)
     else:
-        heights, weights = mesh.points[:, 2].astype(np.float64), np.ones(len(mesh.points))
+        places, weights = mesh.points.astype(np.float64), np.ones(len(mesh.points))
+    heights = places[:, 2]
     if not weights.sum() > 0:
         return float(np.min(heights, initial=np.inf)) if len(heights) else 0.0
-    middle = weighted_median(heights, weights)
-    near = np.abs(heights - middle) <= FARTHEST  # what is farther is a stray point
+    if len(eyes):
+        middle = np.median(eyes, axis=0)  # a camera that got lost counts little
+        reach = np.median(np.linalg.norm(eyes[:, :2] - middle[:2], axis=1)) + BESIDE
+        near = np.linalg.norm(places[:, :2] - middle[:2], axis=1) <= reach
+        near &= heights > middle[2] - ABOVE_FLOOR
+        weights = weights * near if weights[near].sum() > 0 else weights
+    middle = weighted_quantile(heights, weights)
+    near = (np.abs(heights - middle) <= FARTHEST) & (weights > 0)  # what is farther is a stray
     heights, weights = heights[near], weights[near]
     bins = np.floor((heights - heights.min()) / HEIGHT_STEP).astype(int)
     area = np.bincount(bins, weights)
@@ -56,15 +73,33 @@ def floor_height(mesh: Mesh) -> float:
     peak = first
     while peak + 1 < len(level) and level[peak + 1] > level[peak]:
         peak += 1
-    near = (np.abs(bins - peak) <= 1) & (weights > 0)
-    return weighted_median(heights[near], weights[near])
+    near = np.abs(bins - peak) <= 1
+    return weighted_quantile(heights[near], weights[near])
 
 
-def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    """The least of (k,) values up to which half of the weight lies."""
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float = 0.5) -> float:
+    """The least of (k,) values up to which a share of the weight lies; half of it: the median."""
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+    return float(values[order][np.searchsorted(total, total[-1] * share)])
+
+
+def scan_floor(scan: Scan, mesh: Mesh, eyes: np.ndarray) -> float:
+    """z of a scan's floor: of the annotated one, else as of `floor_height`.
+
+    Args:
+        mesh: the scan's, in the frame that z is wanted in.
+        eyes: (E, 3) where its cameras were, in that frame.
+    """
+    rows = [one.vertices for one in scan.objects if labels.harmonise(one.label).label == "floor"]
+    if rows and sum(map(len, rows)):
+        return float(np.median(mesh.points[np.concatenate(rows), 2]))
+    return floor_height(mesh, eyes)
+
+
+def eyes(frames: Sequence[ScanFrame]) -> np.ndarray:
+    """(F, 3) where the cameras were, metres, in the mesh frame."""
+    return np.array([frame.mesh_from_camera[:3, 3] for frame in frames]).reshape(-1, 3)
 
 
 def wall_yaw(mesh: Mesh) -> float:
@@ -89,14 +124,14 @@ def wall_yaw(mesh: Mesh) -> float:
     around = sum(np.roll(histogram, shift) for shift in range(-PEAK_BINS, PEAK_BINS + 1))
     yaw = (np.argmax(around) + 0.5) * ANGLE_STEP
     places = mesh.points[mesh.faces[steep], :2].mean(1).astype(np.float64)
-    places -= places.mean(0)
+    places -= np.median(places, axis=0)  # stray faces may be anywhere
     for reach, step in SEARCH:
         tried = yaw + np.arange(-reach, reach + step / 2, step)
         yaw = tried[np.argmax([_fullness(places, angles, weights, one) for one in tried])]
     # Where the mesh is clean, its normals are exact.
     off = (angles - yaw + QUARTER / 2) % QUARTER - QUARTER / 2
     near = np.abs(off) < CLOSE
-    yaw += weighted_median(off[near], weights[near]) if near.any() else 0.0
+    yaw += weighted_quantile(off[near], weights[near]) if near.any() else 0.0
     yaw = (yaw + QUARTER / 2) % QUARTER - QUARTER / 2
     return float(yaw if yaw > -QUARTER / 2 else yaw + QUARTER)
 
@@ -131,5 +166,5 @@ def world_from_mesh(scan: Scan) -> tuple[np.ndarray, bool]:
     cos, sin = np.cos(-yaw), np.sin(-yaw)
     estimate = np.eye(4)
     estimate[:2, :2] = [[cos, -sin], [sin, cos]]
-    estimate[2, 3] = -floor_height(scan.mesh)
+    estimate[2, 3] = -scan_floor(scan, scan.mesh, eyes(scan.frames))
     return estimate, False

@@ -28,6 +28,8 @@ import numpy as np
 from geometry_jax.types import Scene, leaf
 
 PACK_VERSION = 2
+# As ScanNet writes it; other tools write the name in other letters, or a colon.
+ALIGNMENT_LINE = re.compile(r"\s*axisAlignment\s*[=:](.*)", re.IGNORECASE)
 SCANNET_ID = re.compile(r"(scene\d{4})_\d{2}")  # room and scan
 FRAME_FOLDER = "frame_processed"
 ROUNDING = 1e-2  # of a rotation in a text file, as trackers write them
@@ -207,23 +209,31 @@ def read_pose(path: Path) -> np.ndarray:
 def find_alignment(path: Path) -> np.ndarray | None:
     """(4, 4) world_from_mesh from the `axisAlignment` line; None where the file or the line is
     absent.
+
+    Raises:
+        ValueError: not 16 numbers, or two lines that say different things.
     """
     if not path.is_file():
         return None
     # Only the one line matters, and it is ASCII, whatever else the file has.
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "axisAlignment":
-            try:
-                numbers = np.array([float(x) for x in value.split()])
-            except ValueError as error:
-                raise ValueError(f"{path}: axisAlignment: expected numbers ({error}).") from error
-            if numbers.shape != (16,) or not np.isfinite(numbers).all():
-                raise ValueError(
-                    f"{path}: axisAlignment: expected 16 finite numbers, got {value.strip()!r:.80}."
-                )
-            return numbers.reshape(4, 4)
-    return None
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if "\0" in text:
+        raise ValueError(f"{path}: expected text in UTF-8, got bytes of 0 in it.")
+    found = [
+        match[1].split() for match in map(ALIGNMENT_LINE.fullmatch, text.splitlines()) if match
+    ]
+    for words in found:
+        try:
+            numbers = np.array([float(x) for x in words])
+        except ValueError as error:
+            raise ValueError(f"{path}: axisAlignment: expected numbers ({error}).") from error
+        if numbers.shape != (16,) or not np.isfinite(numbers).all():
+            raise ValueError(
+                f"{path}: axisAlignment: expected 16 finite numbers, got {' '.join(words)!r:.80}."
+            )
+        if words != found[0]:
+            raise ValueError(f"{path}: expected one axisAlignment, got two different ones.")
+    return np.array(found[0], np.float64).reshape(4, 4) if found else None
 
 
 def read_alignment(path: Path) -> np.ndarray:

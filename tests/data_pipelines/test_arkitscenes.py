@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -522,6 +523,17 @@ def test_an_entry_that_is_no_object_is_left_out(raw: Path) -> None:
     assert read.objects[0].object_id == 2 and read.skipped[0].what == "object 1"
 
 
+def test_boxes_none_of_which_can_be_used_are_refused(raw: Path) -> None:
+    def damage(record: dict[str, Any]) -> None:
+        for entry in record["data"]:
+            del entry["segments"]["obbAligned"]
+
+    edit_annotation(raw, damage)
+    assert "expected objects that can be used, found none" in refusal(raw)
+    edit_annotation(raw, lambda record: record.update(data=[]))
+    assert arkitscenes.read_scan(raw, VIDEO).objects == ()
+
+
 def test_one_uid_twice_is_refused(raw: Path) -> None:
     edit_annotation(raw, lambda record: record["data"].append(record["data"][1]))
     assert "one object for each uid" in refusal(raw)
@@ -668,6 +680,13 @@ def test_text_may_begin_with_a_mark_and_lines_be_there_twice(raw: Path) -> None:
         np.testing.assert_array_equal(one.mesh_from_camera, other.mesh_from_camera)
 
 
+def test_a_table_may_have_blanks_after_its_commas(raw: Path) -> None:
+    for path in raw.rglob("metadata.csv"):
+        path.write_text(path.read_text().replace("Up", "Left").replace(",", ", ").rstrip())
+    width, height = arkitscenes.read_scan(raw, VIDEO).frames[0].color_size
+    assert height > width  # turned upright
+
+
 def test_a_table_of_other_columns_is_refused(raw: Path) -> None:
     for path in raw.rglob("metadata.csv"):
         path.write_text(path.read_text().replace(",", ";"))
@@ -701,6 +720,15 @@ def test_another_folder_is_not_a_download(tmp_path: Path) -> None:
         arkitscenes.list_scans(tmp_path)
     with pytest.raises(ScanError, match="cannot list it"):
         arkitscenes.list_scans(tmp_path / "nowhere")
+
+
+def test_a_download_without_videos_is_refused(raw: Path) -> None:
+    folder = raw / "3dod" / "Training"
+    folder.rename(raw / "inner")
+    folder.mkdir()
+    (raw / "inner").rename(folder / "Training")
+    with pytest.raises(ScanError, match=r"3dod: expected videos such as Training/41048143"):
+        arkitscenes.list_scans(raw)
 
 
 def test_an_unreadable_directory_is_named(raw: Path) -> None:

@@ -1,14 +1,16 @@
 """From a scan to a scene: a rendered room against its own truth, and scans with something wrong."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageOps
 
 from data_pipelines import building, labels, object_boxes, rooms
 from data_pipelines.building import BuildSettings, Built, build
 from data_pipelines.room_scan import room_scan
-from data_pipelines.scan import Mesh, OrientedBox, Scan, ScanError
+from data_pipelines.scan import Mesh, OrientedBox, Scan, ScanError, ScanFrame
 
 YAW, SHIFT = 0.7, (1.0, -2.0, 0.9)
 
@@ -225,6 +227,84 @@ def test_a_camera_far_outside_is_left_out(scan: Scan) -> None:
     found = build(dataclasses.replace(scan, frames=(scan.frames[0], lost)))
     assert [one.frame_id for one in found.source.frames] == [0]
     assert "outside of the mesh" in found.skipped[0].why
+
+
+def test_stray_vertices_do_not_shelter_a_camera_that_got_lost(scan: Scan) -> None:
+    away = scan.frames[1].mesh_from_camera.copy()
+    away[0, 3] += 100
+    lost = dataclasses.replace(scan.frames[1], mesh_from_camera=away)
+    stray = np.tile(away[:3, 3], (50, 1)).astype(np.float32)
+    mesh = Mesh(
+        np.concatenate([scan.mesh.points, stray]),
+        np.concatenate([scan.mesh.colors, np.zeros((50, 3), np.uint8)]),
+        scan.mesh.faces,
+    )
+    found = build(dataclasses.replace(scan, mesh=mesh, frames=(scan.frames[0], lost)))
+    assert [one.frame_id for one in found.source.frames] == [0]
+
+
+def turned(scan: Scan, yaw: float, shift: tuple[float, float, float]) -> Scan:
+    """The same scan in another mesh frame, without an alignment."""
+    turn = alignment(yaw, shift)
+    points = scan.mesh.points @ turn[:3, :3].T + turn[:3, 3]
+    return dataclasses.replace(
+        scan,
+        mesh=dataclasses.replace(scan.mesh, points=points.astype(np.float32)),
+        world_from_mesh=None,
+        frames=tuple(
+            dataclasses.replace(one, mesh_from_camera=turn @ one.mesh_from_camera)
+            for one in scan.frames
+        ),
+    )
+
+
+def with_specks(scan: Scan) -> Scan:
+    """Small level faces far away and under the floor."""
+    rng = np.random.default_rng(0)
+    far = rng.uniform(-1, 1, (40, 3)) * [60, 60, 1]
+    under = rng.uniform(-2, 2, (40, 3)) - [0, 0, 3]
+    speck = np.array([[0, 0, 0], [0.05, 0, 0], [0, 0.05, 0]])
+    points = (np.concatenate([far, under])[:, None] + speck).reshape(-1, 3)
+    mesh = Mesh(
+        np.concatenate([scan.mesh.points, points]).astype(np.float32),
+        np.concatenate([scan.mesh.colors, np.zeros((len(points), 3), np.uint8)]),
+        np.concatenate(
+            [scan.mesh.faces, len(scan.mesh.points) + np.arange(len(points)).reshape(-1, 3)]
+        ).astype(np.int32),
+    )
+    return dataclasses.replace(scan, mesh=mesh)
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+@pytest.mark.parametrize("yaw", [0.0, 0.5, 2.0])
+def test_the_room_is_as_large_however_the_scan_lies_and_whatever_floats_about(
+    scan: Scan, room: rooms.Room, annotated: bool, yaw: float
+) -> None:
+    bare = few(scan, objects=scan.objects if annotated else ())
+    found = build(with_specks(turned(bare, yaw, (5.0, -9.0, 0.3))))
+    low, high = room.plan.floors()[0]
+    assert found.source.room_size == pytest.approx(float(np.prod(high - low)), rel=0.003)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_that_viewers_would_turn_is_written_as_it_is_measured(
+    scan: Scan, orientation: int
+) -> None:
+    class Tagged:
+        color, depth = scan.images.color, scan.images.depth
+
+        def color_jpeg(self, frame: ScanFrame) -> bytes:
+            tags, file = Image.Exif(), io.BytesIO()
+            tags[ExifTags.Base.Orientation] = orientation
+            Image.fromarray(self.color(frame)).save(file, "JPEG", quality=90, exif=tags)
+            return file.getvalue()
+
+    images = Tagged()
+    made = build(few(scan, images=images)).source.frames[0]
+    frame = scan.frames[0]
+    with Image.open(io.BytesIO(made.jpeg)) as picture:
+        assert ImageOps.exif_transpose(picture).size == frame.color_size
+    assert (made.jpeg == images.color_jpeg(frame)) == (orientation == 1)
 
 
 def test_a_scan_without_a_usable_frame_is_refused(scan: Scan) -> None:

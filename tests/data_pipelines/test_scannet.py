@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from plyfile import PlyData, PlyElement
 
 from data_pipelines import meshes, rooms, scannet, sens
 from data_pipelines.room_scan import box_surface, room_scan
@@ -300,6 +301,13 @@ def test_groups_of_another_form_are_left_out_with_a_reason(tmp_path: Path) -> No
     assert [one.split(":")[0] for one in skipped] == [f"group {n}" for n in range(len(bad))]
 
 
+def test_groups_none_of_which_can_be_used_are_an_error(tmp_path: Path) -> None:
+    groups = [group("0", "bed", [1]), group("1", "tv", [2])]
+    with pytest.raises(ScanError, match=r"none among 2; group 0: .*objectId.*got '0'\.$"):
+        objects_of(tmp_path, [1, 2], groups)
+    assert objects_of(tmp_path, [1, 2], []) == ([], [])
+
+
 def test_two_objects_of_one_id_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"objectId, got 4 twice: 'bed' and 'tv'"):
         objects_of(tmp_path, [1, 2], [group(4, "bed", [1]), group(4, "tv", [2])])
@@ -406,6 +414,24 @@ def test_exported_frames_that_lack_something_are_skipped(exported: Path) -> None
         found.images.depth(found.frames[0])
 
 
+def test_exported_files_of_one_number_or_of_other_names_are_errors(exported: Path) -> None:
+    color = exported / "scans" / NAME / "color"
+    shutil.copy(color / "1.jpg", color / "000001.jpg")
+    with pytest.raises(ScanError, match=r"one file of each number, got 000001\.jpg and 1\.jpg"):
+        scannet.read_scan(exported, NAME)
+    for number, path in enumerate(sorted(color.iterdir())):
+        path.rename(color / f"frame-{number:06d}.color.jpg")
+    with pytest.raises(ScanError, match=r"files such as 0\.jpg, got frame-000000\.color\.jpg"):
+        scannet.read_scan(exported, NAME)
+
+
+def test_exported_depth_of_another_form_is_an_error(exported: Path) -> None:
+    for path in list((exported / "scans" / NAME / "depth").iterdir()):
+        path.rename(path.with_suffix(".pgm"))
+    with pytest.raises(ScanError, match=r"depth: expected files such as 0\.png, got 0\.pgm"):
+        scannet.read_scan(exported, NAME)
+
+
 def test_exported_images_that_do_not_decode_are_named(exported: Path) -> None:
     folder = exported / "scans" / NAME
     found = scannet.read_scan(exported, NAME)
@@ -448,6 +474,29 @@ def test_alignment_is_found_by_its_key(raw: Path) -> None:
     found = scannet.read_alignment(path)
     assert found is not None
     np.testing.assert_allclose(found, ALIGNMENT, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["AxisAlignment=", " axisalignment : ", "axisAlignment\t=\t"])
+def test_alignment_may_be_spelt_otherwise(raw: Path, name: str) -> None:
+    path = file(raw, ".txt")
+    text = path.read_text().replace("axisAlignment = ", name)
+    path.write_bytes(text.replace("\n", "\r\n").rstrip().encode())
+    found = scannet.read_alignment(path)
+    assert found is not None
+    np.testing.assert_allclose(found, ALIGNMENT, atol=1e-6)
+
+
+def test_alignments_that_differ_and_other_encodings_are_errors(raw: Path) -> None:
+    path = file(raw, ".txt")
+    text = path.read_text()
+    path.write_text(text + text)
+    assert scannet.read_alignment(path) is not None
+    path.write_text(text + "axisAlignment = 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1\n")
+    with pytest.raises(ScanError, match="expected one axisAlignment, got two different ones"):
+        scannet.read_alignment(path)
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(ScanError, match="expected text in UTF-8"):
+        scannet.read_alignment(path)
 
 
 def test_a_scan_without_alignment_has_none(raw: Path) -> None:
@@ -656,6 +705,47 @@ def test_polygons_become_triangles(tmp_path: Path) -> None:
     assert mesh.colors[2].tolist() == [7, 8, 9] and mesh.points[4].tolist() == [0, 2, 0]
 
 
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("number", ["f4", "f8"])
+@pytest.mark.parametrize("name", ["vertex_indices", "vertex_index"])
+@pytest.mark.parametrize("quads", [True, False])
+def test_meshes_of_other_tools_are_read(
+    tmp_path: Path, text: bool, order: str, number: str, name: str, quads: bool
+) -> None:
+    channels = [(color, "u1") for color in ("red", "green", "blue")]
+    vertex = np.zeros(4, [("x", number), ("y", number), ("z", number), ("nx", "f4"), *channels])
+    vertex["x"], vertex["y"], vertex["green"] = [0, 1, 1, 0], [0, 0, 1, 1], [7, 0, 255, 1]
+    corners = [[0, 1, 2, 3]] if quads else [[0, 1, 2], [0, 2, 3]]
+    face = np.zeros(len(corners), [("flags", "i4"), (name, "O"), ("texcoord", "O")])
+    for row, own in enumerate(corners):
+        face[row] = (1, np.array(own, "u4"), np.zeros(6, "f4"))
+    elements = [PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")]
+    path = tmp_path / "a.ply"
+    PlyData(elements, text=text, byte_order=order, comments=["made elsewhere"]).write(str(path))
+    mesh = meshes.read_mesh(path)
+    assert mesh.points.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert mesh.colors[:, 1].tolist() == [7, 0, 255, 1]
+    assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "colors", "expected"),
+    [
+        ("float", "0 0.5 1", [0, 128, 255]),
+        ("ushort", "0 32896 65535", [0, 128, 255]),
+        ("ushort", "0 128 255", [0, 128, 255]),
+        ("int", "0 128 255", [0, 128, 255]),
+    ],
+)
+def test_colours_may_be_wider_numbers(
+    tmp_path: Path, kind: str, colors: str, expected: list[int]
+) -> None:
+    text = HEAD.replace("vertex 5", "vertex 1").replace("uchar", kind) + "end_header\n"
+    mesh = meshes.read_mesh(ply(tmp_path / "a.ply", text + f"0 0 0 {colors}\n"))
+    assert mesh.colors.tolist() == [expected]
+
+
 def test_a_mesh_may_have_no_faces(tmp_path: Path) -> None:
     mesh = meshes.read_mesh(ply(tmp_path / "a.ply", HEAD + "end_header\n" + FIVE))
     assert mesh.faces.shape == (0, 3) and len(mesh.points) == 5
@@ -675,6 +765,28 @@ def test_a_mesh_may_have_no_faces(tmp_path: Path) -> None:
             + FIVE
             + "3 0 1 5\n",
             "faces of vertices 0 to 4, got 0 to 5",
+        ),
+        (
+            HEAD
+            + "element face 1\nproperty list uchar int corners\nend_header\n"
+            + FIVE
+            + "3 0 1 2\n",
+            "property vertex_indices or vertex_index of faces, found corners",
+        ),
+        (
+            HEAD
+            + "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+            + FIVE
+            + "3 0 1 2\n",
+            "expected faces, got tristrips",
+        ),
+        (
+            HEAD.replace("uchar", "float") + "end_header\n" + FIVE,
+            "of 0 to 1 as float32, got 1.0 to 9",
+        ),
+        (
+            HEAD.replace("uchar", "int") + "end_header\n" + FIVE.replace("2 2 2", "2 2 -2"),
+            "got -2 to 9",
         ),
     ],
 )

@@ -560,6 +560,49 @@ def test_images_and_camera_of_different_kinds_are_never_mixed(raw: Path) -> None
         read(raw)
 
 
+def test_depth_images_are_never_passed_over(raw: Path) -> None:
+    depths = folder_of(raw) / "dslr" / "undistorted_depths"
+    before = read(raw)
+    for path in list(depths.iterdir()):
+        path.rename(path.with_suffix(".PNG"))
+    after = read(raw)
+    for one, other in zip(before.frames, after.frames, strict=True):
+        assert one.depth_size == other.depth_size
+    np.testing.assert_array_equal(
+        after.images.depth(after.frames[0]),
+        np.asarray(Image.open(depths / f"{Path(after.frames[0].source).stem}.PNG")),
+    )
+    depths.rename(depths.with_name("inner"))
+    depths.mkdir()
+    depths.with_name("inner").rename(depths / "undistorted_depths")
+    with pytest.raises(ScanError, match=r"images such as DSC00001\.png, got undistorted_depths"):
+        read(raw)
+
+
+def test_a_camera_of_colmap_that_lacks_numbers_is_refused(raw: Path) -> None:
+    path = folder_of(raw) / "dslr" / "colmap" / "cameras.txt"
+    *rest, camera = path.read_text().splitlines()
+    path.write_text("\n".join([*rest, "  # one camera", " ".join(camera.split()[:6]), ""]))
+    with pytest.raises(ScanError, match="expected the same camera, got"):
+        read(raw)
+
+
+def test_a_still_is_bad_or_not(raw: Path) -> None:
+    edit(transforms(raw), lambda value: value["frames"][0].update(is_bad="false"))
+    with pytest.raises(ScanError, match="is_bad: expected true or false, got 'false'"):
+        read(raw)
+
+
+def test_objects_none_of_which_can_be_used_are_refused(raw: Path) -> None:
+    def damage(value: Any) -> None:
+        for group in value["segGroups"]:
+            group["objectId"] = str(group["objectId"])
+
+    edit(folder_of(raw) / "scans" / "segments_anno.json", damage)
+    with pytest.raises(ScanError, match=r"segments_anno\.json: expected objects .*'objectId'"):
+        read(raw)
+
+
 def test_images_of_another_size_are_refused(raw: Path) -> None:
     edit(transforms(raw), lambda value: value.update(w=160, h=120))
     with pytest.raises(

@@ -9,6 +9,8 @@ from data_pipelines import world
 from data_pipelines.room_scan import box_surface
 from data_pipelines.scan import Mesh, Scan, ScanError
 
+EYES = np.zeros((0, 3))  # where not said otherwise, it is not known where the cameras were
+
 
 def shell(size: tuple[float, float, float], yaw: float, shift: tuple[float, float, float]) -> Mesh:
     """An empty room, its box desk-high in one corner turned by half a right angle."""
@@ -31,7 +33,7 @@ def test_walls_and_floor_are_found(yaw: float) -> None:
     mesh = shell((4, 3, 2.5), yaw, (3, -2, -0.9))
     expected = (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
     assert world.wall_yaw(mesh) == pytest.approx(expected, abs=1e-3)
-    assert world.floor_height(mesh) == pytest.approx(-0.9, abs=1e-3)
+    assert world.floor_height(mesh, EYES) == pytest.approx(-0.9, abs=1e-3)
 
 
 def test_noise_moves_the_estimates_little() -> None:
@@ -39,20 +41,52 @@ def test_noise_moves_the_estimates_little() -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, mesh.points.shape)
     noisy = dataclasses.replace(mesh, points=(mesh.points + noise).astype(np.float32))
     assert world.wall_yaw(noisy) == pytest.approx(0.3, abs=np.deg2rad(0.3))
-    assert world.floor_height(noisy) == pytest.approx(-0.9, abs=0.005)
+    assert world.floor_height(noisy, EYES) == pytest.approx(-0.9, abs=0.005)
 
 
 def test_stray_points_below_are_not_the_floor() -> None:
     mesh = shell((4, 3, 2.5), 0.0, (0, 0, 0))
     stray = np.tile(np.array([2, 2, -3], np.float32), (50, 1))
     more = Mesh(np.concatenate([mesh.points, stray]), mesh.colors, mesh.faces)
-    assert world.floor_height(more) == pytest.approx(0.0, abs=1e-6)
+    assert world.floor_height(more, EYES) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("below", [-1.0, -3.0, -8.0])
+def test_the_street_below_a_window_is_not_the_floor(below: float) -> None:
+    mesh = shell((4, 3, 2.5), 0.3, (0, 0, 0.4))
+    street, faces = box_surface(np.array([7, -5, below]), np.array([17, 5, below + 0.01]), 0.2)
+    every = Mesh(
+        np.concatenate([mesh.points, street]).astype(np.float32),
+        np.zeros((len(mesh.points) + len(street), 3), np.uint8),
+        np.concatenate([mesh.faces, faces + len(mesh.points)]).astype(np.int32),
+    )
+    eyes = np.array([[0.5, 1.5, 1.9], [1.5, 2.0, 1.8], [1.0, 2.5, 2.0]])
+    assert world.floor_height(every, eyes) == pytest.approx(0.4, abs=1e-6)
+    assert world.floor_height(every, EYES) == pytest.approx(below, abs=0.02)
+
+
+def test_cameras_with_no_level_surface_about_them_see_the_whole_mesh() -> None:
+    mesh = shell((4, 3, 2.5), 0.0, (0, 0, 0.4))
+    assert world.floor_height(mesh, np.array([[50.0, 50, 1.5]])) == pytest.approx(0.4, abs=1e-6)
+
+
+def test_a_face_that_flew_away_turns_no_wall() -> None:
+    mesh = shell((4, 3, 2.5), 0.3, (3, -2, 0))
+    noise = np.random.default_rng(0).normal(0, 0.01, mesh.points.shape)
+    noisy = dataclasses.replace(mesh, points=(mesh.points + noise).astype(np.float32))
+    far = np.array([[1e7, 0, 0], [1e7, 2, 0], [1e7, 0, 2]], np.float32)
+    more = Mesh(
+        np.concatenate([noisy.points, far]),
+        np.zeros((len(mesh.points) + 3, 3), np.uint8),
+        np.concatenate([mesh.faces, [np.arange(3) + len(mesh.points)]]).astype(np.int32),
+    )
+    assert world.wall_yaw(more) == pytest.approx(world.wall_yaw(noisy), abs=1e-3)
 
 
 def test_points_without_faces_still_have_a_floor() -> None:
     mesh = shell((4, 3, 2.5), 0.0, (0, 0, 0.4))
     points = dataclasses.replace(mesh, faces=np.zeros((0, 3), np.int32))
-    assert world.floor_height(points) == pytest.approx(0.4, abs=0.02)
+    assert world.floor_height(points, EYES) == pytest.approx(0.4, abs=0.02)
     assert world.wall_yaw(points) == 0.0
 
 
