@@ -23,7 +23,15 @@ from absl import flags, logging
 
 from geometry_jax import scene_io
 from spatialevo_jax.config import DataConfig
-from spatialevo_jax.data import RoomSet, Row, RowSource, read_image, row_source, scene_names
+from spatialevo_jax.data import (
+    PictureError,
+    RoomSet,
+    Row,
+    RowSource,
+    read_image,
+    row_source,
+    scene_names,
+)
 from spatialevo_jax.roles import pointing
 
 SUBSTITUTES = 8  # rows that are tried in the place of one whose pictures do not decode
@@ -91,12 +99,12 @@ class _Decoder:
             try:
                 paths, sizes = self.paths[row.room], self.sizes[row.room]
                 images = [read_image(paths[frame], sizes[frame]) for frame in row.frames]
-            except ValueError as error:
+            except PictureError as error:
                 faults.append(str(error))
                 continue
             shown = pointing.overlay(images, self.dot_size)
             return {"row": row, "images": shown, "faults": tuple(faults)}
-        raise ValueError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
+        raise PictureError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
 
 
 class PromptStream:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spatialevo_jax.config import DataConfig
-from spatialevo_jax.data import RoomSet, enumerate_rows, load_rooms, row_source
+from spatialevo_jax.data import PictureError, RoomSet, enumerate_rows, load_rooms, row_source
 from spatialevo_jax.scene_source import Prompt, PromptStream, SceneSet, load_scenes
 
 SIZES = (1, 2, 3)
@@ -195,7 +195,7 @@ def test_nothing_but_broken_pictures_is_an_error(config: DataConfig, copied: Pat
         for path in record.image_paths:
             path.write_bytes(b"")
     stream = PromptStream(scenes.rooms, config, seed=0)
-    with stream, pytest.raises(ValueError, match=r"rows in turn have broken pictures.*\.jpg"):
+    with stream, pytest.raises(PictureError, match=r"rows in turn have broken pictures.*\.jpg"):
         next(stream)
 
 
