@@ -11,6 +11,9 @@ number of the next step, whatever the number of workers and hosts.
 """
 
 import dataclasses
+import functools
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +25,7 @@ import numpy as np
 from absl import flags, logging
 
 from geometry_jax import scene_io
+from spatialevo_jax import children
 from spatialevo_jax.config import DataConfig
 from spatialevo_jax.data import (
     PictureError,
@@ -107,6 +111,10 @@ class _Decoder:
         raise PictureError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
 
 
+def _start_worker(parent: int, worker: int, workers: int) -> None:
+    children.live_with(parent, (signal.SIGINT, signal.SIGTERM))
+
+
 class PromptStream:
     """Endless steps of prompts, so many rows of each modality, of which a host reads its part.
 
@@ -170,7 +178,9 @@ class PromptStream:
         if self._workers and not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain asks for flags, which only commands have parsed
         ahead = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFER)
-        self._decoded = iter(decoded.mp_prefetch(ahead))
+        # What stops a run stops it after its step, and the pictures of that are still to come.
+        heard = functools.partial(_start_worker, os.getpid()) if self._workers else None
+        self._decoded = iter(decoded.mp_prefetch(ahead, worker_init_fn=heard))
 
     def __iter__(self) -> Self:
         return self
