@@ -72,6 +72,20 @@ def test_a_field_of_its_type_is_taken(tmp_path: Path, text: str) -> None:
     assert load_config(path, [], TrainConfig)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("grpo.warmup_steps", 2**31, "grpo.warmup_steps: expected at most 2147483647, got 2147483"),
+        ("rollout.solver_tokens", 10**20, "rollout.solver_tokens: expected at most 2147483647, "),
+        ("grpo.steps", 2**31 - 1, "grpo.steps: expected at most 2147483647 with those of the warm"),
+    ],
+)
+def test_more_than_devices_count_is_refused(name: str, value: int, message: str) -> None:
+    """It would be a traceback when the updates are compiled."""
+    with pytest.raises(UserError, match=message):
+        override(TrainConfig(), [f"{name}={value}"])
+
+
 @pytest.mark.parametrize("name", [name for name, _ in leaves(TrainConfig())])
 def test_every_field_can_be_set_to_what_it_is(name: str) -> None:
     config = TrainConfig()
