@@ -449,15 +449,18 @@ def _image_path(folder: Path, frame_id: str) -> Path:
     )
 
 
-def _image_size(frame: dict[str, Any], image: Path, file: Path) -> np.ndarray:
+def _image_size(frame: dict[str, Any], path: Path, file: Path) -> np.ndarray:
     if "image_size" in frame:
         return _numbers(frame["image_size"], 2, f"{file}: image_size")
     from PIL import (
         Image,  # only scenes made elsewhere lack the size; the oracle itself needs no images
     )
 
-    with Image.open(image) as opened:
-        return np.asarray(opened.size, np.float64)
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.size, np.float64)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: expected an image, but it does not decode ({error}).") from error
 
 
 def with_points(record: SceneRecord, points: Sequence[np.ndarray]) -> SceneRecord:

@@ -13,6 +13,7 @@ traceback.
 """
 
 import contextlib
+import logging as python_logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -149,10 +150,19 @@ def run(main: Callable[[Sequence[str]], int | None], *, positionals: bool = Fals
 
 def hush_orbax() -> None:
     """Keeps orbax from logging: it tells every step of its work, and its errors once more than it
-    raises them. Warnings of our own are shown.
+    raises them, as does the event loop that it works in. Warnings of our own are shown.
     """
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(lambda record: "orbax" not in Path(record.pathname).parts)
+    python_logging.getLogger("asyncio").disabled = True
+    shown = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs", /) -> None:
+        # Where one write failed, orbax closes its loop under the others, which all complain of it.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            shown(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def program_name() -> str:

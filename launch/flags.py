@@ -92,7 +92,38 @@ def load_config(path: Path, overrides: Sequence[str], expected: type[T]) -> T:
         raise UserError(
             f"{path}: expected CONFIG to be a {expected.__name__}, got {_describe(config)}."
         )
+    _require_types(config, f"{path}: ")
     return override(config, overrides)
+
+
+def _require_types(node: Any, place: str) -> None:
+    """Python holds no field to its type, and a word that is none of a field's choices, or a text
+    that should be a path, would be noticed late or never.
+    """
+    for name, annotation in _field_types(node).items():
+        value = getattr(node, name)
+        if not _is_a(value, annotation):
+            raise UserError(
+                f"{place}{name}: expected {type_name(annotation)}, got {_describe(value)}."
+            )
+        if dataclasses.is_dataclass(value):
+            _require_types(value, f"{place}{name}.")
+
+
+def _is_a(value: Any, annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_a(value, member) for member in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple and isinstance(value, tuple):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        return len(value) == len(arguments) and all(map(_is_a, value, arguments))
+    if isinstance(value, bool):  # which Python takes for a number
+        return annotation is bool
+    kind = (int, float) if annotation is float else origin or annotation
+    return isinstance(value, kind)
 
 
 def read_config_file(path: Path) -> Any:

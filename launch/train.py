@@ -32,6 +32,7 @@ from launch.errors import user_errors
 from launch.flags import define_config
 from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
+from spatialevo_jax.data import PictureError
 from spatialevo_jax.rollout.batch import PromptTooLongError
 from spatialevo_jax.train import loop
 from spatialevo_jax.train.records import alone_in
@@ -125,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
                 stack.enter_context(alone_in(workdir))
             run = loop.open_run(config, workdir, tensorboard=_TENSORBOARD.value)
         try:
-            with user_errors(FloatingPointError, OSError, PromptTooLongError):
+            with user_errors(FloatingPointError, OSError, PictureError, PromptTooLongError):
                 summary = loop.train(run)
         except Stopped as stop:
             print(f"{errors.program_name()}: {stop}", file=sys.stderr)

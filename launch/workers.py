@@ -7,9 +7,6 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +15,7 @@ import jax
 from tqdm import tqdm
 
 from launch.errors import UserError
+from spatialevo_jax.children import live_with
 from spatialevo_jax.locks import lock
 
 R = TypeVar("R")
@@ -31,17 +29,7 @@ def use_cpu() -> None:
 
 def _start_worker() -> None:
     use_cpu()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, which may be killed without a word: what it started
-    would go on writing beside the run that goes on.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    live_with(os.getppid())
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ Dtype = Literal["float32", "bfloat16"]
 Language = Literal["pointings", "prose"]
 SftReply = Literal["answer", "pointings", "rationale"]
 
+MOST = 2**31 - 1  # of what devices count with
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -29,12 +31,16 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_least(config: Any, place: str, least: int, *names: str) -> None:
-    """Whole or real numbers, each finite and not less than `least`."""
+    """Whole or real numbers, each finite and not less than `least`; whole ones at most `MOST`."""
     for name in names:
         value = getattr(config, name)
         _require(
             math.isfinite(value) and value >= least,
             f"{place}{name}: expected {least} or more, got {value}.",
+        )
+        _require(
+            not isinstance(value, int) or value <= MOST,
+            f"{place}{name}: expected at most {MOST}, got {value}.",
         )
 
 
@@ -367,6 +373,11 @@ class TrainConfig:
             self.grpo.two_pass == 0 or whole % self.grpo.two_pass == 0,
             f"grpo.two_pass: expected a divisor of rollout.solver_prompts={whole}, "
             f"got {self.grpo.two_pass}.",
+        )
+        _require(
+            self.total_steps <= MOST,
+            f"grpo.steps: expected at most {MOST} with those of the warm start, "
+            f"got {self.total_steps}.",
         )
         _require(0 <= self.seed < 2**32, f"seed: expected 0 to 2**32 - 1, got {self.seed}.")
         _require_least(

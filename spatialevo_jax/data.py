@@ -29,6 +29,10 @@ PICTURES = 512  # that are kept decoded
 SIDE = 28  # pixels of a visual token: sides are multiples of it
 
 
+class PictureError(ValueError):
+    """A picture is missing or does not decode."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     room: int  # index into RoomSet.records
@@ -69,7 +73,7 @@ class RoomSet:
         """n pictures (H, W, 3) uint8, as the policy sees them.
 
         Raises:
-            ValueError: a picture is missing or does not decode.
+            PictureError: one of them is missing or does not decode.
         """
         paths = self.records[row.room].image_paths
         pictures = [
@@ -129,12 +133,18 @@ def seen_size(size: tuple[float, float], wanted: tuple[int, int]) -> tuple[int, 
 
 
 def read_image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) uint8 RGB of `size`, which is (width, height)."""
+    """(height, width, 3) uint8 RGB of `size`, which is (width, height).
+
+    Raises:
+        PictureError: it is missing or does not decode.
+    """
     try:
         with Image.open(path) as image:
             rgb = image.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path}: expected an image, but it does not decode ({error}).") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(
+            f"{path}: expected an image, but it does not decode ({error})."
+        ) from error
     if rgb.size != size:
         rgb = rgb.resize(size, Image.Resampling.BICUBIC)
     return np.asarray(rgb, np.uint8)
@@ -193,7 +203,10 @@ def enumerate_rows(rooms: RoomSet, images: int, seed: int) -> list[Row]:
             if rooms.feasible_tasks(Row(room, frames))
         ]
     if not rows:
-        raise ValueError(f"expected rooms with rows of {images} images to ask about, found none.")
+        raise ValueError(
+            f"expected rooms with rows of {images} images to ask {', '.join(rooms.tasks)} about, "
+            "found none."
+        )
     return rows
 
 
@@ -201,11 +214,12 @@ def enumerate_rows(rooms: RoomSet, images: int, seed: int) -> list[Row]:
 class RowSource:
     """Endless shuffled rows of the three modalities, by step."""
 
-    datasets: tuple[grain.MapDataset, ...]  # single images, pairs, scenes
+    datasets: tuple[grain.MapDataset | None, ...]  # single images, pairs, scenes; of those shown
 
     def row(self, kind: int, index: int) -> Row:
         """The row at any place, from 0, in the endless order of one modality."""
-        found = self.datasets[kind][index]
+        dataset = self.datasets[kind]
+        found = None if dataset is None else dataset[index]
         if not isinstance(found, Row):
             raise ValueError(f"place {index}: expected a row, got {found!r}.")
         return found
@@ -222,12 +236,16 @@ class RowSource:
 
 
 def row_source(rooms: RoomSet, sizes: Sequence[int], seed: int) -> RowSource:
-    """Rows with `sizes[i]` images each."""
-    datasets = tuple(
-        grain.MapDataset.source(enumerate_rows(rooms, size, seed)).seed(seed).shuffle().repeat()
+    """Rows with `sizes[i]` images each; 0: none are shown, and the rooms need not have any.
+
+    Raises:
+        ValueError: no room offers rows of a size.
+    """
+    sources = (
+        grain.MapDataset.source(enumerate_rows(rooms, size, seed)) if size else None
         for size in sizes
     )
-    return RowSource(datasets)
+    return RowSource(tuple(one and one.seed(seed).shuffle().repeat() for one in sources))
 
 
 def row_paths(rooms: RoomSet, row: Row) -> list[str]:

@@ -27,8 +27,8 @@ ALPHA = 0.1
 OBSERVATION_FLOOR = 0.1  # of f_obs for a valid, well-formed question
 TOLERANCES = 1.0 - np.linspace(0.5, 0.95, 11)
 MRA_TASKS = frozenset({"absolute_distance", "distance_cam_obj", "object_size", "room_size"})
-ANY_TAG = re.compile(r"<\s*/?\s*([A-Za-z][^>]*)>")
-TAG = re.compile(r"<\s*(/?)\s*(observation|question)\s*>", re.IGNORECASE)
+ANY_TAG = re.compile(r"<\s*(?:/\s*)?([A-Za-z][^>]*)>")
+TAG = re.compile(r"<\s*(?:(/)\s*)?(observation|question)\s*>", re.IGNORECASE)
 ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
 # A number that letters touch is read up to the digit before the last: the pattern backs off.
 NUMBER = re.compile(r"(?<![A-Za-z])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z])")
@@ -150,15 +150,15 @@ def number(text: str) -> float | None:
     found = NUMBER.search(text)
     if found:
         return float(found.group())
-    total: int | None = None
+    total: float | None = None
     for word in re.findall(r"[a-z]+", text):
         if word in WORDS:
-            total = (total or 0) + WORDS[word]
+            total = (total or 0.0) + WORDS[word]
         elif word == "hundred" and total is not None:
-            total *= 100
+            total *= 100.0
         elif word != "and" or total is None:
             break
-    return None if total is None else float(total)
+    return total
 
 
 def mean_relative_accuracy(predicted: float, truth: float) -> float:

@@ -11,6 +11,9 @@ number of the next step, whatever the number of workers and hosts.
 """
 
 import dataclasses
+import functools
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +25,17 @@ import numpy as np
 from absl import flags, logging
 
 from geometry_jax import scene_io
+from spatialevo_jax import children
 from spatialevo_jax.config import DataConfig
-from spatialevo_jax.data import RoomSet, Row, RowSource, read_image, row_source, scene_names
+from spatialevo_jax.data import (
+    PictureError,
+    RoomSet,
+    Row,
+    RowSource,
+    read_image,
+    row_source,
+    scene_names,
+)
 from spatialevo_jax.roles import pointing
 
 SUBSTITUTES = 8  # rows that are tried in the place of one whose pictures do not decode
@@ -91,12 +103,16 @@ class _Decoder:
             try:
                 paths, sizes = self.paths[row.room], self.sizes[row.room]
                 images = [read_image(paths[frame], sizes[frame]) for frame in row.frames]
-            except ValueError as error:
+            except PictureError as error:
                 faults.append(str(error))
                 continue
             shown = pointing.overlay(images, self.dot_size)
             return {"row": row, "images": shown, "faults": tuple(faults)}
-        raise ValueError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
+        raise PictureError(f"{1 + SUBSTITUTES} rows in turn have broken pictures; {faults[0]}")
+
+
+def _start_worker(parent: int, worker: int, workers: int) -> None:
+    children.live_with(parent, (signal.SIGINT, signal.SIGTERM))
 
 
 class PromptStream:
@@ -162,7 +178,9 @@ class PromptStream:
         if self._workers and not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain asks for flags, which only commands have parsed
         ahead = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=BUFFER)
-        self._decoded = iter(decoded.mp_prefetch(ahead))
+        # What stops a run stops it after its step, and the pictures of that are still to come.
+        heard = functools.partial(_start_worker, os.getpid()) if self._workers else None
+        self._decoded = iter(decoded.mp_prefetch(ahead, worker_init_fn=heard))
 
     def __iter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from launch.errors import UserError
 from launch.flags import config_to_json, load_config, override
 from spatialevo_jax.config import TrainConfig
 
@@ -38,6 +39,51 @@ def test_a_config_file_builds_and_begins_with_its_command(path: Path) -> None:
         given = path.with_name(f"{path.name}:{name}") if name else path
         assert config_to_json(load_config(given, [], TrainConfig))
     assert f"--config=configs/{path.name}" in path.read_text(encoding="utf-8").split('"""')[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reward='geomtry'", "reward: expected one of geometry, vote, shuffled, got 'geomtry'"),
+        ("grpo=GrpoConfig(aggregation='tokens')", "grpo.aggregation: expected one of token, "),
+        ("compute_dtype='float16'", "compute_dtype: expected one of float32, bfloat16 or none, "),
+        ("grpo=GrpoConfig(steps=2.5)", "grpo.steps: expected an int, got 2.5 (float)."),
+        ("seed=True", "seed: expected an int, got True (bool)."),
+        ("data=DataConfig(scenes='rooms')", "data.scenes: expected a path, got 'rooms' (str)."),
+        ("data=DataConfig(rows=(1, 2, 3, 4))", "data.rows: expected 3 values (an int, an int, "),
+        ("data=DataConfig(rows=(1.5, 2, 0.5))", "data.rows: expected 3 values (an int, an int, "),
+        ("lora=LoraConfig(targets='text.*')", "lora.targets: expected a str values separated by "),
+    ],
+)
+def test_a_field_of_another_type_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(f"from spatialevo_jax.config import *\nCONFIG = TrainConfig({text})\n")
+    with pytest.raises(UserError) as caught:
+        load_config(path, [], TrainConfig)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    "text", ["grpo=GrpoConfig(lr=1)", "compute_dtype=None", "lora=LoraConfig()"]
+)
+def test_a_field_of_its_type_is_taken(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(f"from spatialevo_jax.config import *\nCONFIG = TrainConfig({text})\n")
+    assert load_config(path, [], TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("grpo.warmup_steps", 2**31, "grpo.warmup_steps: expected at most 2147483647, got 2147483"),
+        ("rollout.solver_tokens", 10**20, "rollout.solver_tokens: expected at most 2147483647, "),
+        ("grpo.steps", 2**31 - 1, "grpo.steps: expected at most 2147483647 with those of the warm"),
+    ],
+)
+def test_more_than_devices_count_is_refused(name: str, value: int, message: str) -> None:
+    """It would be a traceback when the updates are compiled."""
+    with pytest.raises(UserError, match=message):
+        override(TrainConfig(), [f"{name}={value}"])
 
 
 @pytest.mark.parametrize("name", [name for name, _ in leaves(TrainConfig())])

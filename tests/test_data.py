@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,17 @@ def test_rooms_without_such_rows_are_refused() -> None:
         enumerate_rows(set_of(room()), 9, seed=0)
 
 
+def test_rows_that_are_not_shown_need_no_rooms_that_have_them(rooms: RoomSet) -> None:
+    """A run about single images alone, with a task that pairs and scenes do not have."""
+    rooms = dataclasses.replace(rooms, tasks=("depth_order_obj_obj",))
+    with pytest.raises(ValueError, match="rows of 2 images to ask depth_order_obj_obj about"):
+        row_source(rooms, SIZES, seed=5)
+    source = row_source(rooms, (1, 0, 0), seed=5)
+    assert [len(row.frames) for row in source.step_rows(7, (3, 0, 0))] == [1] * 3
+    with pytest.raises(ValueError, match="expected a row, got None"):
+        source.step_rows(7, (3, 1, 0))
+
+
 COUNTS = (3, 2, 4)
 
 
@@ -270,6 +282,26 @@ def test_an_image_that_does_not_decode_is_named(copied: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{path.name}: expected an image"):
         load_rooms(config_of(copied), "val").row_images(Row(0, (0,)))
+
+
+@pytest.mark.parametrize(
+    ("form", "broken"),
+    [
+        ("PNG", lambda whole: whole.rindex(b"IDAT")),  # the name of the last part of the pixels
+        ("BMP", lambda whole: 20),  # the width, which then says more than a picture may have
+    ],
+)
+def test_an_image_with_one_wrong_byte_is_named(
+    tmp_path: Path, form: str, broken: Callable[[bytes], int]
+) -> None:
+    """Pillow has other errors for it than for one that is cut."""
+    path = tmp_path / f"0.{form.lower()}"
+    Image.effect_noise((300, 300), 50).save(path)
+    whole = path.read_bytes()
+    place = broken(whole)
+    path.write_bytes(whole[:place] + b"\x8e" + whole[place + 1 :])
+    with pytest.raises(ValueError, match=rf"{path.name}: expected an image"):
+        read_image(path, (28, 28))
 
 
 def test_a_missing_image_is_named(copied: Path) -> None:

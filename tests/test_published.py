@@ -1,5 +1,7 @@
 """The published scoring, case by case: every row was obtained from the published functions."""
 
+import math
+
 import pytest
 
 from spatialevo_jax import published
@@ -109,6 +111,7 @@ def test_relative_accuracy_has_eleven_tolerances(predicted: float, share: float)
     ("text", "value"),
     [("85cm", 8), ("2.35m", 2.3), ("5m", None), ("85 cm", 85), ("three chairs", 3)]
     + [("about three", None), ("1,234", 1234), ("twenty-one", 21), ("one hundred and five", 105)]
+    + [("one" + " hundred" * 200, math.inf)]
     + [("1/2", 1), ("2-3", 2)],
 )
 def test_numbers_as_they_were_read(text: str, value: float | None) -> None:

@@ -2,7 +2,12 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +15,8 @@ import numpy as np
 import pytest
 
 from spatialevo_jax.config import DataConfig
-from spatialevo_jax.data import RoomSet, enumerate_rows, load_rooms, row_source
-from spatialevo_jax.scene_source import Prompt, PromptStream, SceneSet, load_scenes
+from spatialevo_jax.data import PictureError, RoomSet, enumerate_rows, load_rooms, row_source
+from spatialevo_jax.scene_source import BUFFER, Prompt, PromptStream, SceneSet, load_scenes
 
 SIZES = (1, 2, 3)
 
@@ -87,6 +92,58 @@ def test_the_order_does_not_depend_on_the_number_of_workers_and_a_state_goes_on_
     with PromptStream(scenes.rooms, with_workers(config, 1), seed=1) as stream:
         stream.set_state(state)
         assert_same(steps(stream, 3), want[3:])
+
+
+STREAMING = """
+import multiprocessing, sys
+from pathlib import Path
+from spatialevo_jax.config import DataConfig
+from spatialevo_jax.scene_source import PromptStream, load_scenes
+
+if __name__ == "__main__":
+    config = DataConfig(scenes=Path(sys.argv[1]), image_size=(56, 56), scene_frames=3, workers=1)
+    with PromptStream(load_scenes(config, "train").rooms, config, seed=0) as stream:
+        while next(stream):
+            (worker,) = multiprocessing.active_children()
+            print(worker.pid, flush=True)
+            sys.stdin.readline()
+"""
+
+
+def test_workers_leave_signals_to_the_run_and_end_with_it(
+    config: DataConfig, repository: Path, tmp_path: Path
+) -> None:
+    """A terminal and a cluster send them to all processes, and the step's pictures are to come."""
+    script = tmp_path / "streaming.py"
+    script.write_text(STREAMING, encoding="utf-8")
+    command = [sys.executable, str(script), str(config.scenes)]
+    place = os.environ | {"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=place, **pipes) as run:
+        assert run.stdin is not None and run.stdout is not None
+        worker = int(run.stdout.readline())
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            os.kill(worker, sent)
+        for _ in range(3 * BUFFER):  # more than is decoded ahead
+            run.stdin.write("\n")
+            run.stdin.flush()
+            assert int(run.stdout.readline()) == worker
+        run.kill()
+    for _ in range(300):
+        if not alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("The worker went on without the run.")
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # of one that nobody waits for, where there is such
+    return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_state_restored_into_a_stream_that_ran_on_goes_back(
@@ -195,7 +252,7 @@ def test_nothing_but_broken_pictures_is_an_error(config: DataConfig, copied: Pat
         for path in record.image_paths:
             path.write_bytes(b"")
     stream = PromptStream(scenes.rooms, config, seed=0)
-    with stream, pytest.raises(ValueError, match=r"rows in turn have broken pictures.*\.jpg"):
+    with stream, pytest.raises(PictureError, match=r"rows in turn have broken pictures.*\.jpg"):
         next(stream)
 
 

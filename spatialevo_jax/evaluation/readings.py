@@ -75,15 +75,15 @@ def number(text: str) -> tuple[float, str] | None:
     if found:
         digits, unit = found[-1].groups()
         return float(digits.replace(",", "")), unit or ""
-    total: int | None = None
+    total: float | None = None  # whole numbers of words without end are too large for one
     for word in re.findall(r"[a-z]+", clean(text)):
         if word in UNITS or word in TENS:
-            total = (total or 0) + UNITS.get(word, 0) + TENS.get(word, 0)
+            total = (total or 0.0) + UNITS.get(word, 0) + TENS.get(word, 0)
         elif word == "hundred" and total:
-            total *= 100
+            total *= 100.0
         elif total is not None and word != "and":
-            return float(total), word
-    return None if total is None else (float(total), "")
+            return total, word
+    return None if total is None else (total, "")
 
 
 def metres(text: str, bare: float = 1.0) -> float | None:

@@ -380,11 +380,17 @@ def _score_tag(score: float, measure: str) -> str:
 
 
 def _frame(folder: Path, path: str) -> str:
-    """An image as a thumbnail inside the page, or a box that says which file is not there."""
+    """An image as a thumbnail inside the page, or a box that says which file is not there or is no
+    image.
+    """
+    fault = "not there any more"
     for place in (folder / path, Path(path)):
         if place.is_file():
-            return f'<img alt="" src="{_thumbnail(place)}">'
-    return f'<div class="missing">not there any more: {escape(path)}</div>'
+            try:
+                return f'<img alt="" src="{_thumbnail(place)}">'
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                fault = "does not decode any more"
+    return f'<div class="missing">{fault}: {escape(path)}</div>'
 
 
 def _thumbnail(path: Path) -> str:

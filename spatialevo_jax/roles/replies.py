@@ -7,7 +7,8 @@ Only the project's own tags count, so that "a < b and c > d" is prose.
 import dataclasses
 import re
 
-TAG = re.compile(r"<\s*(/?)\s*(observation|question|answer)\s*>", re.IGNORECASE)
+# Blanks have one way to be read: with two, as many as stand in a row would be tried squared.
+TAG = re.compile(r"<\s*(?:(/)\s*)?(observation|question|answer)\s*>", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)

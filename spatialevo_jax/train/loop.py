@@ -23,7 +23,7 @@ from tqdm import tqdm
 from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import alarms, checkpoint
-from spatialevo_jax.train.records import CHECKPOINTS, Records, forget_refused_start
+from spatialevo_jax.train.records import CHECKPOINTS, METRICS, Records, forget_refused_start
 from spatialevo_jax.train.setup import (
     Setup,
     placed_state,
@@ -53,7 +53,8 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
     Raises:
         ModuleNotFoundError: see `Records`.
         FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration or
-            of other rooms, no checkpoint of it is whole, or scene files are of the wrong form.
+            of other rooms, or one without any whole checkpoint, or scene files are of the wrong
+            form.
     """
     if jax.process_index() == 0:
         forget_refused_start(workdir)
@@ -65,6 +66,12 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         tensorboard=tensorboard,
     )
     folder = workdir / CHECKPOINTS
+    # The folder is made before the first step: where there are steps without it, it was lost.
+    if (workdir / METRICS).is_file() and not folder.is_dir():
+        raise ValueError(
+            f"{folder}: expected the checkpoints of the run that {METRICS} beside it tells of, "
+            "found no folder; bring it back, or choose another --workdir to begin anew."
+        )
     saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir)
     if saved is None:
@@ -90,6 +97,7 @@ def train(run: Run) -> dict[str, Any]:
     Raises:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
         Stopped: a signal asked for it. OSError: a record or a checkpoint could not be written.
+        PictureError: a held-out picture is gone, or so many others that no row can be shown.
         PromptTooLongError: a prompt, longer than those that were tried before, has no room.
     """
     with (

@@ -122,16 +122,24 @@ class Records:
             _replace(path, json.dumps(wanted, indent=1) + "\n")
 
     def resume(self, step: int) -> None:
-        """Keeps what was recorded up to `step` updates; the rest will be done again. Warns where
-        lines of what was done are gone.
+        """Keeps what was recorded up to `step` updates; the rest will be done again. Says how much
+        that is, and warns where lines of what was done are gone.
 
         Raises:
             ValueError: a line is no record.
         """
-        metrics = [line for line in _read(self.workdir / METRICS) if line["step"] < step]
+        recorded = _read(self.workdir / METRICS)
+        metrics = [line for line in recorded if line["step"] < step]
         self._seconds_before = metrics[-1]["seconds"] if metrics else 0.0
         if not self.writer:
             return
+        if len(recorded) > len(metrics):
+            logging.warning(
+                "%s: goes on after step %d; %d more that were recorded are done again.",
+                self.workdir,
+                step,
+                len(recorded) - len(metrics),
+            )
         if [line["step"] for line in metrics] != list(range(step)):
             logging.warning(
                 "%s: expected a line for each of %d steps, found %d; the run goes on without them.",

@@ -70,8 +70,10 @@ def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
     train = scenes.rooms
-    sizes = (1, 2, config.data.scene_frames)
-    rows = row_source(train, sizes, config.seed)
+    # The tokenizer is trained on what evolution asks, also where there are no steps of it.
+    counts = [config.data.rows, *_rows_of_phases(config).values()]
+    columns = zip((1, 2, config.data.scene_frames), *counts, strict=True)
+    rows = row_source(train, [size if any(shown) else 0 for size, *shown in columns], config.seed)
     policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
     sizes_seen = {size for rooms in (train, val) for room in rooms.sizes for size in room}
@@ -198,25 +200,34 @@ def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
             f"grpo.two_pass: expected a number that divides over the {blocks} blocks of hosts, "
             f"got {config.grpo.two_pass}."
         )
-    warm, second = config.warm_start, "data.rows" if config.sft.data is None else "sft.rows"
-    rows = config.data.rows if config.sft.data is None else config.sft.rows
     sizes = {"evaluation.batch": config.evaluation.batch}
-    if config.grpo.steps:
-        sizes[second] = sum(rows)
-        if config.sft.data is None:
-            sizes["rollout.solver_prompts"] = config.rollout.solver_prompts
-    if warm.naming_steps:
-        sizes["warm_start.naming_rows"] = sum(warm.naming_rows)
-    if warm.looking_steps > warm.naming_steps:
-        sizes["warm_start.looking_rows"] = sum(warm.looking_rows)
-    if warm.steps > warm.looking_steps:
-        sizes["warm_start.rows"] = sum(warm.rows)
+    sizes |= {name: sum(rows) for name, rows in _rows_of_phases(config).items()}
+    if config.grpo.steps and config.sft.data is None:
+        sizes["rollout.solver_prompts"] = config.rollout.solver_prompts
+    elif config.grpo.steps:
+        sizes["sft.rows"] = sum(config.sft.rows)
     for name, size in sizes.items():
         if size % devices:
             raise ValueError(
                 f"{name}: expected a number that divides over the {devices} devices along "
                 f"{' x '.join(BATCH)}, got {size}."
             )
+
+
+def _rows_of_phases(config: TrainConfig) -> dict[str, tuple[int, int, int]]:
+    """Rows of one step of each phase that the run has, by the setting's name: single images,
+    pairs, scenes.
+    """
+    warm, found = config.warm_start, {}
+    if warm.naming_steps:
+        found["warm_start.naming_rows"] = warm.naming_rows
+    if warm.looking_steps > warm.naming_steps:
+        found["warm_start.looking_rows"] = warm.looking_rows
+    if warm.steps > warm.looking_steps:
+        found["warm_start.rows"] = warm.rows
+    if config.grpo.steps and config.sft.data is None:
+        found["data.rows"] = config.data.rows
+    return found
 
 
 def _scheduler(config: SchedulerConfig) -> Scheduler:

@@ -46,6 +46,7 @@ from spatialevo_jax.evaluation.readings import (
         ("nineteen", (19.0, "")),
         ("twenty-one", (21.0, "")),
         ("two hundred and five", (205.0, "")),
+        ("one" + " hundred" * 200, (math.inf, "")),
         ("three of the ten", (3.0, "of")),
         ("three (3)", (3.0, "")),
         ("four, no: 5", (5.0, "")),

@@ -87,6 +87,21 @@ def test_a_pack_with_python_objects_is_refused(tmp_path: Path) -> None:
         scene_io.load_packed(pack, folder)
 
 
+def test_an_image_whose_size_is_asked_and_that_has_none_is_named(tmp_path: Path) -> None:
+    """As all errors of a scene it is a ValueError, by which one of a thousand is left out."""
+    folder = scenes.write_layout(scenes.room(), tmp_path)
+    file = tmp_path / "metadata" / folder.name / "frame_processed" / "20.json"
+    frame = json.loads(file.read_text(encoding="utf-8"))
+    del frame["image_size"]
+    file.write_text(json.dumps(frame), encoding="utf-8")
+    for pack in file.parent.parent.glob("*.npz"):
+        pack.unlink()
+    assert len(scene_io.load_scene(tmp_path, folder.name).frame_ids)
+    (folder / "frame_processed" / "20.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"20\.jpg: expected an image, but it does not decode"):
+        scene_io.load_scene(tmp_path, folder.name)
+
+
 @pytest.mark.parametrize("lost", ["missing", "not finite", "far away"])
 def test_a_frame_without_a_usable_pose_is_marked(tmp_path: Path, lost: str) -> None:
     folder = scenes.write_layout(scenes.room(), tmp_path)

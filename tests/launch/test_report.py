@@ -63,6 +63,7 @@ def make_run(folder: Path, *, gain: float = 0.3, seed: int = 0, reward: str = "g
             ]
         evaluations.append(row)
     write_lines(folder / "evaluations.jsonl", evaluations)
+    (folder / "broken.png").write_bytes(b"no picture")
     write_lines(
         folder / "samples.jsonl",
         [
@@ -70,7 +71,7 @@ def make_run(folder: Path, *, gain: float = 0.3, seed: int = 0, reward: str = "g
                 "step": step,
                 "role": role,
                 "task": TASKS[0],
-                "images": ["gone.png"],
+                "images": ["gone.png", "broken.png"],
                 "question": "How many chairs are there?",
                 "reply": NASTY,
                 "reward": 0.5,
@@ -195,8 +196,9 @@ def test_what_a_model_wrote_can_not_become_markup(page: Page) -> None:
     assert "</pre><script>alert(1)</script>\\x00\\x1b[31m \N{REPLACEMENT CHARACTER}" in page.text
 
 
-def test_a_frame_that_is_gone_is_named(page: Page) -> None:
+def test_a_frame_that_is_gone_or_broken_is_named(page: Page) -> None:
     assert "not there any more: gone.png" in page.text
+    assert "does not decode any more: broken.png" in page.text
 
 
 def test_before_and_after_stand_side_by_side_and_are_limited(page: Page) -> None:

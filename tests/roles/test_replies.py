@@ -128,6 +128,7 @@ def test_blocks_keep_their_order_names_and_places() -> None:
         "<answer>" * 10_000,
         "</answer>" * 10_000,
         "<" + " " * 10_000 + "answer>",
+        "<" + " \n" * 500_000,
         "<answer>" + "x" * 10_000,
         "< /" * 10_000,
     ],

@@ -370,6 +370,15 @@ def test_prompts_without_room_are_refused_before_a_run_begins(
     loop.open_run(config, tmp_path).checkpoints.close()  # the refused start does not bind it
 
 
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    """Its records would be lost too."""
+    recorded = tmp_path / records.METRICS
+    recorded.write_text('{"step": 0}\n')
+    with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found no folder"):
+        loop.open_run(TrainConfig(), tmp_path)
+    assert recorded.read_text() == '{"step": 0}\n'
+
+
 def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:
     config = TrainConfig(data=DataConfig(scenes=tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"launch\.prepare"):
