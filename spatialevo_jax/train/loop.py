@@ -73,7 +73,7 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
             "found no folder; bring it back, or choose another --workdir to begin anew."
         )
     saved = checkpoint.newest(folder, set_aside=True)
-    setup, params = prepare(config, workdir)
+    setup, params = prepare(config, workdir, saved or 0)
     if saved is None:
         state = sharding.born(
             lambda params: init_state(config, params, setup.scheduler),

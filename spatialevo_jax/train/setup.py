@@ -56,16 +56,18 @@ class Setup:
     share: hosts.Share  # which rows of a batch this process feeds
 
 
-def prepare(config: TrainConfig, workdir: Path) -> tuple[Setup, qwen.Params]:
+def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, qwen.Params]:
     """Loads rooms, trains or reads the tokenizer, builds or reads the policy, whose parameters are
-    born where they stay. Training scenes that do not load are left out, with a warning.
+    born where they stay. Training scenes that do not load are left out, with a warning. Of the
+    updates `done` are behind a run that goes on.
 
     Raises:
         FileNotFoundError: no rooms. ValueError: held-out scene files of the wrong form, pictures
             that do not decode, or sizes that do not divide over the mesh.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    _require_shares(config, math.prod(mesh.shape[axis] for axis in BATCH), hosts.share(mesh).blocks)
+    devices = math.prod(mesh.shape[axis] for axis in BATCH)
+    _require_shares(config, devices, hosts.share(mesh).blocks, done)
     scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
@@ -191,9 +193,9 @@ def _require_prompts(setup: Setup) -> None:
                 require(setup.train, row, text, "questioner_prompt")
 
 
-def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
-    """Every batch must divide over the devices that batches are split over, and the parts of the
-    Solver's over the blocks of hosts that it is dealt to.
+def _require_shares(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
+    """Every batch that is still to come must divide over the devices that batches are split over,
+    and the parts of the Solver's over the blocks of hosts that it is dealt to.
     """
     if config.grpo.two_pass % blocks:
         raise ValueError(
@@ -201,7 +203,7 @@ def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
             f"got {config.grpo.two_pass}."
         )
     sizes = {"evaluation.batch": config.evaluation.batch}
-    sizes |= {name: sum(rows) for name, rows in _rows_of_phases(config).items()}
+    sizes |= {name: sum(rows) for name, rows in _rows_of_phases(config, done).items()}
     if config.grpo.steps and config.sft.data is None:
         sizes["rollout.solver_prompts"] = config.rollout.solver_prompts
     elif config.grpo.steps:
@@ -214,16 +216,16 @@ def _require_shares(config: TrainConfig, devices: int, blocks: int) -> None:
             )
 
 
-def _rows_of_phases(config: TrainConfig) -> dict[str, tuple[int, int, int]]:
-    """Rows of one step of each phase that the run has, by the setting's name: single images,
-    pairs, scenes.
+def _rows_of_phases(config: TrainConfig, done: int = 0) -> dict[str, tuple[int, int, int]]:
+    """Rows of one step of each phase that the run has after `done` updates, by the setting's name:
+    single images, pairs, scenes.
     """
     warm, found = config.warm_start, {}
-    if warm.naming_steps:
+    if warm.naming_steps > done:
         found["warm_start.naming_rows"] = warm.naming_rows
-    if warm.looking_steps > warm.naming_steps:
+    if warm.looking_steps > max(warm.naming_steps, done):
         found["warm_start.looking_rows"] = warm.looking_rows
-    if warm.steps > warm.looking_steps:
+    if warm.steps > max(warm.looking_steps, done):
         found["warm_start.rows"] = warm.rows
     if config.grpo.steps and config.sft.data is None:
         found["data.rows"] = config.data.rows
