@@ -40,6 +40,7 @@ from launch.errors import UserError, is_used, run, user_errors
 from launch.flags import define_config
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.environment.conventions import CONVENTIONS
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import card, formats, pipeline, recipe, shards, verify
 from spatialevo_jax.qa.blocks import Block, make_blocks
 from spatialevo_jax.qa.recipe import Recipe
@@ -341,7 +342,7 @@ def _let_ask(policy: Path, root: Path, path: Path) -> None:
         config = dataclasses.replace(config, model=str(policy))
         workdir = path.with_suffix(".tokenizer")
     wanted = SPARE_QUESTIONS * _COUNT.value
-    with user_errors(FileNotFoundError, ValueError), shards.whole_file(path) as part:
+    with user_errors(FileNotFoundError, ValueError), whole_file(path) as part:
         asked = questioner.ask(config, workdir, wanted)
         bar = tqdm(asked, total=wanted, desc="questions", unit="question", unit_scale=True)
         with part.open("w", encoding="utf-8") as file:
@@ -367,7 +368,7 @@ def _check_recipe(out: Path, wanted: Recipe) -> None:
     elif is_used(out):
         raise UserError(f"{out} is not empty and holds no set; choose another --out.")
     else:
-        with shards.whole_file(path) as part:
+        with whole_file(path) as part:
             part.write_text(json.dumps(wanted.to_json(), indent=1) + "\n", encoding="utf-8")
 
 

@@ -28,6 +28,7 @@ from data_pipelines.scan import ScanError
 from geometry_jax import scene_io
 from launch.errors import UserError, is_used, user_errors
 from launch.workers import alone, results, started
+from spatialevo_jax.files import whole_file
 
 LISTED = 20  # failures and labels that are printed; the report has all
 
@@ -124,10 +125,8 @@ def _check_folder(job: Job) -> None:
 
 def write_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
     """Writes a file of settings, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
-    part.rename(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
 
 
 def _summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, float]:

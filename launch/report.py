@@ -30,6 +30,7 @@ from spatialevo_jax.evaluation.runs import (
     read_summary,
     seeds_table,
 )
+from spatialevo_jax.files import whole_file
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of one run.", allow_override=True)
 _COMPARE = flags.DEFINE_list("compare", [], "NAME=DIR for each run to draw in one picture.")
@@ -59,8 +60,8 @@ def write_page(workdir: Path, out: Path | None) -> None:
     """Writes the HTML page of one run, by default into its folder."""
     page = report.build_page(read_run(workdir))
     path = out or workdir / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
     print(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB).")
 
 
@@ -99,7 +100,6 @@ def print_summaries(folders: Sequence[str], out: Path | None) -> None:
         raise UserError("--summaries: expected NAME=DIR for all runs or for none.")
     print(seeds_table(summaries) if "" in groups else groups_table(groups))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         values = (
             _as_json(summaries)
             if "" in groups
@@ -108,7 +108,8 @@ def print_summaries(folders: Sequence[str], out: Path | None) -> None:
                 for name, members in groups.items()
             }
         )
-        out.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        with whole_file(out) as part:
+            part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _as_json(summaries: Sequence[tuple[str, Summary]]) -> dict[str, object]:

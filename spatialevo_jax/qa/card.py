@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.evaluation import charts
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa.groups import HARD, INVALID, MEDIUM
-from spatialevo_jax.qa.shards import whole_file
 from spatialevo_jax.qa.summary import Summary
 
 NAME, FOLDER = "README.md", "card"

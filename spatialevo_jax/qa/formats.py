@@ -19,6 +19,7 @@ from spatialevo_jax.environment import extract
 from spatialevo_jax.environment.fields import IMAGES_NEEDED, BadRequest, parse_request
 from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.evaluation import readings
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.recipe import FORMATS
 from spatialevo_jax.qa.rows import FIELDS, Row
@@ -58,7 +59,7 @@ def convert(source: Path, target: Path, to: str, root: Path, load: Loader) -> tu
         found, left = to_requests(rows, load)
     else:
         raise ValueError(f"{source}: {kind} can't be made into {to}: they hold no such thing.")
-    with shards.whole_file(target) as part, part.open("w", encoding="utf-8") as file:
+    with whole_file(target) as part, part.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
     return len(found), left
 

@@ -22,6 +22,7 @@ from geometry_jax.reasons import Reason
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.environment.respond import Request
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import blind, shards
 from spatialevo_jax.qa.blocks import Block
 from spatialevo_jax.qa.candidates import (
@@ -192,7 +193,7 @@ def judge_block(
         "refused": refused,
     }
     arrays = {name: getattr(judged, name) for name in FIELDS} if judged is not None else {}
-    with shards.whole_file(block_path(out, block)) as part, part.open("wb") as file:
+    with whole_file(block_path(out, block)) as part, part.open("wb") as file:
         np.savez(file, names=np.array(json.dumps(names)), **arrays)
     return len(judged) if judged is not None else 0
 
@@ -274,7 +275,7 @@ def make_plan(out: Path, blocks: Sequence[Block], recipe: Recipe) -> list[Report
         f"block{block.number}": mask for block, mask in zip(blocks, chosen, strict=True)
     }
     arrays["reports"] = np.array(json.dumps([dataclasses.asdict(one) for one in reports]))
-    with shards.whole_file(out / WORK / PLAN) as part_path, part_path.open("wb") as file:
+    with whole_file(out / WORK / PLAN) as part_path, part_path.open("wb") as file:
         np.savez(file, **arrays)
     return reports
 

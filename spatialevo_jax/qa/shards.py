@@ -3,34 +3,16 @@
 jsonl/train-00003.jsonl     parquet/train-00003.parquet
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa.rows import FIELDS, Row
 
 _ENCODER = json.JSONEncoder(check_circular=False, ensure_ascii=False)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden place to write to; what is there at the end becomes `path`, on an error nothing.
-
-    What a killed process left in that place is overwritten: a file has one writer at a time.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def shard_path(folder: Path, form: str, split: str, block: int) -> Path:

@@ -26,6 +26,7 @@ from absl import logging
 
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.files import whole_file
 from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import folders
 
@@ -338,10 +339,8 @@ def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def _replace(path: Path, text: str) -> None:
     """Writes whole or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    with _named(path):
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+    with _named(path), whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
