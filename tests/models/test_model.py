@@ -115,6 +115,29 @@ def test_only_processors_decode_by_transposed_kernels(
             assert len({"weight", "kernel"} & one.keys()) == 1
 
 
+@pytest.mark.parametrize(
+    ("platform", "dtype", "expected"),
+    [("cpu", "float32", True), ("cpu", "bfloat16", False), ("gpu", "float32", False)],
+)
+def test_a_loop_that_decodes_keeps_keys_as_its_products_read_them(
+    platform: str, dtype: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model.mesh, "platform", lambda: platform)
+    text, policy = TINY.text, model.Policy(dataclasses.replace(TINY, compute_dtype=dtype))
+    own = model.empty_cache(policy, (2, 3, 5))
+    shape = (text.num_layers, 2, 5, text.num_kv_heads, text.head_dim)
+    keys = jnp.arange(math.prod(shape), dtype=dtype).reshape(shape)
+    prefix = model.apart(model.KVCache(keys, -keys, jnp.ones((2, 5), bool)))
+    assert own.heads_first is prefix.heads_first is expected
+    for number in range(text.num_layers):
+        one, wanted = prefix.layer(number), keys[number]
+        wanted = wanted.swapaxes(1, 2) if expected else wanted
+        np.testing.assert_array_equal(one.keys, wanted)
+        np.testing.assert_array_equal(one.values, -wanted)
+        heads = own.keys[number].shape[1 if expected else -2]
+        assert heads == text.num_kv_heads and own.keys[number].size == wanted.size * 3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_logits_and_their_gradient_are_those_of_the_product(dtype: str) -> None:
     rng = np.random.default_rng(0)

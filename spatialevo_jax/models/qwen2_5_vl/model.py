@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spatialevo_jax import mesh
+from spatialevo_jax.models.qwen2_5_vl import attention
 from spatialevo_jax.models.qwen2_5_vl.attention import KVCache
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
@@ -224,16 +225,22 @@ def as_prefix(cache: KVCache) -> KVCache:
 
 def apart(cache: KVCache) -> KVCache:
     """Keys and values layer by layer, for a loop that decodes: see `for_decoding`."""
-    return KVCache(tuple(cache.keys), tuple(cache.values), cache.valid)
+    return _joined([cache.layer(number) for number in range(len(cache.keys))])
+
+
+def _joined(layers: list[KVCache]) -> KVCache:
+    layers = [attention.for_decoding(layer) for layer in layers]
+    keys, values = tuple(one.keys for one in layers), tuple(one.values for one in layers)
+    return dataclasses.replace(layers[0], keys=keys, values=values)
 
 
 def empty_cache(policy: Policy, shape: tuple[int, int, int]) -> KVCache:
     """A cache for (P, G, C) tokens of suffixes, with nothing in it yet."""
     config = policy.config.text
-    dtype = jnp.dtype(policy.config.compute_dtype)
+    one = (*shape, config.num_kv_heads, config.head_dim)
 
-    def layers() -> tuple[jax.Array, ...]:
-        one = (*shape, config.num_kv_heads, config.head_dim)
-        return tuple(jnp.zeros(one, dtype) for _ in range(config.num_layers))
+    def zeros() -> jax.Array:
+        return jnp.zeros(one, policy.config.compute_dtype)
 
-    return KVCache(layers(), layers(), jnp.zeros(shape, bool))
+    valid = jnp.zeros(shape, bool)
+    return _joined([KVCache(zeros(), zeros(), valid) for _ in range(config.num_layers)])

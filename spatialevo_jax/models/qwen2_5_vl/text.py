@@ -133,36 +133,36 @@ class TextDecoder(nnx.Module):
         else:
             own_valid = jax.lax.dynamic_update_slice(cache.valid, valid, (0, 0, start))
 
-        def layer(block: TextBlock, x: jax.Array, cached: Any, shared: Any) -> tuple[Any, Any]:
+        def layer(
+            block: TextBlock, x: jax.Array, cached: KVCache | None, shared: KVCache | None
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             q, k, v = block.project(x, turns)
-            if cached is not None:
-                at = (0, 0, start, 0, 0)
-                k = jax.lax.dynamic_update_slice(cached[0], k, at)
-                v = jax.lax.dynamic_update_slice(cached[1], v, at)
             own = KVCache(k, v, own_valid)
-            before = None
-            if prefix is not None:
-                before = KVCache(shared[0], shared[1], prefix.valid)
+            if cached is not None:
+                own = attention.written(cached, own, start)
             attended = attention.causal(
-                q, own, before, start, self.attention, right_padded=right_padded
+                q, own, shared, start, self.attention, right_padded=right_padded
             )
-            return mesh.constrain(block.finish(x, attended), mesh.BATCH), (k, v)
+            x = mesh.constrain(block.finish(x, attended), mesh.BATCH)
+            return x, (own.keys, own.values)
 
         if self.layers is not None:
             found = []
             for number, block in enumerate(self.layers):
                 cached, shared = (
-                    None if one is None else (one.keys[number], one.values[number])
-                    for one in (cache, prefix)
+                    None if one is None else one.layer(number) for one in (cache, prefix)
                 )
                 x, kept = layer(block, x, cached, shared)
                 found.append(kept)
             keys, values = zip(*found, strict=True)
-            return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
+            heads_first = cache is not None and cache.heads_first
+            return self.norm(x).reshape(shape), KVCache(keys, values, own_valid, heads_first)
         graph, layers = nnx.split(self.blocks)
 
         def body(x: jax.Array, scanned: Any) -> tuple[jax.Array, Any]:
             params, shared = scanned
+            if prefix is not None:
+                shared = KVCache(shared[0], shared[1], prefix.valid)
             return layer(nnx.merge(graph, params), x, None, shared)
 
         shared = None if prefix is None else (prefix.keys, prefix.values)
