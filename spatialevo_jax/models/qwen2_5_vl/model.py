@@ -229,6 +229,7 @@ def apart(cache: KVCache) -> KVCache:
 
 
 def _joined(layers: list[KVCache]) -> KVCache:
+    """One layer each, as a loop that decodes keeps them."""
     layers = [attention.for_decoding(layer) for layer in layers]
     keys, values = tuple(one.keys for one in layers), tuple(one.values for one in layers)
     return dataclasses.replace(layers[0], keys=keys, values=values)
