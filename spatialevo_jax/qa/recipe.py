@@ -9,7 +9,7 @@ from typing import Any, Literal
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.conventions import CONVENTIONS, ConventionName
 
-VERSION = 2  # of the recipe: a change of anything below that changes rows
+VERSION = 3  # of the recipe: a change of anything below that changes rows
 FILE = "recipe.json"
 MODALITIES = ("scene", "single_image", "image_pair")
 FORMATS = ("jsonl", "parquet")

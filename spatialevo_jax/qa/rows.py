@@ -204,13 +204,15 @@ def row_of(
     key = (recipe.convention, request.frames, reply.signature, request.question)
     digest = hashlib.blake2b(repr(key).encode(), digest_size=6).hexdigest()
     reason = recipe.rationales and reply.valid
-    # Of this row alone, so that whoever has the row can draw its options again.
-    rng = np.random.default_rng((recipe.seed, int(digest, 16)))
+    name = f"{record.scene_id}/{task}/{digest}"
+    # Of this row alone, so that whoever has the row can draw its options again; of its scene too,
+    # or the place of the truth would be the same wherever the same is asked.
+    rng = np.random.default_rng((recipe.seed, *name.encode()))
     offered, correct = [], -1
     if reply.valid and rng.random() < recipe.choice_share:
         offered, correct = options(reply, CONVENTIONS[recipe.convention], rng)
     return {
-        "id": f"{record.scene_id}/{task}/{digest}",
+        "id": name,
         "split": split,
         "task": task,
         "modality": spec.modality,
