@@ -1,7 +1,8 @@
 """Rows in the forms of others, both ways.
 
     lists      {"problem": null, "answer": null, "images": [...]}: what the published training reads
-    prompts    {"prompt": "<image>...", "images": [...], "answer": "..."}: EasyR1, TRL
+    prompts    {"prompt": "<image>...", "images": [...], "answer": "..."}: EasyR1 (whose prompt may
+               be called "problem"), TRL (whose prompt may be messages)
     requests   {"task_type": ..., "scene_id": ..., "question": ..., "image_paths": [...]}: what
                `launch.ask` and `launch.generate --questions` read
 
@@ -13,10 +14,11 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from geometry_jax.tasks import TASKS
 from spatialevo_jax.environment import extract
-from spatialevo_jax.environment.fields import IMAGES_NEEDED, BadRequest, parse_request
+from spatialevo_jax.environment.fields import IMAGES_NEEDED, BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.files import whole_file
@@ -29,7 +31,9 @@ TARGETS = ("lists", "prompts", "requests")
 IMAGE_TAG = "<image>"
 LETTERS = "ABCDEFGH"
 OPTIONS_HEAD = "Options:"
-ANNOUNCED = re.compile(r"^(?:\s*(?:Image \d+:\s*)?<image>)+\s*")
+ANNOUNCED = re.compile(r"\s*(?:Image \d+:\s*)?<image>\s*")
+OPTION = re.compile(r"\(?([A-H])[.):]\s*(.+)")  # "A. left", "(A) left", "A: left"
+LETTER = re.compile(r"\(?([A-H])(?:[.):].*)?")  # an answer that begins with its letter
 ENOUGH = 0.95  # score with which a written answer counts as the oracle's
 
 
@@ -46,7 +50,7 @@ def convert(source: Path, target: Path, to: str, root: Path, load: Loader) -> tu
     Raises:
         ValueError: the source is not of a known form.
     """
-    rows = list(_rows_of_set(source) if source.is_dir() else shards.read_lines(source))
+    rows = list(_rows_of_set(source) if source.is_dir() else shards.read_rows(source))
     if not rows:
         raise ValueError(f"{source}: expected rows, found none.")
     kind, left = kind_of(rows[0], source), []
@@ -110,7 +114,11 @@ def to_lists(rows: Sequence[Row]) -> list[Row]:
 def _images(row: Row) -> tuple[str, ...]:
     """Image paths of a row of any form; those of a request have names of their own."""
     found = row.get("images") or row.get("image_paths") or [row.get("image_path")]
-    return tuple(str(one) for one in found if one) if isinstance(found, list) else ()
+    if not isinstance(found, list):
+        return ()
+    # `datasets` has a dictionary for an image.
+    names = [one.get("path") if isinstance(one, dict) else one for one in found]
+    return tuple(map(str, names)) if all(names) else ()
 
 
 def read_lists(path: Path) -> dict[str, list[tuple[str, ...]]]:
@@ -161,15 +169,33 @@ def option_lines(options: Sequence[str]) -> list[str]:
     return [OPTIONS_HEAD, *lettered] if lettered else []
 
 
+def prompt_text(prompt: Any) -> str:
+    """A prompt as text: as it is, or what the user says in messages."""
+    match prompt:
+        case str():
+            return prompt
+        case {"role": "user", "content": content}:
+            return prompt_text(content)
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "image"}:
+            return IMAGE_TAG
+        case [*parts]:
+            return "\n".join(filter(None, map(prompt_text, parts)))
+        case _:
+            return ""
+
+
 def read_prompt(row: Row) -> tuple[str, list[str], str]:
     """The question of a prompt, its options, and its answer in words."""
-    text = str(row.get("prompt") or row.get("problem") or "")
-    text = ANNOUNCED.sub("", text)
+    text = ANNOUNCED.sub("\n", prompt_text(row.get("prompt") or row.get("problem"))).strip()
     question, head, rest = text.partition(f"\n{OPTIONS_HEAD}\n")
-    options = [line.partition(". ")[2] for line in rest.splitlines()] if head else []
-    answer = str(row.get("answer", ""))
-    if options and answer in LETTERS[: len(options)]:
-        answer = options[LETTERS.index(answer)]
+    lines = [OPTION.fullmatch(line.strip()) for line in rest.splitlines()] if head else []
+    options = [line[2] for line in lines if line]
+    answer = str(row.get("answer", "")).strip()
+    letter = LETTER.fullmatch(answer)
+    if letter and letter[1] in LETTERS[: len(options)]:
+        answer = options[LETTERS.index(letter[1])]
     return question.strip(), options, answer
 
 
@@ -206,10 +232,15 @@ def agrees(request: Request, reply: Reply, answer: str) -> bool:
 
 def _requests(row: Row, load: Loader) -> list[tuple[Row, Request, str]] | str:
     """A prompt as a request of each task that reads it, with its answer; or why there is none."""
-    images = row.get("images")
-    if not isinstance(images, list) or not images:
+    images = _images(row)
+    if not images:
         return "expected images, found none"
-    scene = scene_of(str(images[0]))
+    scenes = sorted({scene_of(image) or image for image in images})
+    if len(scenes) > 1:
+        return f"expected images of one scene, got those of {', '.join(scenes)}"
+    tags = prompt_text(row.get("prompt") or row.get("problem")).count(IMAGE_TAG)
+    if tags not in (0, len(images)):
+        return f"expected {IMAGE_TAG} for each of {len(images)} images, got {tags}"
     if row.get("answer") is None:
         return "expected an answer, found none"
     question, _, answer = read_prompt(row)
@@ -220,15 +251,19 @@ def _requests(row: Row, load: Loader) -> list[tuple[Row, Request, str]] | str:
         return f"no task reads {question!r:.80}"
     failure, found = "", []
     for task in tasks:
-        fields: Row = {"task_type": task.name, "scene_id": scene, "question": question}
+        fields: Row = {"task_type": task.name, "scene_id": scenes[0], "question": question}
         if task.modality == "single_image":
             fields["image_path"] = images[0]
         elif task.modality == "image_pair":
-            fields["image_paths"] = images
+            fields["image_paths"] = list(images)
         request = parse_request(fields, load)
         if isinstance(request, BadRequest):
             failure = request.message
             continue
+        frames = [frame_index(request.record, image) for image in images]
+        strange = [frame.message for frame in frames if isinstance(frame, BadRequest)]
+        if strange:
+            return strange[0]
         found.append((fields, request, answer))
     return found or failure
 

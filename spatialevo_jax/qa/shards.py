@@ -61,14 +61,27 @@ def read_shard(path: Path) -> list[Row]:
     return list(read_lines(path))
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of anybody's file: parquet by its name, else JSON lines.
+
+    Raises:
+        ValueError: it can't be read as such.
+    """
+    if path.suffix == ".parquet":
+        return parquet().read_table(path).to_pylist()
+    return list(read_lines(path))
+
+
 def read_lines(path: Path) -> Iterator[Row]:
-    """JSON lines, one object each.
+    """JSON lines, one object each; empty lines are none.
 
     Raises:
         ValueError: a line is not a JSON object; the message says which.
     """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:

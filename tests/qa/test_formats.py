@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from geometry_jax import scene_io
@@ -86,6 +87,75 @@ def test_prompts_become_requests_again(
     assert asked[2]["image_paths"] == rows[2]["images"] and "image_paths" not in asked[0]
     assert "line 4" in left[0] and "77 meters" in left[0]
     assert "line 5" in left[1] and "no task reads" in left[1]
+
+
+def prompts_of_others(rows: list[Row]) -> dict[str, Row]:
+    """What EasyR1, TRL and `datasets` make of a row, each in its way."""
+    row, said = rows[1], {"type": "text", "text": rows[1]["question"]}
+    system = {"role": "system", "content": "Where is the tv relative to the bed?"}
+    plain = {"images": row["images"], "answer": row["answer"]}
+    offered = f"<image>{row['question']}\nOptions:\n(A) 77 meters\n(B) {row['answer']}\n"
+    return {
+        "problem": plain | {"problem": f"<image>{row['question']}"},
+        "tag at the end": plain | {"prompt": f"{row['question']}\n<image>"},
+        "messages": plain | {"prompt": [system, {"role": "user", "content": row["question"]}]},
+        "parts": plain | {"prompt": [{"role": "user", "content": [{"type": "image"}, said]}]},
+        "image": plain
+        | {"images": [{"bytes": None, "path": row["images"][0]}], "prompt": row["question"]},
+        "letter": plain | {"prompt": offered, "answer": "B"},
+        "letter in brackets": plain | {"prompt": offered, "answer": "(B)"},
+        "letter and text": plain | {"prompt": offered, "answer": f"B. {row['answer']}"},
+    }
+
+
+OTHERS = ("problem", "tag at the end", "messages", "parts", "image", "letter")
+OTHERS += ("letter in brackets", "letter and text")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_prompts_that_others_wrote_become_requests(
+    kind: str, form: str, rows: list[Row], root: Path, load: Any, tmp_path: Path
+) -> None:
+    prompt = prompts_of_others(rows)[kind]
+    source = tmp_path / f"others.{form}"
+    if form == "jsonl":
+        written(source, [prompt])
+        source.write_text(source.read_text() + "\n")
+    else:
+        shards.parquet().write_table(pa.Table.from_pylist([prompt]), source)
+    count, left = formats.convert(source, tmp_path / "asked.jsonl", "requests", root, load)
+    assert (count, left) == (1, [])
+    (asked,) = shards.read_lines(tmp_path / "asked.jsonl")
+    assert asked["question"] == rows[1]["question"] and asked["image_path"] == rows[1]["images"][0]
+
+
+@pytest.mark.parametrize(
+    ("place", "image", "says"),
+    [
+        (2, "train/scene0007_00/frame_processed/0.jpg", "images of one scene, got those of scene0"),
+        (0, "train/scene0007_00/frame_processed/0.jpg", "images of one scene"),
+        (0, f"train/{room().scene_id}/frame_processed/77.jpg", "expected a frame such as"),
+    ],
+)
+def test_a_prompt_shows_images_of_one_scene_that_it_has(
+    place: int, image: str, says: str, rows: list[Row], root: Path, load: Any, tmp_path: Path
+) -> None:
+    """Those of a question about the whole room too."""
+    prompt = formats.to_prompt(rows[place])
+    prompt["images"][-1] = image
+    source = written(tmp_path / "prompts.jsonl", [prompt])
+    count, (why,) = formats.convert(source, tmp_path / "x.jsonl", "requests", root, load)
+    assert count == 0 and says in why
+
+
+def test_a_prompt_has_as_many_tags_as_images(
+    rows: list[Row], root: Path, load: Any, tmp_path: Path
+) -> None:
+    prompt = formats.to_prompt(rows[1])
+    source = written(tmp_path / "x.jsonl", [prompt | {"prompt": f"<image>{prompt['prompt']}"}])
+    count, left = formats.convert(source, tmp_path / "y.jsonl", "requests", root, load)
+    assert (count, left) == (0, ["line 1: expected <image> for each of 1 images, got 2"])
 
 
 def test_a_set_of_every_task_comes_back_as_requests(tmp_path: Path) -> None:
