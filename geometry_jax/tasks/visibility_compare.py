@@ -52,8 +52,8 @@ def visibility_compare(scene: Scene, query: Query) -> Verdict:
             sight.min(),
         ),
         shown=checks.evidence(
-            objects=(target[0], target[1]),
-            numbers=(jnp.where(none[0], 0.0, score[0]), jnp.where(none[1], 0.0, score[1])),
+            objects=(*jnp.where(none, -1, target),),
+            numbers=(*jnp.where(none, 0.0, score),),
         ),
     )
 

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from geometry_jax.tasks.depth_order_obj_obj import SAME_DEPTH
+from geometry_jax.tasks.elevation_cam_cam import SAME_LEVEL
+from geometry_jax.tasks.motion_camera import TURN
+from geometry_jax.tasks.visibility_compare import SAME_SCORE
 from spatialevo_jax.environment.labels import spoken
 from spatialevo_jax.environment.respond import Reply, Request
 
@@ -53,9 +57,10 @@ def _measured(
             )
         case "relative_distance":
             told = _apart(numbers)
-            lengths = [f"{name} {length} m" for name, length in zip(names[1:], told, strict=True)]
+            pairs = zip(names[1:], told, strict=True)
+            lengths = [f"{length} m from {name}" for name, length in pairs]
             return (
-                f"Measured between closest points, from {names[0]} it is to {_listed(lengths)}. "
+                f"Measured between closest points, {names[0]} is {_listed(lengths)}. "
                 f"The shortest of these is {told[int(np.argmin(numbers))]} m."
             )
         case "relative_direction_hard":
@@ -67,17 +72,16 @@ def _measured(
             )
         case "single_image_relative_direction":
             ahead, right, rise = numbers[:3]
-            height = _rise(rise, "higher", "lower")
+            height = _way(rise, "higher", "lower")
             return (
                 f"With the camera level, {names[1]} is {_along(ahead, right)} of {names[0]}, and "
                 f"{height}: {_steepness(ahead, right, rise)}"
             )
         case "depth_order_obj_obj":
-            difference, _ = _apart([abs(numbers[0] - numbers[1]), 0.15])
+            one, other, difference = _compared(numbers[0], numbers[1], SAME_DEPTH)
             return (
-                f"Along the camera's axis {names[0]} is {numbers[0]:.2f} m and {names[1]} "
-                f"{numbers[1]:.2f} m deep, a difference of {difference} m, where up to 0.15 m "
-                "count as the same."
+                f"Along the camera's axis {names[0]} is {one} m and {names[1]} {other} m deep, a "
+                f"difference of {difference} m, where up to {SAME_DEPTH} m count as the same."
             )
         case "position_cam_cam" | "position_cam_obj" | "position_cam_reg":
             what = "the other camera" if task == "position_cam_cam" else names[0]
@@ -89,25 +93,33 @@ def _measured(
             )
         case "elevation_cam_cam":
             reference, target = reply.slots.images
+            one, other, difference = _compared(points[0][2], points[1][2], SAME_LEVEL)
             return (
-                f"The camera of Image {reference} is {points[0][2]:.2f} m high, that of Image "
-                f"{target} {points[1][2]:.2f} m: {_rise(numbers[0], 'higher', 'lower')}."
+                f"The camera of Image {reference} is {one} m high, that of Image {target} {other} "
+                f"m: {difference} m {'higher' if numbers[0] > 0 else 'lower'}."
             )
         case "motion_camera":
             turn, right, ahead, rise = numbers[:4]
-            turned = f"From Image 1 to Image 2 the camera turns {_turn(turn)}"
-            if abs(math.degrees(turn)) >= 8.0:
+            # Along the path, which may be more than half a turn.
+            first, second = reply.slots.images or (1, 2)
+            turned = f"From Image {first} to Image {second} the camera turns {_degrees(turn)}"
+            if abs(turn) >= TURN:
                 return f"{turned}, which is a turn: at least 8 degrees."
+            ways = [_way(right, "right", "left"), _way(ahead, "forward", "back")]
+            ways.append(_way(rise, "up", "down"))
             return (
-                f"{turned}, less than 8 degrees. It moves {_along(ahead, right)} and "
-                f"{abs(rise):.2f} m {'up' if rise > 0 else 'down'}."
+                f"{turned}, less than 8 degrees. It moves {_listed(ways)}. The longest of these is "
+                "named, and the second if it is at least 0.35 of the longest and 0.25 of the whole."
             )
         case "visibility_compare":
-            difference, _ = _apart([abs(numbers[0] - numbers[1]), 0.05])
+            if not all(numbers):
+                shown, other = (1, 2) if numbers[0] else (2, 1)
+                return f"Image {shown} shows {names[0]}, Image {other} does not."
+            one, other, difference = _compared(numbers[0], numbers[1], SAME_SCORE)
             return (
                 f"By the share of {names[0]} that is seen and its size in the picture, Image 1 "
-                f"scores {numbers[0]:.3f} and Image 2 {numbers[1]:.3f}, a difference of "
-                f"{difference}, where up to 0.05 counts as the same."
+                f"scores {one} and Image 2 {other}, a difference of {difference}, where up to "
+                f"{SAME_SCORE} counts as the same."
             )
         case "object_size":
             sides = sorted(_sides(request, reply, 0), reverse=True)
@@ -130,6 +142,18 @@ def _apart(numbers: Sequence[float], least: int = 2) -> list[str]:
         if len(set(told)) == len(set(numbers)):
             return told
     return [repr(number) for number in numbers]
+
+
+def _compared(one: float, other: float, limit: float) -> tuple[str, str, str]:
+    """Two numbers and their difference, with as many decimals, two or more, as it takes for what is
+    written to add up and to lie on the right side of a limit.
+    """
+    for decimals in range(2, 7):
+        a, b = round(one, decimals), round(other, decimals)
+        difference = round(abs(a - b), decimals)
+        if difference != limit and (difference > limit) == (abs(one - other) > limit):
+            return f"{a:.{decimals}f}", f"{b:.{decimals}f}", f"{difference:.{decimals}f}"
+    return repr(one), repr(other), repr(abs(one - other))
 
 
 def _place(point: Sequence[float]) -> str:
@@ -158,8 +182,16 @@ def _sides(request: Request, reply: Reply, role: int) -> list[float]:
 
 def _turn(radians: float) -> str:
     """An angle counter-clockwise from straight ahead, in words."""
-    degrees = math.degrees(math.remainder(radians, math.tau))
-    return f"{abs(degrees):.1f} degrees to the {'left' if degrees > 0 else 'right'}"
+    return _degrees(math.remainder(radians, math.tau))
+
+
+def _degrees(radians: float) -> str:
+    """An angle counter-clockwise, in words."""
+    return f"{abs(math.degrees(radians)):.1f} degrees to the {'left' if radians > 0 else 'right'}"
+
+
+def _way(metres: float, there: str, back: str) -> str:
+    return f"{abs(metres):.2f} m {there if metres > 0 else back}"
 
 
 def _along(ahead: float, right: float) -> str:
@@ -169,14 +201,13 @@ def _along(ahead: float, right: float) -> str:
     )
 
 
-def _rise(rise: float, up: str, down: str) -> str:
-    return f"{abs(rise):.2f} m {up if rise > 0 else down}"
-
-
 def _steepness(ahead: float, right: float, rise: float) -> str:
     flat = math.hypot(ahead, right)
     if abs(rise) > 0.5 * flat:
-        return f"more than half of the {flat:.2f} m along the floor, so height comes first."
+        return (
+            f"more than half of the {flat:.2f} m along the floor, so height comes first, and then "
+            "the longer of the two ways along the floor."
+        )
     bearing = _turn(math.atan2(-right, ahead))
     return f"at most half of the {flat:.2f} m along the floor, and {bearing}. {_sector('')}"
 
