@@ -110,25 +110,38 @@ def draw_candidates(
     record: SceneRecord, place: int, recipe: Recipe, most: int, lists: Lists | None = None
 ) -> Candidates:
     """Candidates of all tasks of the recipe about one scene, not judged; `lists` as in `view`."""
+    source = _source(record, recipe, 1, most, lists)
+    return distinct(
+        concatenated([_filled(DRAWING[task](source), task, place) for task in recipe.tasks])
+    )
+
+
+def draw_at_random(
+    record: SceneRecord, place: int, recipe: Recipe, most: int, lists: Lists | None = None
+) -> Candidates:
+    """As `draw_candidates`, with no regard to what the images show: for the reasons of those that
+    have no answer. Those that have one may be about what nobody sees, and are not for sets.
+    """
+    few = max(math.ceil(recipe.invalid_share * most), INVALID_FEWEST)
+    source = _source(record, recipe, 6, few, lists)
+    return concatenated([_filled(at_random(task, source), task, place) for task in recipe.tasks])
+
+
+def _source(
+    record: SceneRecord, recipe: Recipe, purpose: int, most: int, lists: Lists | None
+) -> Source:
     rules = CONVENTIONS[recipe.convention]
-    seen = view(record, recipe.scene_images, rules.published, lists)
-    source = Source(
-        view=seen,
-        rng=scene_rng(recipe, record.scene_id, 1),
+    return Source(
+        view=view(record, recipe.scene_images, rules.published, lists),
+        rng=scene_rng(recipe, record.scene_id, purpose),
         most=most,
         offered_answers=rules.offered_answers,
         labels=len(record.labels),
         absent=len(absent_labels(record.labels)),
     )
-    parts = [_filled(DRAWING[task](source), task, place) for task in recipe.tasks]
-    if recipe.invalid_share > 0:
-        few = math.ceil(recipe.invalid_share * most)
-        source = dataclasses.replace(source, most=max(few, INVALID_FEWEST))
-        parts += [_filled(at_random(task, source), task, place) for task in recipe.tasks]
-    return _distinct(concatenated(parts))
 
 
-def _distinct(candidates: Candidates) -> Candidates:
+def distinct(candidates: Candidates) -> Candidates:
     """Without those that ask what one before them asks: what is drawn at random may."""
     asks = queries(candidates)
     labels = np.asarray(asks.labels).copy()
@@ -143,7 +156,8 @@ def _distinct(candidates: Candidates) -> Candidates:
     shown_only = (candidates.roles[:, 0] > 0) & (candidates.roles[:, 1] == 0)
     frames[shown_only, 1] = NONE  # the other image is shown, and not asked about
     frames[np.isin(candidates.task, [TASK_IDS[task] for task in ANY_IMAGES])] = NONE
-    keys = np.column_stack([candidates.task, labels, candidates.difficulty, frames])
+    own = [candidates.scene, candidates.task, candidates.difficulty]
+    keys = np.column_stack([*own, labels, frames])
     _, first = np.unique(keys, axis=0, return_index=True)
     return candidates.take(np.sort(first))
 

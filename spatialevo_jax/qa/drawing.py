@@ -140,10 +140,11 @@ def _motion(source: Source) -> Drawn:
 
 
 def _seen_in_pairs(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) pairs, and (n, L) labels that either shows, and neither more than once."""
-    pairs = _pairs(source)
-    counts = source.view.count[pairs]  # (n, 2, L)
-    return pairs, (counts.max(1) == 1) & source.view.named
+    """(n, 2) pairs, and (n, L) labels of which they show one object: in one image, or in both."""
+    pairs, view = _pairs(source), source.view
+    counts, which = view.count[pairs], view.which[pairs]  # (n, 2, L)
+    same = (counts.min(1) == 0) | (which[:, 0] == which[:, 1])
+    return pairs, (counts.max(1) == 1) & same & view.named
 
 
 def _visibility(source: Source) -> Drawn:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
+from geometry_jax.scene_io import SceneRecord
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.environment.respond import Request
@@ -28,6 +29,8 @@ from spatialevo_jax.qa.blocks import Block
 from spatialevo_jax.qa.candidates import (
     Candidates,
     concatenated,
+    distinct,
+    draw_at_random,
     draw_candidates,
     judge,
     most_candidates,
@@ -178,12 +181,8 @@ def judge_block(
         reason = np.where(unread, drawn.reason, judged.reason)
         judged = dataclasses.replace(judged, reason=reason)
     else:
-        lists = lists_of(placed, listed)
-        drawn = [
-            draw_candidates(r, place, recipe, most, lists[place] if lists else None)
-            for place, r in enumerate(records)
-        ]
-        judged = judge(records, concatenated(drawn), recipe) if drawn else None
+        lists = lists_of(placed, listed) or [None] * len(records)
+        judged = own_candidates(records, lists, recipe, most) if records else None
     names = {
         "scenes": [record.scene_id for record in records],
         "hashes": [scene_hash(record) for record in records],
@@ -196,6 +195,23 @@ def judge_block(
     with whole_file(block_path(out, block)) as part, part.open("wb") as file:
         np.savez(file, names=np.array(json.dumps(names)), **arrays)
     return len(judged) if judged is not None else 0
+
+
+def own_candidates(
+    records: Sequence[SceneRecord], lists: Sequence[Lists | None], recipe: Recipe, most: int
+) -> Candidates:
+    """What can be asked about the scenes of a block, and what can't, judged."""
+
+    def judged(draw: Callable[..., Candidates]) -> Candidates:
+        own = zip(records, lists, strict=True)
+        parts = [draw(record, i, recipe, most, some) for i, (record, some) in enumerate(own)]
+        return judge(records, concatenated(parts), recipe)
+
+    asked = judged(draw_candidates)
+    if not recipe.invalid_share:
+        return asked
+    loose = judged(draw_at_random)
+    return distinct(concatenated([asked, loose.take(loose.reason != Reason.OK)]))
 
 
 def _is_plain(request: Request) -> bool:

@@ -32,10 +32,11 @@ class View:
     # (F, F) bool, frames that may be shown together: both kept, and one object at least in common
     paired: np.ndarray
     shown: tuple[int, ...]  # frames that a question about the whole room comes with
-    named: np.ndarray  # (L,) bool, labels that a sentence can name
+    named: np.ndarray  # (L,) bool, labels that a sentence can name, and no kind of which is another
     unique: np.ndarray  # (L,) bool, once in the room, and seen in one of `shown`
     repeated: np.ndarray  # (L,) bool, several times in the room, all seen in `shown`
     count: np.ndarray  # (F, L) i32, objects that each frame shows well enough
+    which: np.ndarray  # (F, L) i32, the object that each frame shows, where it shows one
     phrases: tuple[str, ...]  # names of regions: labels, "LABEL area", listed regions
     anchors: np.ndarray  # (phrases, 6) i32, the labels that may stand for each, -1 unused
 
@@ -147,11 +148,14 @@ def _view(key: Same, scene_images: int, published: bool, lists: Lists | None) ->
     valid = np.asarray(scene.object_valid)
     visible = np.asarray(scene.seen) & (np.asarray(scene.visibility) >= MIN_VISIBILITY) & valid
     is_label = np.asarray(scene.label)[:, None] == np.arange(len(record.labels))  # (N, L)
-    count = visible.astype(np.int32) @ (is_label & valid[:, None]).astype(np.int32)
-    known = askable(record.labels)
-    named = np.array(
-        [one in known and spoken(one) not in NOT_OBJECTS for one in record.labels], bool
-    )
+    own = (is_label & valid[:, None]).astype(np.int32)
+    count = visible.astype(np.int32) @ own
+    which = (visible * np.arange(len(own), dtype=np.int32)) @ own
+    known, names = askable(record.labels), [spoken(one) for one in record.labels]
+    # Who says "the chair", or counts chairs, may mean the office chair too.
+    vague = {one for one in names for other in names if other.endswith(f" {one}")}
+    unfit = vague | NOT_OBJECTS
+    named = np.array([one in known and spoken(one) not in unfit for one in record.labels], bool)
     if lists is None:
         poses = np.asarray(scene.world_from_camera, np.float64)
         kept = distinct_frames(poses, np.asarray(scene.pose_valid), MOST_FRAMES)
@@ -174,6 +178,7 @@ def _view(key: Same, scene_images: int, published: bool, lists: Lists | None) ->
         unique=named & (total == 1) & seen,
         repeated=named & (total > 1) & seen,
         count=count,
+        which=which,
         phrases=phrases,
         anchors=anchors,
     )

@@ -1,12 +1,15 @@
 """What scenes offer to ask about: the environment's own pools, and frames worth showing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
 from spatialevo_jax.environment.pools import pools, visible_labels
 from spatialevo_jax.environment.regions import ANCHORS
-from spatialevo_jax.qa import candidates
+from spatialevo_jax.qa import candidates, pipeline
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.views import covering_frames, distinct_frames, view
 from tests.scenes import Thing, camera, make_record
@@ -24,6 +27,31 @@ def test_labels_are_those_of_the_environments_pools(records: list[SceneRecord]) 
         shown = {label for f in seen.shown for label in visible_labels(record, f)}
         assert named(record, seen.unique) == set(pools(record, ()).unique) & shown
         assert named(record, seen.repeated) <= set(pools(record, ()).repeated)
+
+
+def test_a_thing_of_whose_kind_there_is_another_label_is_not_asked_about() -> None:
+    """ "How many chairs are in the room?": the office chair is one too."""
+    names = ("chair", "chair", "office chair", "table", "stable")
+    things = [Thing(name, (i - 2.0, 3, 0.5), (0.4, 0.4, 0.8)) for i, name in enumerate(names)]
+    record = make_record(things, [camera(0, 0, 1.5, heading=90)])
+    seen = view(record, 8, False)
+    assert named(record, seen.unique) == {"office chair", "table", "stable"}
+    assert not named(record, seen.repeated)
+
+
+def test_two_images_are_compared_by_what_shows_the_same_thing() -> None:
+    """Neither image shows two plants; but they are two plants."""
+    things = [Thing("plant", (0, 3, 1), (1, 1, 1)), Thing("plant", (2, 3, 1), (1, 1, 1))]
+    things += [Thing("bed", (1, 4, 0.4), (2, 2, 0.8))]
+    poses = [camera(x, 0, 1.5, heading=90) for x in (0.0, 1.0, 2.0)]
+    hidden = {(0, 1): 0.0, (1, 1): 0.0, (2, 0): 0.0}
+    record = make_record(things, poses, visibility=hidden)
+    recipe = Recipe(count=100, source="own", tasks=("visibility_compare",))
+    drawn = candidates.draw_candidates(record, 0, recipe, 100)
+    plants = drawn.frames[drawn.labels[:, 0] == record.labels.index("plant")]
+    assert {tuple(sorted(pair)) for pair in plants.tolist()} == {(0, 1)}
+    beds = drawn.frames[drawn.labels[:, 0] == record.labels.index("bed")]
+    assert len(beds) == 3
 
 
 def test_a_frame_like_one_before_it_is_left_out() -> None:
@@ -76,3 +104,15 @@ def test_no_two_candidates_ask_the_same(records: list[SceneRecord], offered: str
             frames[own] = np.sort(frames[own], 1)
         keys = np.column_stack([drawn.task, labels, frames])
         assert len(np.unique(keys, axis=0)) == len(keys)
+
+
+def test_what_is_drawn_for_its_reason_is_never_asked_for_its_answer(
+    records: list[SceneRecord],
+) -> None:
+    """Of things that no image shows a size is known, and not to be seen."""
+    recipe = Recipe(count=4000, source="own", tasks=("object_size",), invalid_share=0.5)
+    for record in records:
+        unseen = dataclasses.replace(record.scene, visibility=0.0 * record.scene.visibility)
+        dark = dataclasses.replace(record, scene=unseen)
+        judged = pipeline.own_candidates([dark], [None], recipe, 200)
+        assert len(judged) and not (judged.reason == Reason.OK).any()
