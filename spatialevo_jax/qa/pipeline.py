@@ -20,9 +20,10 @@ from PIL import Image
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
+from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.identity import scene_hash
-from spatialevo_jax.environment.respond import Request
+from spatialevo_jax.environment.respond import Request, read_request
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import blind, shards
 from spatialevo_jax.qa.blocks import Block
@@ -167,12 +168,16 @@ def judge_block(
     refused = 0
     if recipe.questions:
         places = {record.scene_id: place for place, record in enumerate(records)}
-        known = [q for q in questions if q.get("scene_id") in places]
-        parsed = [parse_request(q, lambda name: records[places[name]]) for q in known]
+        known = [q for q in questions if str(q.get("scene_id")) in places]
+
+        def load(name: str) -> SceneRecord:
+            return records[places[name]]
+
+        parsed = [parse_request(q, load, recipe.convention) for q in known]
         good = [one for one in parsed if not isinstance(one, BadRequest)]
         good = [one for one in good if one.task in recipe.tasks]
         # What a row can't tell its reader can't be asked by one.
-        good = [one for one in good if _is_plain(one)]
+        good = [one for one in good if is_plain(one, recipe)]
         refused = len(questions) - len(good)
         given = given_candidates(good, [places[r.record.scene_id] for r in good], recipe)
         unread = given.candidates.reason != Reason.OK
@@ -214,10 +219,15 @@ def own_candidates(
     return distinct(concatenated([asked, loose.take(loose.reason != Reason.OK)]))
 
 
-def _is_plain(request: Request) -> bool:
-    """Whether a sentence, its images and a level are all that is asked."""
+def is_plain(request: Request, recipe: Recipe) -> bool:
+    """Whether a sentence and its images, and the level that the sentence offers, are all that is
+    asked.
+    """
     kept = {name: getattr(request, name) for name in ("record", "task", "question", "frames")}
-    return request == Request(**kept, difficulty=request.difficulty)
+    if request != Request(**kept, difficulty=request.difficulty):
+        return False
+    reading = read_request(request, CONVENTIONS[recipe.convention]) if request.difficulty else None
+    return reading is None or reading.slots.difficulty == request.difficulty
 
 
 def read_block(out: Path, block: Block) -> Judged:
