@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.evaluation import charts
 from spatialevo_jax.files import whole_file
+from spatialevo_jax.qa import shards
 from spatialevo_jax.qa.groups import HARD, INVALID, MEDIUM
 from spatialevo_jax.qa.summary import Summary
 
@@ -115,7 +117,20 @@ def _front_matter(summary: Summary) -> str:
     lines += ["  data_files:"]
     for split in summary.rows:
         lines += [f"  - split: {split}", f"    path: {form}/{split}-*.{form}"]
+    if form == "jsonl":  # parquet says itself what its columns are; YAML reads JSON
+        info = {"features": _described(shards.features())["struct"]}
+        lines.append(f"dataset_info: {json.dumps(info)}")
     return "\n".join([*lines, "---", ""])
+
+
+def _described(feature: dict[str, Any]) -> dict[str, Any]:
+    """A feature as the head of a card says it."""
+    if "dtype" in feature:
+        return {"dtype": feature["dtype"]}
+    if "feature" in feature:
+        inner = _described(feature["feature"])
+        return {"list": inner.get("dtype", inner)}
+    return {"struct": [{"name": name, **_described(one)} for name, one in feature.items()]}
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -137,15 +137,17 @@ def schema(pictures: bool) -> Any:
         return pa.schema(fields)
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     shown = {"pictures": {"feature": {"_type": "Image"}, "_type": "List"}}
-    known = {"info": {"features": {**_features(), **shown}}}
+    known = {"info": {"features": {**features(), **shown}}}
     return pa.schema(
         [*fields, pa.field("pictures", pa.list_(picture))],
         metadata={"huggingface": json.dumps(known)},
     )
 
 
-def _features() -> dict[str, Any]:
-    """The columns as `datasets` describes them, which it asks for beside those of images."""
+def features() -> dict[str, Any]:
+    """The columns as `datasets.Features.from_dict` takes them. From JSON lines it guesses wrong: a
+    column that is empty in the first shard, such as options that few rows have, has no type there.
+    """
 
     def value(kind: str) -> dict[str, Any]:
         return {"dtype": kind, "_type": "Value"}
