@@ -32,15 +32,20 @@ _STANDS = tuple(
 )
 _ROOM = "[this room|the room|the whole scene|this scene|the space]"
 
+_TAKING = (("me", "I am taking", "I took"), ("you", "you are taking", "you took"))
 _FROM_CAMERA = (
-    "[Where|In which direction|In what direction|Which way] is the {a} relative to me when "
-    "[I am taking|I took] Image {n}?",
-    "[Where|In which direction|In what direction|Which way] is the {a} relative to you when "
-    "[you are taking|you took] Image {n}?",
-    "When [you are taking|you took] Image {n}, [where|in which direction] is the {a}"
-    "[ relative to you| relative to the camera|]?",
-    "When [I am taking|I took] Image {n}, [where|in which direction] is the {a}"
-    "[ relative to me| relative to the camera|]?",
+    *(
+        "[Where|In which direction|In what direction|Which way] "
+        f"[is the {{a}} relative to {whom} when {now}|was the {{a}} relative to {whom} when {then}]"
+        " Image {n}?"
+        for whom, now, then in _TAKING
+    ),
+    *(
+        f"[When {now} Image {{n}}, where is|When {now} Image {{n}}, in which direction is|"
+        f"When {then} Image {{n}}, where was|When {then} Image {{n}}, in which direction was]"
+        f" the {{a}}[ relative to {whom}| relative to the camera|]?"
+        for whom, now, then in _TAKING
+    ),
     "[Where|In which direction] is the {a} relative to the camera of Image {n}?",
     "[As s|S]een [by|from] the camera of Image {n}, [where|in which direction] is the {a}?",
     "[Where|In which direction] is the {a} [from|seen from] the camera of Image {n}?",
@@ -90,8 +95,8 @@ FORMS: dict[str, tuple[str, ...]] = {
     ),
     "single_image_relative_direction": (
         "[In this image, w|W]here is the {b} [relative to|with respect to|compared with] the {a}?",
-        "[In this image, w|W]hat is the [direction|position] of the {b} "
-        "[from|relative to|with respect to] the {a}?",
+        "[In this image, w|W]hat is the [direction of the {b} from|direction of the {b} relative "
+        "to|position of the {b} relative to|position of the {b} with respect to] the {a}?",
         "[In which|In what] direction [is|lies] the {b} [from|seen from] the {a}?",
         "[Relative to|With respect to|Compared with] the {a}, [where|in which direction] is the "
         "{b}?",
@@ -114,9 +119,9 @@ FORMS: dict[str, tuple[str, ...]] = {
         "[, relative to you| relative to you|]?",
         "When [I took|I was taking] Image {n}, where was the camera [for|of] Image {m}"
         "[, relative to me| relative to me|]?",
-        "When [you took|you are taking|I am taking] Image {n}, in which direction [was|is] the "
-        "camera [for|of] Image {m}?",
-        "[Where|In which direction|On which side] [is|was] the camera of Image {m} when "
+        "When [you took Image {n}, in which direction was|you are taking Image {n}, in which "
+        "direction is|I am taking Image {n}, in which direction is] the camera [for|of] Image {m}?",
+        "[Where|In which direction|On which side] was the camera of Image {m} when "
         "[I took|you took] Image {n}?",
     ),
     "elevation_cam_cam": (

@@ -1,5 +1,7 @@
 """Sentences of a set: each is read back to the query that it was written from."""
 
+import re
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -136,6 +138,14 @@ def test_a_sentence_is_read_back_or_refused_whatever_the_labels(
 def test_the_published_wordings_are_among_them(task: str) -> None:
     own = {*wording.sentences(task), *wording.sentences(task, region=task == "position_cam_reg")}
     assert set(PUBLISHED[task]) <= own
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_what_is_and_what_was_are_not_mixed(task: str) -> None:
+    for sentence in {*wording.sentences(task), *wording.sentences(task, region=True)}:
+        past = re.search(r"\b(I|you) (took|was|were)\b", sentence)
+        present = re.search(r"\b(is|am|are)\b", sentence)
+        assert not (past and present), sentence
 
 
 @pytest.mark.parametrize("task", NAMES)
