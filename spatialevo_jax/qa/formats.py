@@ -57,7 +57,7 @@ def convert(source: Path, target: Path, to: str, root: Path, load: Loader) -> tu
     if to == "lists":
         found = to_lists(rows)
     elif kind == "row":
-        _check_rows(rows, source)
+        check_rows(rows, source)
         found = [to_prompt(row) if to == "prompts" else request_fields(row) for row in rows]
     elif kind == "prompts" and to == "requests":
         found, left = to_requests(rows, load)
@@ -76,7 +76,12 @@ def _rows_of_set(folder: Path) -> Iterator[Row]:
         yield from shards.read_shard(path)
 
 
-def _check_rows(rows: Sequence[Row], source: Path) -> None:
+def check_rows(rows: Sequence[Row], source: Path) -> None:
+    """That rows have the fields of a set.
+
+    Raises:
+        ValueError: one lacks a field.
+    """
     for number, row in enumerate(rows, start=1):
         missing = [name for name in FIELDS if name not in row]
         if missing:

@@ -18,7 +18,7 @@ from spatialevo_jax.environment.fields import BadRequest, frame_index
 from spatialevo_jax.environment.identity import scene_hash
 from spatialevo_jax.qa import rows as qa_rows
 from spatialevo_jax.qa import shards
-from spatialevo_jax.qa.formats import option_lines
+from spatialevo_jax.qa.formats import check_rows, option_lines
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.train.warm_start import Example, trace_of
 
@@ -89,7 +89,9 @@ def _training_rows(folder: Path) -> list[qa_rows.Row]:
     for form in ("jsonl", "parquet"):
         paths = [p for p in shards.list_shards(folder, form) if p.name.startswith("train-")]
         if paths:
-            return [row for path in paths for row in shards.read_shard(path)]
+            rows = [row for path in paths for row in shards.read_shard(path)]
+            check_rows(rows, folder)
+            return rows
     raise FileNotFoundError(
         f"{folder}: expected a question-answer set, found none. Make one with: "
         f"python -m launch.generate --out={folder} --scenes=SCENES"

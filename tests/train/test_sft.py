@@ -173,6 +173,13 @@ def test_a_set_that_does_not_fit_says_why(
         one_lesson(row, data, rooms, tmp_path, "answer")
 
 
+def test_a_row_that_lacks_a_field_is_said(data: DataConfig, rooms: RoomSet, tmp_path: Path) -> None:
+    row = row_about(rooms, 0, "distance_cam_obj", (0,))
+    del row["options"]
+    with pytest.raises(ValueError, match="row 1 lacks options"):
+        one_lesson(row, data, rooms, tmp_path, "answer")
+
+
 def test_a_missing_set_says_how_to_make_one(
     data: DataConfig, rooms: RoomSet, tmp_path: Path
 ) -> None:
