@@ -155,7 +155,8 @@ def _generate(root: Path, out: Path) -> None:
         blocks = make_blocks(root, wanted)
     with user_errors(OSError):
         _check_recipe(out, wanted)
-    if (out / card.NAME).is_file():
+    written = all(pipeline.is_written(out, block, wanted) for block in blocks)
+    if written and (out / card.NAME).is_file():
         shutil.rmtree(out / pipeline.WORK, ignore_errors=True)  # of a run killed at its very end
         print(f"{out}: is complete; nothing to do.")
         return
@@ -410,7 +411,7 @@ def _verify(root: Path, folder: Path) -> None:
     first: dict[str, str] = {}  # where each id was seen first
     with tqdm(total=known.count, desc="verify", unit="row", unit_scale=True, disable=None) as bar:
         for path in paths:
-            with user_errors(OSError, ValueError, ModuleNotFoundError):
+            with user_errors(ModuleNotFoundError):
                 own, found = verify.verify_shard(path, load, root, known, splits)
             for line, row in enumerate(own, start=1):
                 name, here = str(row.get("id")), f"{path.name}, line {line}"
@@ -422,10 +423,10 @@ def _verify(root: Path, folder: Path) -> None:
                 print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
             rows, wrong = rows + len(own), wrong + len(found)
             bar.update(len(own))
-    if rows != known.count:
-        raise UserError(f"{folder}: expected {known.count:,} rows, found {rows:,}.")
-    if wrong:
-        raise UserError(f"{folder}: {wrong:,} disagreements with {root}, listed above.")
+    faults = [f"expected {known.count:,} rows, found {rows:,}"] if rows != known.count else []
+    faults += [f"{wrong:,} disagreements with {root}, listed above"] if wrong else []
+    if faults:
+        raise UserError(f"{folder}: {'; '.join(faults)}.")
     print(f"{folder}: {rows:,} rows agree with their scenes")
 
 

@@ -78,7 +78,7 @@ def read_lines(path: Path) -> Iterator[Row]:
     Raises:
         ValueError: a line is not a JSON object; the message says which.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # what is no text is a bad line too
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue

@@ -102,18 +102,28 @@ def _is_formed(row: Row, name: str) -> bool:
 def verify_shard(
     path: Path, load: Loader, root: Path, recipe: Recipe, splits: Mapping[str, str]
 ) -> tuple[list[Row], list[Disagreement]]:
-    """The rows of one shard, and their disagreements with the scenes and with the other format.
+    """The rows of one shard, and their disagreements with the scenes and with the other format. A
+    shard that can't be read has no rows, and is a disagreement.
 
     Args:
         splits: of each scene, as `blocks.make_blocks` gives it.
-
-    Raises:
-        ValueError: a line is no row. OSError: a file can't be read.
     """
-    rows = shards.read_shard(path)
+    rows, fault = _read(path)
+    if fault:
+        return [], [Disagreement(path.name, 0, "", "rows", fault, "rows")]
     found = list(verify_rows(rows, load, root, recipe, splits, path.name))
     if path.suffix == ".jsonl" and "parquet" in recipe.formats:
         other = path.parent.parent / "parquet" / f"{path.stem}.parquet"
-        if not other.is_file() or shards.read_shard(other) != rows:
-            found.append(Disagreement(other.name, 0, "", "rows", "other rows", "those of the JSON"))
+        copy, fault = _read(other)
+        if fault or copy != rows:
+            said = fault or "other rows"
+            found.append(Disagreement(other.name, 0, "", "rows", said, "those of the JSON"))
     return rows, found
+
+
+def _read(path: Path) -> tuple[list[Row], str]:
+    """The rows of a shard, and what is wrong with it in words."""
+    try:
+        return shards.read_shard(path), ""
+    except (OSError, ValueError) as error:
+        return [], " ".join(str(error).split())

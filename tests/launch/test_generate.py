@@ -377,6 +377,29 @@ def test_a_row_that_is_there_twice_is_found(
     assert "id" in {one["field"] for one in found}
 
 
+@pytest.mark.parametrize("name", ["jsonl/train-00000.jsonl", "parquet/train-00001.parquet"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "gone"])
+def test_a_shard_that_is_damaged_is_listed_and_the_others_are_verified(
+    name: str, damage: str, command: Command, cheap: Path, scenes_root: Path, tmp_path: Path,
+    capsys: Any,
+) -> None:  # fmt: skip
+    broken = shutil.copytree(cheap, tmp_path / "set")
+    path = broken / name
+    text = path.read_bytes()
+    path.write_bytes(text[:-100] if damage == "cut" else b"\xff\xfe\x00{" * 99)
+    if damage == "gone":
+        path.unlink()
+    last = broken / "jsonl" / "validation-00003.jsonl"
+    rows = shards.read_shard(last)
+    last.write_text("".join(json.dumps(row | {"answer": "x"}) + "\n" for row in rows))
+    assert command(f"--scenes={scenes_root}", f"--verify={broken}") == EXIT_CODE
+    said = capsys.readouterr()
+    found = {json.loads(line)["file"] for line in said.out.splitlines()}
+    listed = {path.name} if (damage, path.suffix) != ("gone", ".jsonl") else set()
+    assert found == {*listed, last.name, f"{last.stem}.parquet"}
+    assert ("rows, found" in said.err) == (path.suffix == ".jsonl")
+
+
 def test_a_scene_that_changed_is_found_beside_what_is_packed(
     command: Command, cheap: Path, scenes_root: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -550,6 +573,15 @@ def test_a_finished_set_is_left_as_it_is(
     assert before == {path: path.stat().st_mtime_ns for path in cheap.rglob("*") if path.is_file()}
 
 
+def test_a_shard_that_a_finished_set_lost_is_made_again(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path
+) -> None:
+    lost = shutil.copytree(cheap, tmp_path / "set")
+    (lost / "parquet" / "train-00001.parquet").unlink()
+    assert command(*arguments(scenes_root, lost), "--workers=1") == 0
+    assert files_of(lost) == files_of(cheap)
+
+
 def test_what_a_run_left_that_could_not_begin_is_in_nobodys_way(
     command: Command, cheap: Path, scenes_root: Path, tmp_path: Path
 ) -> None:
@@ -579,6 +611,7 @@ def test_given_questions_go_through_the_same_oracle(
     asked = [verify.request_fields(row) for row in own]
     lines = [*asked, asked[0], {"task_type": "object_size", "scene_id": "scene0000_00"}]
     lines += [{**asked[0], "scene_id": "nowhere"}, {**asked[0], "use_points": True}, {}]
+    lines += [{**asked[0], "scene_id": ["scene0000_00"]}]
     nonsense = {**asked[0], "question": "Is it raining?"}
     path = tmp_path / "asked.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, nonsense]))
@@ -597,7 +630,7 @@ def test_given_questions_go_through_the_same_oracle(
     )
     assert Counter(row["modality"] for row in made)["scene"] > 10
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "Given questions that are no requests: 4." in card
+    assert "Given questions that are no requests: 5." in card
     assert command(f"--scenes={scenes_root}", f"--verify={out}") == 0
 
 
