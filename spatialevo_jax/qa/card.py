@@ -254,7 +254,7 @@ def _recipe_text(summary: Summary) -> str:
 def _answers(summary: Summary) -> Figure:
     """How often each answer comes: choices one by one, lengths as a histogram."""
     tasks = list(summary.answers)
-    lines = -(-len(tasks) // COLUMNS)
+    lines = max(-(-len(tasks) // COLUMNS), 1)  # a set may hold questions without an answer alone
     with matplotlib.rc_context(charts.STYLE):
         figure = Figure(figsize=(3.1 * COLUMNS, 2.3 * lines), layout="constrained")
         for place, task in enumerate(tasks):
