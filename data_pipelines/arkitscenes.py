@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines import arkit_annotation, arkit_formats, meshes, upright
-from data_pipelines.image_sizes import NO_SIZE, usual_size
+from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped
 from data_pipelines.trajectory import Trajectory, poses_at
 
@@ -397,8 +397,7 @@ class ArkitImages:
 
     def color(self, frame: ScanFrame) -> np.ndarray:
         one = self.stored[frame.frame_id]
-        image = arkit_formats.read_image(one.color, one.frame.color_size, "RGB")
-        return upright.turned_image(image, self.turns)
+        return upright.turned_image(read_picture(one.color, one.frame.color_size), self.turns)
 
     def color_jpeg(self, frame: ScanFrame) -> bytes | None:
         path = self.stored[frame.frame_id].color
@@ -411,10 +410,5 @@ class ArkitImages:
 
     def depth(self, frame: ScanFrame) -> np.ndarray:
         one = self.stored[frame.frame_id]
-        depth = arkit_formats.read_image(one.depth, one.frame.depth_size)
-        if depth.dtype != np.uint16 or depth.ndim != 2:
-            raise ScanError(
-                f"{one.depth}: expected one channel of 16 bits, millimetres, got "
-                f"{depth.dtype} of shape {depth.shape}."
-            )
+        depth = read_picture(one.depth, one.frame.depth_size, deep=True)
         return upright.turned_image(depth, self.turns)

@@ -5,6 +5,8 @@ import dataclasses
 import itertools
 import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -615,6 +617,18 @@ def test_a_truncated_image_is_an_error_of_its_frame_alone(raw: Path, kind: str) 
     with pytest.raises(ScanError, match=rf"{path.name}: expected an image"):
         getattr(read.images, kind)(read.frames[3])
     getattr(read.images, kind)(read.frames[4])
+
+
+def test_an_image_that_claims_to_be_huge_is_an_error_of_its_frame_alone(raw: Path) -> None:
+    path = a_file(raw, "lowres_wide")
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    read = arkitscenes.read_scan(raw, VIDEO)
+    with pytest.raises(ScanError, match=rf"{path.name}: expected an image"):
+        read.images.color(read.frames[3])
+    read.images.color(read.frames[4])
 
 
 def test_depth_of_eight_bits_is_refused(raw: Path) -> None:
