@@ -19,7 +19,7 @@ import numpy as np
 
 from data_pipelines import arkit_annotation, arkit_formats, meshes, upright
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
-from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped
+from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped, listed
 from data_pipelines.trajectory import Trajectory, poses_at
 
 FOLDS = {"Training": "train", "Validation": "val"}
@@ -81,17 +81,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _release_folders(raw: Path) -> list[Path]:
-    """The folders with `Training` or `Validation` below `raw`, or `raw` itself."""
-    inside = _entries(raw)
+    """The folders with `Training` or `Validation`: below `raw`, or `raw` itself."""
     found = [raw / name for name in RELEASES] + [raw]
-    found = [path for path in found if any((path / fold).is_dir() for fold in FOLDS)]
-    if not found:
-        names = ", ".join(path.name for path in inside[:8]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected the ARKitScenes download: 3dod/ or raw/ with Training/ or "
-            f"Validation/ below, found {names}."
-        )
-    return found
+    return [path for path in found if any((path / fold).is_dir() for fold in FOLDS)]
 
 
 def _is_raw_video(folder: Path) -> bool:
@@ -129,15 +121,9 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     """The videos in a download, sorted.
 
     Raises:
-        ScanError: not an ARKitScenes download, or no video in it.
+        ScanError: no such folder, or no video in it.
     """
-    found = _videos(raw)
-    if not found:
-        folders = ", ".join(str(folder) for folder in _release_folders(raw))
-        raise ScanError(
-            f"{folders}: expected videos such as Training/41048143/41048143_frames, found none."
-        )
-    return tuple(sorted(found))
+    return listed(raw, "ARKitScenes", "3dod/Training/41048143/41048143_frames", _videos)
 
 
 def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:

@@ -27,6 +27,7 @@ from data_pipelines.scan import (
     ScanError,
     ScanObject,
     Skipped,
+    listed,
     object_fault,
     pose_fault,
     require_some,
@@ -80,16 +81,12 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     Raises:
         ScanError: no such folder, or no scan in it.
     """
-    if not raw.is_dir():
-        raise ScanError(f"{raw}: expected a folder of ScanNet scans, found none.")
-    found = sorted({folder.name for folder in _scan_folders(raw)})
-    if not found:
-        names = ", ".join(sorted(path.name for path in raw.iterdir())[:5]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected ScanNet scans such as scans/scene0000_00/scene0000_00.sens, "
-            f"found {names}."
-        )
-    return tuple(found)
+    return listed(
+        raw,
+        "ScanNet",
+        "scans/scene0000_00/scene0000_00.sens",
+        lambda folder: (scan.name for scan in _scan_folders(folder)),
+    )
 
 
 def _scan_folder(raw: Path, source_id: str) -> Path:

@@ -25,6 +25,7 @@ from data_pipelines.scan import (
     ScanError,
     ScanObject,
     Skipped,
+    listed,
     object_fault,
     require_some,
 )
@@ -48,16 +49,12 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     Raises:
         ScanError: no such folder, or no scan in it.
     """
-    if not raw.is_dir():
-        raise ScanError(f"{raw}: expected a folder of ScanNet++ scans, found none.")
-    found = sorted({folder.name for folder in _scan_folders(raw)})
-    if not found:
-        names = ", ".join(sorted(path.name for path in raw.iterdir())[:5]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected ScanNet++ scans such as data/0a1b2c3d4e/scans and "
-            f"data/0a1b2c3d4e/dslr, found {names}."
-        )
-    return tuple(found)
+    return listed(
+        raw,
+        "ScanNet++",
+        "data/0a1b2c3d4e/scans and data/0a1b2c3d4e/dslr",
+        lambda folder: (scan.name for scan in _scan_folders(folder)),
+    )
 
 
 def _scan_folders(raw: Path) -> Iterator[Path]:
