@@ -306,7 +306,7 @@ def _stored_frames(
         if size == NO_SIZE:
             raise ScanError(f"{video.frames}: expected {name} images, but none does decode.")
     times = np.array(common) / 1000
-    poses, _ = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
+    poses = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
     stored, skipped = [], []
     for kind, own, other, others in (
         ("colour", colors, "depth", depths),
