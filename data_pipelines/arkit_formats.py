@@ -1,4 +1,4 @@
-"""The small files of ARKitScenes: trajectories, camera files, images. Host side, NumPy.
+"""The small files of ARKitScenes: trajectories and camera files. Host side, NumPy.
 
 A `.traj` line is a time, an axis-angle and a translation, the mesh in the camera, ten a second. A
 `.pincam` file is width, height, fx, fy, cx, cy of one picture. Its principal point counts from the
@@ -9,7 +9,6 @@ loader multiplies whole pixel indices with it. Hence 0.5 is added to both here.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from data_pipelines import raw_json
@@ -73,18 +72,3 @@ def read_pincam(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     width, height, fx, fy, cx, cy = numbers
     intrinsics = np.array([[fx, 0, cx + PIXEL_MIDDLE], [0, fy, cy + PIXEL_MIDDLE], [0, 0, 1.0]])
     return intrinsics, (int(width), int(height))
-
-
-def read_image(path: Path, size: tuple[int, int], mode: str = "") -> np.ndarray:
-    """The pixels, converted to `mode` if one is given."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's three for a broken PNG
-        raise ScanError(f"{path}: expected an image, but it does not decode ({error}).") from error
-    if pixels.shape[1::-1] != size:
-        raise ScanError(
-            f"{path}: expected {size[0]}x{size[1]} pixels as its neighbours have, "
-            f"got {pixels.shape[1]}x{pixels.shape[0]}."
-        )
-    return pixels

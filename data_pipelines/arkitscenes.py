@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines import arkit_annotation, arkit_formats, meshes, upright
-from data_pipelines.image_sizes import NO_SIZE, usual_size
-from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped
+from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
+from data_pipelines.scan import Scan, ScanError, ScanFrame, Skipped, listed
 from data_pipelines.trajectory import Trajectory, poses_at
 
 FOLDS = {"Training": "train", "Validation": "val"}
@@ -81,17 +81,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _release_folders(raw: Path) -> list[Path]:
-    """The folders with `Training` or `Validation` below `raw`, or `raw` itself."""
-    inside = _entries(raw)
+    """The folders with `Training` or `Validation`: below `raw`, or `raw` itself."""
     found = [raw / name for name in RELEASES] + [raw]
-    found = [path for path in found if any((path / fold).is_dir() for fold in FOLDS)]
-    if not found:
-        names = ", ".join(path.name for path in inside[:8]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected the ARKitScenes download: 3dod/ or raw/ with Training/ or "
-            f"Validation/ below, found {names}."
-        )
-    return found
+    return [path for path in found if any((path / fold).is_dir() for fold in FOLDS)]
 
 
 def _is_raw_video(folder: Path) -> bool:
@@ -129,15 +121,9 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     """The videos in a download, sorted.
 
     Raises:
-        ScanError: not an ARKitScenes download, or no video in it.
+        ScanError: no such folder, or no video in it.
     """
-    found = _videos(raw)
-    if not found:
-        folders = ", ".join(str(folder) for folder in _release_folders(raw))
-        raise ScanError(
-            f"{folders}: expected videos such as Training/41048143/41048143_frames, found none."
-        )
-    return tuple(sorted(found))
+    return listed(raw, "ARKitScenes", "3dod/Training/41048143/41048143_frames", _videos)
 
 
 def read_scan(raw: Path, source_id: str, *, source: str = "best") -> Scan:
@@ -320,7 +306,7 @@ def _stored_frames(
         if size == NO_SIZE:
             raise ScanError(f"{video.frames}: expected {name} images, but none does decode.")
     times = np.array(common) / 1000
-    poses, _ = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
+    poses = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
     stored, skipped = [], []
     for kind, own, other, others in (
         ("colour", colors, "depth", depths),
@@ -397,8 +383,7 @@ class ArkitImages:
 
     def color(self, frame: ScanFrame) -> np.ndarray:
         one = self.stored[frame.frame_id]
-        image = arkit_formats.read_image(one.color, one.frame.color_size, "RGB")
-        return upright.turned_image(image, self.turns)
+        return upright.turned_image(read_picture(one.color, one.frame.color_size), self.turns)
 
     def color_jpeg(self, frame: ScanFrame) -> bytes | None:
         path = self.stored[frame.frame_id].color
@@ -411,10 +396,5 @@ class ArkitImages:
 
     def depth(self, frame: ScanFrame) -> np.ndarray:
         one = self.stored[frame.frame_id]
-        depth = arkit_formats.read_image(one.depth, one.frame.depth_size)
-        if depth.dtype != np.uint16 or depth.ndim != 2:
-            raise ScanError(
-                f"{one.depth}: expected one channel of 16 bits, millimetres, got "
-                f"{depth.dtype} of shape {depth.shape}."
-            )
+        depth = read_picture(one.depth, one.frame.depth_size, deep=True)
         return upright.turned_image(depth, self.turns)

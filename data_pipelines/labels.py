@@ -17,7 +17,6 @@ COLUMNS = ("source_label", "label", "group")
 # vague: annotations that name no thing, such as `object` or `remove`.
 GROUPS = ("object", "storage", "structure", "body", "vague")
 DROPPED = ("structure", "body", "vague")  # groups that are no objects of a scene
-FLOOR, WALL, CEILING = "floor", "wall", "ceiling"
 
 
 class Label(NamedTuple):

@@ -9,7 +9,7 @@ intrinsics are those of continuous image coordinates with the origin in the imag
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -111,6 +111,38 @@ class Scan:
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
     files: tuple[Path, ...] = ()  # files, and folders of pictures, that it depends on, there or not
+
+
+def listed(
+    raw: Path, dataset: str, example: str, find: Callable[[Path], Iterable[str]]
+) -> tuple[str, ...]:
+    """Ids of the scans in a folder, sorted.
+
+    Args:
+        dataset: its name, for people.
+        example: where in a folder one of its scans may lie, for people.
+        find: the ids in a folder, none or some.
+
+    Raises:
+        ScanError: no such folder, or no scan in it; where a folder inside has some, it is named.
+    """
+    if not raw.is_dir():
+        raise ScanError(f"{raw}: expected a folder of {dataset} scans, found none.")
+    found = tuple(sorted(set(find(raw))))
+    if found:
+        return found
+    inside = sorted(raw.iterdir())
+    names = ", ".join(path.name for path in inside[:5]) or "nothing"
+    deeper = next((path for path in inside if path.is_dir() and _has_some(path, find)), None)
+    hint = f"; there are some in {deeper}, give that folder" if deeper else ""
+    raise ScanError(f"{raw}: expected {dataset} scans such as {example}, found {names}{hint}.")
+
+
+def _has_some(folder: Path, find: Callable[[Path], Iterable[str]]) -> bool:
+    try:
+        return any(True for _ in find(folder))
+    except (OSError, ScanError):  # one that can't be looked into is no hint
+        return False
 
 
 def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], where: Path) -> None:

@@ -27,10 +27,12 @@ from data_pipelines.scan import (
     ScanError,
     ScanObject,
     Skipped,
+    listed,
     object_fault,
     pose_fault,
     require_some,
 )
+from data_pipelines.segments import by_segment, read_segments, vertices_of, whole_numbers
 from geometry_jax import scene_io
 
 Resolution = Literal["decimated", "full"]
@@ -80,16 +82,12 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     Raises:
         ScanError: no such folder, or no scan in it.
     """
-    if not raw.is_dir():
-        raise ScanError(f"{raw}: expected a folder of ScanNet scans, found none.")
-    found = sorted({folder.name for folder in _scan_folders(raw)})
-    if not found:
-        names = ", ".join(sorted(path.name for path in raw.iterdir())[:5]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected ScanNet scans such as scans/scene0000_00/scene0000_00.sens, "
-            f"found {names}."
-        )
-    return tuple(found)
+    return listed(
+        raw,
+        "ScanNet",
+        "scans/scene0000_00/scene0000_00.sens",
+        lambda folder: (scan.name for scan in _scan_folders(folder)),
+    )
 
 
 def _scan_folder(raw: Path, source_id: str) -> Path:
@@ -148,33 +146,6 @@ def _resolution(folder: Path, wanted: Resolution | None) -> MeshFiles:
     )
 
 
-def _whole_numbers(value: Any) -> np.ndarray | None:
-    """(k,) i64, or None where the value is no list of whole numbers."""
-    if not isinstance(value, list) or not all(type(x) is int for x in value):
-        return None
-    try:
-        return np.array(value, np.int64)
-    except OverflowError:
-        return None
-
-
-def read_segments(path: Path, vertex_count: int) -> np.ndarray:
-    """(V,) i64 segment of every vertex.
-
-    Raises:
-        ScanError: not one whole number for each vertex.
-    """
-    segments = _whole_numbers(raw_json.read_object(path).get("segIndices"))
-    if segments is None:
-        raise ScanError(f"{path}: expected a list of whole numbers under 'segIndices'.")
-    if len(segments) != vertex_count:
-        raise ScanError(
-            f"{path}: expected a segment for each of the mesh's {vertex_count} vertices, "
-            f"got {len(segments)}."
-        )
-    return segments
-
-
 def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], list[Skipped]]:
     """The groups of an aggregation file that have vertices, and what was left out.
 
@@ -190,8 +161,7 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
     groups = raw_json.read_object(path).get("segGroups")
     if not isinstance(groups, list):
         raise ScanError(f"{path}: expected a list under 'segGroups', got {type(groups).__name__}.")
-    order = np.argsort(segments, kind="stable")
-    ordered = segments[order]
+    vertices = by_segment(segments)
     objects, skipped, taken = [], [], {}
     for position, group in enumerate(groups):
         name = f"group {position}"
@@ -207,17 +177,10 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
             )
         taken[number] = label
         name = f"object {number + 1} ({label})"
-        low, high = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
-        absent = own[low == high]
-        if len(absent) == len(own):
-            why = f"none of its {len(own)} segments has a vertex" if len(own) else "no segments"
-            skipped.append(Skipped(name, f"{path.name}: {why}"))
-            continue
-        if len(absent):
-            which = f"{len(absent)} of {len(own)} segments of {name}"
-            skipped.append(Skipped(which, f"{path.name}: no vertex has segment {absent[0]}"))
-        rows = [order[start:end] for start, end in zip(low, high, strict=True)]
-        objects.append(ScanObject(number + 1, label, np.sort(np.concatenate(rows))))
+        rows, lacking = vertices_of(own, vertices, name, path.name)
+        skipped += lacking
+        if len(rows):
+            objects.append(ScanObject(number + 1, label, rows))
     require_some(objects, skipped, path)
     return objects, skipped
 
@@ -226,7 +189,7 @@ def _group_fault(group: Any) -> str:
     """What is wrong with a group of an aggregation file, in words; empty when nothing is."""
     if not isinstance(group, dict):
         return f"expected a record, got {type(group).__name__}"
-    if _whole_numbers(group.get("segments")) is None:
+    if whole_numbers(group.get("segments")) is None:
         return f"expected whole numbers under 'segments', got {group.get('segments')!r:.40}"
     return object_fault(group.get("objectId"), group.get("label"))
 

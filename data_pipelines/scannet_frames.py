@@ -6,14 +6,12 @@ corner, so that half a pixel is added here.
 """
 
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines import raw_json, sens
-from data_pipelines.image_sizes import NO_SIZE, usual_size
+from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, pose_fault
 
 HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # to intrinsics with a corner origin
@@ -111,44 +109,19 @@ class ExportedImages:
     depths: dict[int, Path]
 
     def color(self, frame: ScanFrame) -> np.ndarray:
-        path = self.colors[frame.frame_id]
-        return _decode(path, _content(path), frame.color_size, "RGB")
+        return read_picture(self.colors[frame.frame_id], frame.color_size)
 
     def color_jpeg(self, frame: ScanFrame) -> bytes | None:
         path = self.colors[frame.frame_id]
         if path.suffix.lower() not in (".jpg", ".jpeg"):
             return None
-        content = _content(path)
-        _decode(path, content, frame.color_size, "RGB")
-        return content
+        self.color(frame)  # what does not decode must not be passed on
+        return path.read_bytes()
 
     def depth(self, frame: ScanFrame) -> np.ndarray:
         if frame.frame_id not in self.depths:
             raise ScanError(f"depth of frame {frame.frame_id}: expected an image, found none.")
-        path = self.depths[frame.frame_id]
-        return _decode(path, _content(path), frame.depth_size, "depth").astype(np.uint16)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ScanError(f"{path}: expected an image, cannot read it ({error}).") from error
-
-
-def _decode(path: Path, content: bytes, size: tuple[int, int], kind: str) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            mode = image.mode
-            pixels = np.asarray(image if kind == "depth" else image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path}: expected an image, but it does not decode ({error}).") from error
-    if kind == "depth" and not mode.startswith("I"):
-        raise ScanError(f"{path}: expected 16-bit depth, got mode {mode}.")
-    if pixels.shape[1::-1] != size:
-        got = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise ScanError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}.")
-    return pixels
+        return read_picture(self.depths[frame.frame_id], frame.depth_size, deep=True)
 
 
 def _by_number(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:

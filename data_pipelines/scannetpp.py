@@ -25,9 +25,11 @@ from data_pipelines.scan import (
     ScanError,
     ScanObject,
     Skipped,
+    listed,
     object_fault,
     require_some,
 )
+from data_pipelines.segments import by_segment, read_segments, vertices_of, whole_numbers
 
 Camera = Literal["dslr", "iphone"]
 Split = Literal["train", "val"]
@@ -48,16 +50,12 @@ def list_scans(raw: Path) -> tuple[str, ...]:
     Raises:
         ScanError: no such folder, or no scan in it.
     """
-    if not raw.is_dir():
-        raise ScanError(f"{raw}: expected a folder of ScanNet++ scans, found none.")
-    found = sorted({folder.name for folder in _scan_folders(raw)})
-    if not found:
-        names = ", ".join(sorted(path.name for path in raw.iterdir())[:5]) or "nothing"
-        raise ScanError(
-            f"{raw}: expected ScanNet++ scans such as data/0a1b2c3d4e/scans and "
-            f"data/0a1b2c3d4e/dslr, found {names}."
-        )
-    return tuple(found)
+    return listed(
+        raw,
+        "ScanNet++",
+        "data/0a1b2c3d4e/scans and data/0a1b2c3d4e/dslr",
+        lambda folder: (scan.name for scan in _scan_folders(folder)),
+    )
 
 
 def _scan_folders(raw: Path) -> Iterator[Path]:
@@ -90,47 +88,18 @@ def split_of(raw: Path, source_id: str) -> Split:
 # --- objects -------------------------------------------------------------------------------------
 
 
-def read_segments(path: Path, vertex_count: int) -> np.ndarray:
-    """(V,) i64 segment of every vertex; as released, every vertex is a segment of its own.
-
-    Raises:
-        ScanError: not one whole number for each vertex.
-    """
-    segments = _whole_numbers(raw_json.field(raw_json.read_object(path), "segIndices", list, path))
-    if segments is None:
-        raise ScanError(f"{path}: expected whole numbers under 'segIndices'.")
-    if len(segments) != vertex_count:
-        raise ScanError(
-            f"{path}: expected a segment for each of the mesh's {vertex_count} vertices, "
-            f"got {len(segments)}."
-        )
-    return segments
-
-
-def _whole_numbers(value: Any) -> np.ndarray | None:
-    """(k,) i64, or None where the value is no list of whole numbers."""
-    if not isinstance(value, list):
-        return None
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        return None
-    return array.astype(np.int64) if array.dtype.kind == "i" or not len(value) else None
-
-
 def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], list[Skipped]]:
     """The annotated objects that have vertices, and what was left out. A segment of several objects
     belongs to each of them.
 
     Args:
-        segments: (V,) segment of every vertex.
+        segments: (V,) segment of every vertex; as released, each has one of its own.
 
     Raises:
         ScanError: no list of objects, none that can be used, or two of one id.
     """
     groups = raw_json.field(raw_json.read_object(path), "segGroups", list, path)
-    order = np.argsort(segments, kind="stable")
-    ordered = segments[order]
+    vertices = by_segment(segments)
     objects, skipped, labels = [], [], {}
     for position, record in enumerate(groups):
         try:
@@ -145,24 +114,16 @@ def read_objects(path: Path, segments: np.ndarray) -> tuple[list[ScanObject], li
                 f"{labels[group.object_id]!r} and {group.label!r}."
             )
         labels[group.object_id] = group.label
-        own = group.segments
-        low, high = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
-        absent = own[low == high]
-        if len(absent) == len(own):
-            why = f"none of its {len(own)} segments has a vertex" if len(own) else "no segments"
-            skipped.append(Skipped(name, f"{path.name}: {why}"))
+        rows, lacking = vertices_of(group.segments, vertices, name, path.name)
+        skipped += lacking
+        if not len(rows):
             continue
-        if len(absent):
-            what = f"{len(absent)} of {len(own)} segments of {name}"
-            skipped.append(Skipped(what, f"{path.name}: no vertex has segment {absent[0]}"))
         try:
             box = None if record.get("obb") is None else _oriented_box(record["obb"])
         except ScanError as error:
             box = None
             skipped.append(Skipped(f"box of {name}", f"{path.name}: {error}"))
-        count = high - low
-        rows = np.arange(count.sum()) + np.repeat(low - (np.cumsum(count) - count), count)
-        objects.append(ScanObject(group.object_id, group.label, np.sort(order[rows]), box))
+        objects.append(ScanObject(group.object_id, group.label, rows, box))
     require_some(objects, skipped, path)
     return objects, skipped
 
@@ -176,7 +137,7 @@ class _Group(NamedTuple):
 def _parse_group(record: Any) -> _Group:
     object_id = raw_json.field(record, "objectId", int, "group")
     label = raw_json.field(record, "label", str, "group")
-    segments = _whole_numbers(record.get("segments"))
+    segments = whole_numbers(record.get("segments"))
     fault = object_fault(object_id, label)
     if fault:
         raise ScanError(fault)

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
-from data_pipelines.image_sizes import NO_SIZE, usual_size
+from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.raster import depth_map
 from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
 
@@ -141,21 +140,22 @@ class StillImages:
     mesh: Mesh
 
     def color(self, frame: ScanFrame) -> np.ndarray:
-        pixels = _decode(self.folder / frame.source, frame.color_size)
+        pixels = read_picture(self.folder / frame.source, frame.color_size)
         return pixels if self.undistortion is None else self.undistortion.apply(pixels)
 
     def color_jpeg(self, frame: ScanFrame) -> bytes | None:
         path = self.folder / frame.source
         if self.undistortion is not None or path.suffix.lower() not in (".jpg", ".jpeg"):
             return None
-        _decode(path, frame.color_size)  # what does not decode is not passed on
+        self.color(frame)  # what does not decode must not be passed on
         return path.read_bytes()
 
     def depth(self, frame: ScanFrame) -> np.ndarray:
         if frame.depth_size == (0, 0):
             raise ScanError(f"{frame.source}: expected depth, found none.")
         if self.depths is not None:
-            return _decode(_depth_path(self.depths, frame.source), frame.depth_size, deep=True)
+            path = _depth_path(self.depths, frame.source)
+            return read_picture(path, frame.depth_size, deep=True)
         depth = depth_map(
             self.mesh.points,
             self.mesh.faces,
@@ -170,21 +170,6 @@ def _depth_path(folder: Path, name: str) -> Path:
     path = folder / f"{Path(name).stem}.png"
     capital = path.with_suffix(".PNG")
     return capital if capital.is_file() else path
-
-
-def _decode(path: Path, size: tuple[int, int], *, deep: bool = False) -> np.ndarray:
-    """(H, W, 3) uint8, or (H, W) uint16 of an image of 16 bits a pixel."""
-    try:
-        with Image.open(path) as image:
-            if deep and not image.mode.startswith("I"):
-                raise ScanError(f"{path}: expected 16 bits a pixel, got mode {image.mode}.")
-            pixels = np.asarray(image if deep else image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ScanError(f"{path}: expected an image ({error}).") from error
-    if pixels.shape[1::-1] != size:
-        got = f"{pixels.shape[1]}x{pixels.shape[0]}"
-        raise ScanError(f"{path}: expected {size[0]}x{size[1]} pixels, got {got}.")
-    return pixels.astype(np.uint16) if deep else pixels
 
 
 # --- frames --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_pipelines import meshes
 from data_pipelines.findings import Finding
+from data_pipelines.pictures import DAMAGED
 from data_pipelines.reprojection import Evidence, Frame, Sighting
 from data_pipelines.scan import ScanError, pose_fault
 from geometry_jax import scene_io
@@ -126,7 +127,7 @@ def _decode(path: Path) -> np.ndarray | str:
     try:
         with Image.open(path) as image:
             return np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         return f"expected an image, but it does not decode ({error})."
 
 

@@ -25,6 +25,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from data_pipelines.pictures import DAMAGED
 from data_pipelines.scan import ScanError
 
 VERSION = 4  # 3 had no IMU block; older ones are another format
@@ -260,7 +261,7 @@ def color(index: SensIndex, row: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(blob), formats=(header.color_codec.name,)) as image:
             pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise ScanError(
             f"{where}: expected a {header.color_codec.name} image, but {len(blob)} bytes do not "
             f"decode ({error})."

@@ -11,9 +11,7 @@ class Trajectory(NamedTuple):
     mesh_from_camera: np.ndarray  # (P, 4, 4) rigid
 
 
-def poses_at(
-    trajectory: Trajectory, times: np.ndarray, *, exact: float, gap: float
-) -> tuple[np.ndarray, np.ndarray]:
+def poses_at(trajectory: Trajectory, times: np.ndarray, *, exact: float, gap: float) -> np.ndarray:
     """The pose at each time: the nearest one as it stands where it is near enough, else one
     between its two neighbours: rotations by SLERP, camera centres on a straight line.
 
@@ -23,14 +21,12 @@ def poses_at(
         gap: neighbours at most this far apart are interpolated between, seconds.
 
     Returns:
-        (F, 4, 4) mesh_from_camera, NaN where neither holds; (F,) bool, true where it is
-        interpolated.
+        (F, 4, 4) mesh_from_camera, NaN where neither holds.
     """
     known, poses = trajectory
     result = np.full((len(times), 4, 4), np.nan)
-    between = np.zeros(len(times), bool)
     if not len(known):
-        return result, between
+        return result
     after = np.searchsorted(known, times)
     left, right = np.maximum(after - 1, 0), np.minimum(after, len(known) - 1)
     nearest = np.where(times - known[left] <= known[right] - times, left, right)
@@ -46,4 +42,4 @@ def poses_at(
         turns = Slerp(known, Rotation.from_matrix(poses[:, :3, :3]))
         result[between, :3, :3] = turns(times[between]).as_matrix()
         result[between, :3, 3] = start + share[:, None] * (end - start)
-    return result, between
+    return result

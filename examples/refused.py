@@ -17,7 +17,7 @@ QUESTIONS = (
     ("wrong_task", "object_counting", "How big is the bed?", ()),
     ("missing_role", "position_cam_obj", "Where is the bed relative to me?", (1, 6)),
     ("not_visible", "distance_cam_obj", "How far is the bookshelf from the camera?", (2,)),
-    ("same_place", "position_cam_cam", "From Image 1, where is the camera of Image 2?", (0, 0)),
+    ("same_image", "position_cam_cam", "From Image 1, where is the camera of Image 2?", (0, 0)),
     ("one_image", "motion_camera", "How did the camera move?", (1,)),
 )
 

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 
 from geometry_jax import checks, ops
 from geometry_jax.reasons import Reason
-from geometry_jax.tasks import TASKS, motion_camera, object_counting
+from geometry_jax.tasks import TASK_IDS, TASKS, motion_camera, object_counting
 from geometry_jax.tasks import single_image_relative_direction as single_image
 from geometry_jax.tasks import visibility_compare as visibility
+from geometry_jax.tasks.elevation_cam_cam import SAME_LEVEL
 from geometry_jax.types import Query, Scene, Verdict
 
-SAME_LEVEL = 0.15  # metres
 SMALL_PROJECTION = 0.3  # of unit vectors: below it a direction has one part
 IMAGE_AREA = 640.0 * 480.0  # pixels of every image, whatever its size
 CONTRAST = 0.15  # difference of visibilities that makes a label worth comparing
@@ -234,7 +234,7 @@ def _position_cam_cam(scene: Scene, query: Query, *, rules: jax.Array | bool) ->
 
 
 def _elevation(scene: Scene, query: Query, *, rules: jax.Array | bool) -> Verdict:
-    """As corrected; without rules cameras within 0.15 m are at the same level."""
+    """As corrected, whatever the poses; without rules cameras within 0.15 m are at one level."""
     cameras = scene.world_from_camera[query.frames, :3, 3]
     rise = cameras[1, 2] - cameras[0, 2]
     level = jnp.abs(rise) <= SAME_LEVEL
@@ -366,7 +366,7 @@ def _motion(scene: Scene, query: Query, *, rules: jax.Array | bool) -> Verdict:
     turn = scene.path_turn_xz[second] - scene.path_turn_xz[first]
     axes, camera = _camera(scene, first)
     x, y, z = axes.T @ (_camera(scene, second)[1] - camera)
-    still = len(TASKS[_ID["motion_camera"]].choices)
+    still = len(motion_camera.TASK.choices)
     translation, margin = motion_camera.name_translation(jnp.stack([x, z, -y]))
     largest = jnp.maximum(jnp.abs(x), jnp.maximum(jnp.abs(y), jnp.abs(z)))
     translation = jnp.where(largest < TINY, still, translation)
@@ -437,12 +437,11 @@ REFERENCE: dict[str, ReferenceOracle] = {
     "motion_camera": _motion,
     "attribute_measurement": _attribute,
 }
-_ID = {task.name: index for index, task in enumerate(TASKS)}
 
 
 def choices(task: str) -> tuple[str, ...]:
     """What `Verdict.value` of a task answered by choice indexes into, in this convention."""
-    return TASKS[_ID[task]].choices + EXTRA_CHOICES.get(task, ())
+    return TASKS[TASK_IDS[task]].choices + EXTRA_CHOICES.get(task, ())
 
 
 def judge_reference(scene: Scene, query: Query, *, rules: jax.Array | bool = True) -> Verdict:

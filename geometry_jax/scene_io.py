@@ -142,12 +142,17 @@ def _numbers(value: Any, count: int, where: str) -> np.ndarray:
 
 def _metres(value: Any, count: int, where: str) -> np.ndarray:
     numbers = _numbers(value, count, where)
-    if np.abs(numbers).max() > FARTHEST:
-        raise ValueError(
-            f"{where}: expected metres within {FARTHEST:,.0f} of the origin, got {value!r:.80}; "
-            "shift the room there."
-        )
+    _require_near(numbers, where)
     return numbers
+
+
+def _require_near(metres: np.ndarray, where: str) -> None:
+    far = metres[~(np.abs(metres) <= FARTHEST)]  # so that NaN is far too
+    if far.size:
+        raise ValueError(
+            f"{where}: expected metres within {FARTHEST:,.0f} of the origin, "
+            f"got {far.tolist()!r:.80}; shift the room there."
+        )
 
 
 def _identity(value: Any, where: str) -> int:
@@ -524,7 +529,7 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
     """Reads a packed file; images are looked for in `folder`.
 
     Raises:
-        ValueError: not a packed scene, or of another version.
+        ValueError: not a packed scene, of another version, or of a room too far from the origin.
     """
     try:
         arrays = _read_arrays(path)
@@ -542,6 +547,11 @@ def load_packed(path: Path, folder: Path) -> SceneRecord:
     missing = (names | {field.name for field in dataclasses.fields(Scene)}) - set(arrays)
     if missing:
         raise ValueError(f"{path}: expected arrays {sorted(missing)}, found none.")
+    # A pack may be older than the limit.
+    for name in ("center", "extent", "obb_center", "obb_extent", "camera_location"):
+        _require_near(arrays[name], f"{path}: {name}")
+    near = np.abs(arrays["world_from_camera"]) <= FARTHEST
+    arrays["pose_valid"] &= near.all((1, 2))
     scene = Scene(**{field.name: leaf(arrays[field.name]) for field in dataclasses.fields(Scene)})
     return SceneRecord(
         scene_id=folder.name,

@@ -1,4 +1,4 @@
-"""Asks the geometric environment: one question by hand, or many as JSON lines.
+r"""Asks the geometric environment: one question by hand, or many as JSON lines.
 
     python -m launch.ask --scene=data/rooms/val/scene5000_00 --task=absolute_distance \
         --question="What is the distance between the bed and the bookshelf in meters?"
@@ -56,7 +56,7 @@ _PICTURE = flags.DEFINE_string("picture", None, "By hand: a PNG file that shows 
 _BRIEF = flags.DEFINE_bool("brief", False, "With --requests: replies without their evidence.")
 _STRICT = flags.DEFINE_bool("strict_margin", False, "Refuse answers too near a decision edge.")
 _CONVENTION = flags.DEFINE_enum(
-    "convention", "corrected", tuple(CONVENTIONS), "Whose meaning of the words."
+    "convention", "corrected", tuple(CONVENTIONS), "What the words mean, or what was published."
 )
 
 

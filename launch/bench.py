@@ -3,6 +3,7 @@
     python -m launch.bench oracles
     python -m launch.bench oracles --batch_sizes=16384,262144 --out=oracles.json
     python -m launch.bench requests --scene_count=64
+    python -m launch.bench data
     python -m launch.bench visibility
     python -m launch.bench sens
     python -m launch.bench model --out=model.json
@@ -53,23 +54,37 @@ ANSWER_BYTES = 12  # value, reason, margin
 FETCHED = 1 << 17  # rows fetched to find how fast that is
 WARM_UP = 2  # calls before the clock: compilation, then memory
 
-_SCENES = flags.DEFINE_integer("scene_count", 1000, "Random scenes in the set.", lower_bound=1)
-_OBJECTS = flags.DEFINE_integer("object_count", 32, "Objects of a scene.", lower_bound=8)
-_FRAMES = flags.DEFINE_integer("frame_count", 64, "Frames of a scene.", lower_bound=2)
-_TASKS = flags.DEFINE_list("tasks", list(TASK_IDS), "Which tasks to time.")
-_BATCHES = flags.DEFINE_list("batch_sizes", ["1024", "16384", "262144"], "Questions of one call.")
-_REQUESTS = flags.DEFINE_integer("request_count", 4096, "Requests of one run.", lower_bound=16)
-_POINTS = flags.DEFINE_integer("point_count", 150_000, "Labelled points.", lower_bound=100)
-_VIEWS = flags.DEFINE_integer("view_count", 300, "Frames that see them.", lower_bound=1)
-_SENS_FRAMES = flags.DEFINE_integer("sens_frames", 64, "Frames of the .sens file.", lower_bound=1)
+_SCENES = flags.DEFINE_integer(
+    "scene_count", 1000, "oracles, requests, data: scenes in the set.", lower_bound=1
+)
+_OBJECTS = flags.DEFINE_integer(
+    "object_count", 32, "oracles, requests: objects of a scene.", lower_bound=8
+)
+_FRAMES = flags.DEFINE_integer(
+    "frame_count", 64, "oracles, requests: frames of a scene.", lower_bound=2
+)
+_TASKS = flags.DEFINE_list("tasks", list(TASK_IDS), "oracles: which tasks to time.")
+_BATCHES = flags.DEFINE_list(
+    "batch_sizes", ["1024", "16384", "262144"], "oracles: questions of one call."
+)
+_REQUESTS = flags.DEFINE_integer(
+    "request_count", 4096, "requests: how many in one run.", lower_bound=16
+)
+_POINTS = flags.DEFINE_integer(
+    "point_count", 150_000, "visibility: labelled points.", lower_bound=100
+)
+_VIEWS = flags.DEFINE_integer("view_count", 300, "visibility: frames that see them.", lower_bound=1)
+_SENS_FRAMES = flags.DEFINE_integer("sens_frames", 64, "sens: frames of the file.", lower_bound=1)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Runs that a median is taken of.", lower_bound=1)
-_EVIDENCE = flags.DEFINE_bool("evidence", False, "Work out the evidence of every answer too.")
-_MODEL = flags.DEFINE_string("model", bench_model.MID, "A size, or mid: 117 M parameters.")
-_DTYPES = flags.DEFINE_list("dtypes", list(bench_model.DTYPES), "Types to compute in.")
-_PROMPTS = flags.DEFINE_integer("prompt_count", 4, "Prompts, an image each.", lower_bound=1)
-_SAMPLES = flags.DEFINE_integer("sample_count", 4, "Samples of a prompt.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt.", lower_bound=8)
-_NEW = flags.DEFINE_integer("new_tokens", 32, "Tokens of a sample.", lower_bound=2)
+_EVIDENCE = flags.DEFINE_bool(
+    "evidence", False, "oracles: work out the evidence of every answer too."
+)
+_MODEL = flags.DEFINE_string("model", bench_model.MID, "model: a size, or mid: 117 M parameters.")
+_DTYPES = flags.DEFINE_list("dtypes", list(bench_model.DTYPES), "model: types to compute in.")
+_PROMPTS = flags.DEFINE_integer("prompt_count", 4, "model: prompts, an image each.", lower_bound=1)
+_SAMPLES = flags.DEFINE_integer("sample_count", 4, "model: samples of a prompt.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("prompt_tokens", 256, "model: tokens of a prompt.", lower_bound=8)
+_NEW = flags.DEFINE_integer("new_tokens", 32, "model: tokens of a sample.", lower_bound=2)
 _PARTS = flags.DEFINE_list("parts", list(bench_model.PARTS), "model: which of these to measure.")
 _REMAT = flags.DEFINE_enum(
     "remat",
@@ -85,7 +100,9 @@ _CPU_TIME = flags.DEFINE_bool(
     False,
     "model: count this process's CPU seconds; with one thread, on a busy machine.",
 )
-_OUT = flags.DEFINE_string("out", None, "File for the numbers as JSON.", allow_override=True)
+_OUT = flags.DEFINE_string(
+    "out", None, "oracles, model: file for the numbers as JSON.", allow_override=True
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,6 +372,8 @@ def main(argv: Sequence[str]) -> None:
     subject = argv[1] if len(argv) == 2 else ""
     if subject not in SUBJECTS:
         raise UserError(f"expected one of {', '.join(SUBJECTS)} after the command; see --help.")
+    if _OUT.value and subject not in ("oracles", "model"):
+        raise UserError(f"--out is for oracles and model, got {subject}.")
     if subject == "requests":
         scenes = random_scenes(_SCENES.value, _OBJECTS.value, _FRAMES.value)
         rates = bench_requests.time_requests(scenes, _REQUESTS.value, _REPEATS.value)

@@ -1,4 +1,4 @@
-"""Makes question-answer sets from scenes: exact answers with evidence, balanced, verified.
+r"""Makes question-answer sets from scenes: exact answers with evidence, balanced, verified.
 
     python -m launch.generate --scenes=data/rooms --out=sets/rooms --count=20000
     python -m launch.generate --scenes=data/rooms --out=sets/mixed --count=5000 \
@@ -71,7 +71,7 @@ _CONVENTION = flags.DEFINE_enum(
     "convention",
     "corrected",
     tuple(CONVENTIONS),
-    "Whose meaning of the words.",
+    "What the words mean, or what was published.",
     allow_override=True,
 )
 _TASKS = flags.DEFINE_list("tasks", list(TASK_IDS), "What is asked.", allow_override=True)

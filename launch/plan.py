@@ -1,4 +1,4 @@
-"""What a run needs of machines that are not here: bytes, arithmetic, and whether it fits.
+r"""What a run needs of machines that are not here: bytes, arithmetic, and whether it fits.
 
 python -m launch.plan --config=configs/spatialevo_3b.py --topology=v5p:4x4x4
 python -m launch.plan --config=configs/spatialevo_3b.py --topology=v5e:4x4,v6e:2x4,h100:8 \

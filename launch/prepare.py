@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -54,27 +55,33 @@ MESH_SPACING = 0.05  # metres between the vertices of a room's raw mesh
 SHIFT = 2.0  # metres; a raw scan's origin lies so far from the room's corner at most
 
 _DATASET = flags.DEFINE_enum("dataset", "rooms", DATASETS, "What to prepare.")
-_RAW = flags.DEFINE_string("raw", None, "Folder of the raw data; rooms needs none.")
+_RAW = flags.DEFINE_string("raw", None, "Raw data: its folder.")
 _OUT = flags.DEFINE_string(
     "out", None, "Folder for the scenes.", allow_override=True, required=True
 )
 _WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
 
-_SCANS = flags.DEFINE_list("scans", [], "Only these scans, by their ids in the data set.")
+_SCANS = flags.DEFINE_list("scans", [], "Raw data: only these scans, by their ids in the data set.")
 _SPLIT = flags.DEFINE_enum(
-    "split", None, unified.SPLITS, "Where scenes go; else as the data set says."
+    "split", None, unified.SPLITS, "Raw data: where scenes go; else as the data set says."
 )
 _FRAMES_PER_SCENE = flags.DEFINE_integer(
-    "frames_per_scene", BuildSettings().frames, "Frames with a picture, at most.", 1, 1000
+    "frames_per_scene",
+    BuildSettings().frames,
+    "Raw data: frames of a scene with a picture, at most.",
+    1,
+    1000,
 )
 _DROP = flags.DEFINE_list(
-    "drop", list(labels.DROPPED), f"Groups of labels that are no objects, of {labels.GROUPS}."
+    "drop",
+    list(labels.DROPPED),
+    f"Raw data: groups of labels that are no objects, of {', '.join(labels.GROUPS)}.",
 )
 _HOST_INDEX = flags.DEFINE_integer(
-    "host_index", 0, "Which part of the scans is this host's.", 0, allow_override=True
+    "host_index", 0, "Raw data: which part of the scans is this host's.", 0, allow_override=True
 )
 _HOST_COUNT = flags.DEFINE_integer(
-    "host_count", 1, "Into how many parts they are cut.", 1, allow_override=True
+    "host_count", 1, "Raw data: into how many parts they are cut.", 1, allow_override=True
 )
 _PREVIEW = flags.DEFINE_bool("preview", False, "Also draw each scene into OUT/preview/SCENE.png.")
 _RESOLUTION = flags.DEFINE_enum(
@@ -99,19 +106,31 @@ _SOURCE = flags.DEFINE_string(
     allow_override=True,
 )
 
-_COUNT = flags.DEFINE_integer("count", 240, "Rooms for training.", 0, VAL_START)
-_VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Held-out rooms.", 0, VAL_START)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of all rooms.", lower_bound=0)
-_FRAMES = flags.DEFINE_integer("frames", 8, "Pictures of a room.", 2, 64)
-_SIZE = flags.DEFINE_string("image_size", "112x112", "Width and height of a picture, pixels.")
-_VIEW = flags.DEFINE_float("field_of_view", 85.0, "Horizontal, degrees.", 20.0, 130.0)
+_COUNT = flags.DEFINE_integer("count", 240, "Rooms: how many for training.", 0, VAL_START)
+_VAL_COUNT = flags.DEFINE_integer("val_count", 60, "Rooms: how many held out.", 0, VAL_START)
+_SEED = flags.DEFINE_integer("seed", 0, "Rooms: seed of all of them.", lower_bound=0)
+_FRAMES = flags.DEFINE_integer("frames", 8, "Rooms: pictures of each.", 2, 64)
+_SIZE = flags.DEFINE_string(
+    "image_size", "112x112", "Rooms: width and height of a picture, pixels."
+)
+_VIEW = flags.DEFINE_float("field_of_view", 85.0, "Rooms: horizontal, degrees.", 20.0, 130.0)
 _STYLE = flags.DEFINE_enum(
-    "style", STYLES[0], STYLES, "Rooms for a small policy, or as people live in them."
+    "style", STYLES[0], STYLES, "Rooms: for a small policy, or as people live in them."
 )
-_SHEET = flags.DEFINE_string("contact_sheet", None, "Also draw some rooms into this PNG.")
+_SHEET = flags.DEFINE_string("contact_sheet", None, "Rooms: also draw some into this PNG.")
 _RAW_FORMAT = flags.DEFINE_enum(
-    "raw_format", None, list(FORMATS), "Write rooms as raw scans of this data set instead."
+    "raw_format", None, list(FORMATS), "Rooms: write them as raw scans of this data set instead."
 )
+OF_ROOMS = (_COUNT, _VAL_COUNT, _SEED, _FRAMES, _SIZE, _VIEW, _STYLE, _SHEET, _RAW_FORMAT)
+OF_RAW_DATA = (_RAW, _SCANS, _SPLIT, _FRAMES_PER_SCENE, _DROP, _HOST_INDEX, _HOST_COUNT)
+OF_RAW_DATA += (_RESOLUTION, _SPLIT_LISTS, _KEEP_WHOLE, _CAMERA, _PART, _SOURCE)
+
+
+def _refuse(others: Sequence[flags.FlagHolder[Any]], owner: str) -> None:
+    """Raises UserError where a flag was given that the data set would pass over."""
+    for flag in others:
+        if not flags.FLAGS[flag.name].using_default_value:
+            raise UserError(f"--{flag.name} is for {owner}, got --dataset={_DATASET.value}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,8 +298,7 @@ def _is_there(root: Path, split: str, number: int, recipe: Recipe) -> bool:
 
 
 def _make_rooms() -> None:
-    if _RAW.value:
-        raise UserError("--raw: rooms are generated and need no raw data.")
+    _refuse(OF_RAW_DATA, "raw data")
     if _SHEET.value and not _SHEET.value.lower().endswith(".png"):
         raise UserError(f"--contact_sheet: expected a name that ends in .png, got {_SHEET.value}.")
     if _SHEET.value and _STYLE.value != STYLES[0]:
@@ -288,11 +306,6 @@ def _make_rooms() -> None:
     for name, value in (("contact_sheet", _SHEET.value), ("preview", _PREVIEW.value)):
         if value and _RAW_FORMAT.value:
             raise UserError(f"--{name}: expected unified scenes, but --raw_format makes none.")
-    for name, value in (("scans", _SCANS.value), ("split", _SPLIT.value)):
-        if value:
-            raise UserError(
-                f"--{name} is for raw data; rooms are chosen by --count and --val_count."
-            )
     begun = time.monotonic()
     root = Path(_OUT.value)
     recipe = _recipe()
@@ -332,8 +345,7 @@ def main(argv: Sequence[str]) -> int:
     if _DATASET.value == "rooms":
         _make_rooms()
         return 0
-    if _RAW_FORMAT.value:
-        raise UserError("--raw_format: only rooms are written as raw scans.")
+    _refuse(OF_ROOMS, "--dataset=rooms")
     share = prepare_scans.Share(tuple(_SCANS.value), _HOST_INDEX.value, _HOST_COUNT.value)
     return prepare_scans.prepare(_job(), share, _WORKERS.value)
 

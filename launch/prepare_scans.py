@@ -85,8 +85,6 @@ def prepare(job: Job, share: Share, workers: int) -> int:
 
 def _chosen(job: Job, share: Share) -> tuple[str, ...]:
     found = FORMATS[job.dataset].list_scans(job.raw)
-    if not found:
-        raise UserError(f"{job.raw}: expected scans of {job.dataset}, found none.")
     names = {FORMATS[job.dataset].scene_id(source): source for source in found}
     names |= {source: source for source in found}
     for wanted in share.scenes:

@@ -1,4 +1,4 @@
-"""The self-evolution loop. Resumes by itself from --workdir; SIGTERM or Ctrl-C ends it after the
+r"""The self-evolution loop. Resumes by itself from --workdir; SIGTERM or Ctrl-C ends it after the
 step that it is in (docs/resume.md).
 
 python -m launch.train --config=configs/tiny_cpu.py --workdir=runs/demo

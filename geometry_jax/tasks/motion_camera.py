@@ -73,7 +73,7 @@ def motion_camera(scene: Scene, query: Query) -> Verdict:
     length = ops.safe_norm(move)
     turning = jnp.abs(turn) >= TURN
     # Straight down there is no heading, and the one that is kept is of a frame before.
-    ends = scene.world_from_camera[query.frames[:2]]
+    ends = scene.world_from_camera[query.frames]
     no_heading = ops.looks_vertical(ends, NO_HEADING)
     turn_margin = checks.least(
         checks.angle_margin(jnp.abs(turn) - TURN),

@@ -13,8 +13,8 @@ CLEAR_LEAD = 1e-3  # metres beyond a tie that are clear even between things that
 
 
 def relative_distance(scene: Scene, query: Query) -> Verdict:
-    """Slot 0 is the target, unique in the scene; slots 1 to 4 are candidates. The value is the
-    winner's label.
+    """Slot 0 is the target, unique in the scene; the others are two to five candidates. The
+    value is the winner's label.
 
     A candidate label with several instances counts by its nearest one, as in VSI-Bench. The best
     two closer than both tolerances: no clear answer.

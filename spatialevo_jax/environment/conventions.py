@@ -1,7 +1,7 @@
 """Whose meaning of the words: the project's own, or that of the published oracle.
 
 Everything about reading and printing in which the two differ stands in this table; the geometry has
-its own (`geometry_jax.tasks`).
+its own (`geometry_jax.reference`).
 """
 
 import dataclasses

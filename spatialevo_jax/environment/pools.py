@@ -4,14 +4,12 @@ as the truth.
 
 import collections
 import dataclasses
-from collections.abc import Iterable
 
 import numpy as np
 
-from geometry_jax.checks import MIN_VISIBILITY
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks.elevation_cam_cam import SAME_LEVEL
-from geometry_jax.types import Modality
+from geometry_jax.types import MIN_VISIBILITY, Modality
 from spatialevo_jax.environment.labels import NOT_OBJECTS, askable, spoken
 
 # Unique labels that a task needs; the others need what `feasible_tasks` says.
@@ -28,6 +26,8 @@ LEAST_UNIQUE = {
     "position_cam_reg": 1,
     "attribute_measurement": 2,
 }
+# Tasks that can be asked about images whose camera poses are lost.
+WITHOUT_POSES = frozenset({"depth_order_obj_obj", "visibility_compare", "attribute_measurement"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,6 @@ def _labels(record: SceneRecord, mask: np.ndarray) -> list[str]:
     return [name for name in names if spoken(name) not in NOT_OBJECTS]
 
 
-def _counted(labels: Iterable[str]) -> collections.Counter[str]:
-    return collections.Counter(labels)
-
-
 def visible_labels(
     record: SceneRecord, frame: int, min_visibility: float = MIN_VISIBILITY
 ) -> list[str]:
@@ -75,9 +71,9 @@ def pools(record: SceneRecord, frames: tuple[int, ...]) -> Pools:
     """
     modality = modality_of(frames)
     if modality == "scene":
-        counts = [_counted(_labels(record, np.asarray(record.scene.object_valid)))]
+        counts = [collections.Counter(_labels(record, np.asarray(record.scene.object_valid)))]
     else:
-        counts = [_counted(visible_labels(record, frame)) for frame in frames]
+        counts = [collections.Counter(visible_labels(record, frame)) for frame in frames]
     names = sorted(set().union(*counts) & askable(record.labels))
     most = {name: max(count[name] for count in counts) for name in names}
     return Pools(
@@ -88,7 +84,9 @@ def pools(record: SceneRecord, frames: tuple[int, ...]) -> Pools:
 
 
 def feasible_tasks(record: SceneRecord, frames: tuple[int, ...]) -> tuple[str, ...]:
-    """Tasks for which the images shown offer the labels, or the camera heights, that they need."""
+    """Tasks for which the images shown offer the labels, the poses and the camera heights that they
+    need.
+    """
     offered = pools(record, frames)
     unique = len(offered.unique)
     if offered.modality == "scene":
@@ -98,12 +96,16 @@ def feasible_tasks(record: SceneRecord, frames: tuple[int, ...]) -> tuple[str, .
             found.append("room_size")
         return (*(["object_counting"] if offered.repeated else []), *found)
     if offered.modality == "single_image":
+        found = []
         needs = ("single_image_relative_direction", "distance_cam_obj", "depth_order_obj_obj")
-        return tuple(task for task in needs if unique >= LEAST_UNIQUE[task])
-    heights = [float(record.scene.world_from_camera[frame][2, 3]) for frame in frames]
-    found = ["position_cam_cam"]
-    if abs(heights[1] - heights[0]) > SAME_LEVEL:
-        found.append("elevation_cam_cam")
-    found.append("motion_camera")
-    needs = ("visibility_compare", "position_cam_obj", "position_cam_reg", "attribute_measurement")
-    return (*found, *(task for task in needs if unique >= LEAST_UNIQUE[task]))
+    else:
+        heights = [float(record.scene.world_from_camera[frame][2, 3]) for frame in frames]
+        level = abs(heights[1] - heights[0]) <= SAME_LEVEL
+        found = ["position_cam_cam", *([] if level else ["elevation_cam_cam"]), "motion_camera"]
+        needs = (
+            *("visibility_compare", "position_cam_obj", "position_cam_reg"),
+            "attribute_measurement",
+        )
+    found += [task for task in needs if unique >= LEAST_UNIQUE[task]]
+    posed = all(bool(record.scene.pose_valid[frame]) for frame in frames)
+    return tuple(task for task in found if posed or task in WITHOUT_POSES)

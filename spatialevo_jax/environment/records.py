@@ -79,7 +79,12 @@ LONGEST_ECHO = 80  # characters of a question's phrase that a message repeats
 def validate_and_answer(
     fields: Mapping[str, Any], load: Loader, *, convention: ConventionName = "corrected"
 ) -> dict[str, Any]:
-    """The reply to one question; see `answer_records` for many at once."""
+    """The reply to one question; see `answer_records` for many at once.
+
+    Args:
+        fields: `task_type`, `scene_id`, `question`, the images in any of the published fields.
+        load: scene id -> record; raises OSError or ValueError for a scene that can't be read.
+    """
     (reply,) = answer_records([fields], load, convention=convention)
     return reply
 

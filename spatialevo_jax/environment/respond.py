@@ -82,7 +82,8 @@ class Reply(NamedTuple):
     question: str
     answer: str  # "" when invalid
     reason: Reason
-    margin: float  # 1 = just clear of the nearest decision edge
+    # 1 = just clear of the nearest decision edge; `checks.ALWAYS_CLEAR` where there is none
+    margin: float
     slots: Slots  # what was understood, of a refused question too
     signature: tuple[object, ...]  # equal for questions that ask the same
     evidence: Evidence | None  # NumPy leaves; None when the question could not be read

@@ -16,8 +16,6 @@ from geometry_jax.tasks.visibility_compare import SAME_SCORE
 from spatialevo_jax.environment.labels import spoken
 from spatialevo_jax.environment.respond import Reply, Request
 
-CAMERA_TASKS = frozenset({"position_cam_cam", "position_cam_obj", "position_cam_reg"})
-
 
 def rationale(request: Request, reply: Reply) -> str:
     """Sentences that lead to the reply's answer.

@@ -308,8 +308,17 @@ def test_a_picture_that_viewers_would_turn_is_written_as_it_is_measured(
 
 
 def test_a_scan_without_a_usable_frame_is_refused(scan: Scan) -> None:
-    with pytest.raises(ScanError, match="expected a frame with a pose, depth and a picture"):
+    with pytest.raises(ScanError, match=r"expected a frame that shows .*, found none of 0\.$"):
         build(dataclasses.replace(scan, frames=()))
+
+    class Torn:
+        color_jpeg, depth = scan.images.color_jpeg, scan.images.depth
+
+        def color(self, frame: ScanFrame) -> np.ndarray:
+            raise ScanError(f"{frame.source}.jpg: torn.")
+
+    with pytest.raises(ScanError, match=r"found none of 2; frame (\d+): \1\.jpg: torn\.$"):
+        build(few(scan, images=Torn()))
 
 
 def test_a_scan_without_objects_is_a_scene_without_objects(scan: Scan) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from data_pipelines import labels, object_boxes, preparing, rooms, unified
 from data_pipelines.building import BuildSettings
 from data_pipelines.preparing import FORMATS, Job, Outcome, prepare_scan
 from data_pipelines.room_scan import room_scan
-from data_pipelines.scan import OrientedBox, Scan
+from data_pipelines.scan import OrientedBox, Scan, ScanError
 from geometry_jax import scene_io
 
 NAME = "scene0001_00"
@@ -35,6 +36,27 @@ WORLD_FROM_MESH = alignment(-1.0, (0.5, 1.5, 1.2))
 def room() -> rooms.Room:
     view = float(np.deg2rad(80.0))
     return rooms.make_room((3, 1), frames=4, width=96, height=72, field_of_view=view)
+
+
+# A folder of a scan of each data set, below the folder of raw data.
+PLACES = {
+    "scannet": "scans/scene0000_00",
+    "scannetpp": "data/0a1b2c3d4e/scans",
+    "arkitscenes": "3dod/Training/41048143/41048143_frames",
+}
+
+
+@pytest.mark.parametrize("dataset", FORMATS)
+def test_a_folder_around_the_one_of_raw_data_says_where_that_is(
+    dataset: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    inner = tmp_path / "unpacked"
+    (inner / PLACES[dataset]).mkdir(parents=True)
+    assert len(FORMATS[dataset].list_scans(inner)) == 1
+    message = f"found notes, unpacked; there are some in {inner}, give that folder."
+    with pytest.raises(ScanError, match=re.escape(message)):
+        FORMATS[dataset].list_scans(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -449,7 +449,7 @@ def test_exported_images_that_do_not_decode_are_named(exported: Path) -> None:
         found.images.depth(one)
     with pytest.raises(ScanError, match=r"color/2\.jpg: expected 40x30 pixels, got 9x9"):
         found.images.color(two)
-    with pytest.raises(ScanError, match=r"depth/2\.png: expected 16-bit depth, got mode L"):
+    with pytest.raises(ScanError, match=r"depth/2\.png: expected 16 bits a pixel, got mode L"):
         found.images.depth(two)
 
 

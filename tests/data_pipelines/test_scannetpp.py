@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -638,6 +640,16 @@ def test_one_image_that_is_no_image_does_not_cost_the_scan(raw: Path) -> None:
     assert len(scan.frames) == 22 and scan.frames[0].depth_size == (80, 60)
     with pytest.raises(ScanError, match=r"DSC00001\.JPG: expected an image"):
         scan.images.color(scan.frames[0])
+
+
+def test_a_depth_image_with_half_a_header_is_named_when_asked_for(raw: Path) -> None:
+    path = folder_of(raw) / "dslr" / "undistorted_depths" / "DSC00001.png"
+    header = b"IHDR" + path.read_bytes()[16:20]
+    size, checksum = struct.pack(">I", len(header) - 4), struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + size + header + checksum)
+    scan = read(raw)
+    with pytest.raises(ScanError, match=r"DSC00001\.png: expected an image"):
+        scan.images.depth(scan.frames[0])
 
 
 def poses(raw: Path) -> Path:

@@ -1,9 +1,12 @@
 """Pools: the labels that a question may use, counted where the images show them."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from geometry_jax.checks import MIN_VISIBILITY
 from geometry_jax.scene_io import SceneRecord
+from geometry_jax.types import MIN_VISIBILITY, leaf
 from spatialevo_jax.environment.pools import feasible_tasks, modality_of, pools, visible_labels
 from tests.scenes import AHEAD, EAST, RAISED, SOUTH, TURNED, Thing, camera, make_record, room
 
@@ -125,3 +128,12 @@ def test_heights_are_compared_only_where_they_differ() -> None:
 
 def test_nothing_is_compared_in_a_pair_without_unique_objects() -> None:
     assert feasible_tasks(row("chair", "chair"), (0, 1)) == ("position_cam_cam", "motion_camera")
+
+
+def test_nothing_is_asked_of_a_camera_whose_pose_is_lost() -> None:
+    record = row("bed", "tv")
+    scene = dataclasses.replace(record.scene, pose_valid=leaf(np.array([True, False, True])))
+    lost = dataclasses.replace(record, scene=scene)
+    assert feasible_tasks(lost, (1,)) == ("depth_order_obj_obj",)
+    assert feasible_tasks(lost, (2, 1)) == ("visibility_compare", "attribute_measurement")
+    assert feasible_tasks(lost, (0, 2)) == feasible_tasks(record, (0, 2))

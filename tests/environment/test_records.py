@@ -1,10 +1,14 @@
 """Records: the published field names read and written, and a reply for whatever comes."""
 
+import collections
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from geometry_jax import scene_io
 from geometry_jax.scene_io import SceneRecord
 from geometry_jax.tasks import TASKS
 from spatialevo_jax.environment.fields import ALIASES, BadRequest, frame_index, resolve_task
@@ -32,6 +36,29 @@ def reply_to(fields: Any) -> dict[str, Any]:
     (reply,) = answer_records([fields], load)
     assert json.loads(json.dumps(reply, allow_nan=False)) == reply
     return reply
+
+
+def test_the_python_of_the_docs_answers_one_question_in_three_ways(
+    rooms_root: Path,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (repository / "docs" / "oracles.md").read_text(), re.M | re.S
+    )
+    made = scene_io.load_scene(rooms_root, "scene0000_00")
+    counts = collections.Counter(made.labels[label] for label in made.scene.label.tolist())
+    unique = next(label for label, count in counts.items() if count == 1)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rooms").symlink_to(rooms_root)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("table", unique), {})
+    sentence, fields, arrays = capsys.readouterr().out.splitlines()
+    assert sentence.startswith(f"{fields} OK ")
+    metres, reason = arrays.split()
+    assert f"{100 * float(metres):.2f} cm" == fields and reason == "0"
 
 
 @pytest.mark.parametrize("task", NAMES)

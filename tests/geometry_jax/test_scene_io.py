@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from geometry_jax import scene_io
-from geometry_jax.types import Scene
+from geometry_jax.types import Scene, leaf
 from tests import scenes
 
 
@@ -53,6 +53,23 @@ def test_a_pack_holds_what_numpy_reads_from_it(tmp_path: Path) -> None:
             assert ours.flags.writeable and ours.flags.c_contiguous
         assert record.frame_ids == tuple(arrays["frame_ids"].tolist())
         assert record.object_ids == tuple(arrays["object_ids"].tolist())
+
+
+def test_a_pack_is_held_to_the_distance_at_which_millimetres_count(tmp_path: Path) -> None:
+    """Packs may be older than the limit."""
+    record, pack = scenes.room(), tmp_path / "scene.npz"
+    scene, folder = record.scene, tmp_path / record.scene_id
+    far = np.asarray(scene.obb_center) + np.array([0, 6_000, 0], np.float32)
+    moved = dataclasses.replace(scene, obb_center=leaf(far))
+    scene_io.save_packed(dataclasses.replace(record, scene=moved), pack)
+    with pytest.raises(ValueError, match="obb_center: expected metres within 5,000 of the origin"):
+        scene_io.load_packed(pack, folder)
+    poses = np.array(scene.world_from_camera)
+    poses[1, 0, 3] = 6_000.0
+    lost = dataclasses.replace(scene, world_from_camera=leaf(poses))
+    scene_io.save_packed(dataclasses.replace(record, scene=lost), pack)
+    valid = np.asarray(scene_io.load_packed(pack, folder).scene.pose_valid)
+    np.testing.assert_array_equal(valid, np.arange(len(poses)) != 1)
 
 
 def test_columns_first_comes_out_as_it_was(tmp_path: Path) -> None:

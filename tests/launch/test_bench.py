@@ -55,6 +55,14 @@ def test_the_table_and_the_file_hold_every_task_and_the_mix(
     assert 0 < record["scene_set_mb"] < 1
 
 
+@pytest.mark.parametrize("subject", ["requests", "data", "visibility", "sens"])
+def test_numbers_that_no_file_can_have_are_not_asked_for_in_vain(
+    subject: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"--out is for oracles and model, got {subject}"):
+        run_subject(subject, {"out": str(tmp_path / "numbers.json")})
+
+
 def test_whole_requests_are_timed_with_distinct_sentences() -> None:
     rooms = bench_requests.named_rooms(bench.random_scenes(3, 16, 6))
     lines = bench_requests.draw_lines(rooms, 64)

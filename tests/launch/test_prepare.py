@@ -18,7 +18,8 @@ SMALL = {"frames": 4, "image_size": "48x48", "count": 2, "val_count": 1, "worker
 
 
 def command(out: Path, **values: object) -> None:
-    with flagsaver.flagsaver(out=str(out), **(SMALL | values)):
+    of_rooms = SMALL if values.get("dataset", "rooms") == "rooms" else {}
+    with flagsaver.flagsaver(out=str(out), **(of_rooms | values)):
         prepare.main(["prepare"])
 
 
@@ -99,7 +100,7 @@ def test_one_folder_holds_one_recipe(
         ({"dataset": "scannet"}, "--raw: expected the folder of the raw scannet data, got nothing"),
         (
             {"dataset": "scannet", "raw": "nowhere", "raw_format": "scannet"},
-            "--raw_format: only rooms are written as raw scans",
+            "--raw_format is for --dataset=rooms, got --dataset=scannet",
         ),
         (
             {"dataset": "arkitscenes", "raw": "nowhere", "camera": "iphone"},
@@ -116,8 +117,14 @@ def test_one_folder_holds_one_recipe(
         ({"dataset": "scannet", "raw": "nowhere"}, "nowhere: expected a folder of ScanNet scans"),
         ({"raw_format": "scannet", "contact_sheet": "a.png"}, "--raw_format makes none"),
         ({"raw_format": "scannet", "preview": True}, "--preview: expected unified scenes"),
-        ({"scans": ["scene0001_00"]}, "--scans is for raw data; rooms are chosen by --count"),
-        ({"raw": "somewhere"}, "need no raw data"),
+        ({"scans": ["scene0001_00"]}, "--scans is for raw data, got --dataset=rooms"),
+        ({"raw": "somewhere"}, "--raw is for raw data, got --dataset=rooms"),
+        ({"host_count": 2}, "--host_count is for raw data, got --dataset=rooms"),
+        ({"camera": "dslr"}, "--camera is for raw data, got --dataset=rooms"),
+        (
+            {"dataset": "scannet", "raw": "nowhere", "frames": 16},
+            "--frames is for --dataset=rooms, got --dataset=scannet",
+        ),
         ({"image_size": "big"}, "expected WIDTHxHEIGHT such as 112x112, got 'big'"),
         ({"image_size": "47x48"}, "expected even numbers, got 47x48"),
         ({"contact_sheet": "sheet.txt"}, "ends in .png, got sheet.txt"),

@@ -24,7 +24,8 @@ SCENES = tuple(f"scene{number:04d}_00" for number in range(3))
 
 
 def command(out: Path, **values: object) -> int:
-    settings = {"workers": 1, "frames_per_scene": 2} | values
+    of_raw_data = {} if values["dataset"] == "rooms" else {"frames_per_scene": 2}
+    settings = {"workers": 1} | of_raw_data | values
     with flagsaver.flagsaver(out=str(out), **settings):
         return prepare.main(["prepare"])
 
