@@ -117,7 +117,7 @@ def test_a_resized_vocabulary_is_that_of_text_config() -> None:
 
 
 def test_a_field_that_is_null_says_nothing() -> None:
-    fields = nested(PUBLISHED_3B) | {"quantization_config": None}
+    fields: Any = nested(PUBLISHED_3B) | {"quantization_config": None}
     fields["text_config"].update(head_dim=None, layer_types=None)
     assert parse_config(fields) == SIZES["qwen2_5_vl_3b"]
 
