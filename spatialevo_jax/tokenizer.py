@@ -1,7 +1,8 @@
 """The tokenizer: Qwen2.5's byte-level BPE, either read from a released folder or trained small on
 the project's own texts.
 
-A folder holds `tokenizer.json` and `tokenizer_config.json` (with the chat template), as on the hub.
+A folder holds `tokenizer_config.json` and `tokenizer.json`, or `vocab.json` and `merges.txt`; the
+chat template stands in one of the places where the hub has it.
 """
 
 import dataclasses
@@ -72,11 +73,14 @@ CHAT_TEMPLATE = (
 )
 
 
+TEMPLATE_FILE = "chat_template.json"  # of the processor, to transformers 4.51
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "vocab.json",
+    TEMPLATE_FILE,
 )
 
 
@@ -151,22 +155,26 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise FileNotFoundError(
             f"{folder}: expected a tokenizer (tokenizer_config.json), found none."
         )
+    found = {}
     for name in FILES:  # the library would not say which is broken
         path = folder / name
         try:
-            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            found[name] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: expected JSON ({error}).") from error
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}: expected a JSON object, got {type(found).__name__}.")
+        if not isinstance(found[name], dict):
+            raise ValueError(f"{path}: expected a JSON object, got {type(found[name]).__name__}.")
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())
         raise ValueError(
             f"{folder}: expected a tokenizer that transformers reads; it fails with "
             f"{type(error).__name__}: {said}"
         ) from error
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = found[TEMPLATE_FILE].get("chat_template")
+    return tokenizer
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:

@@ -1,5 +1,6 @@
 """The small tokenizer: nothing is lost, and it stands in for the released one."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from spatialevo_jax.tokenizer import (
     ADDED,
+    CHAT_TEMPLATE,
     NOT_SPECIAL,
     load_tokenizer,
     special_ids,
@@ -137,6 +139,24 @@ def test_the_chat_template_says_what_the_released_one_says(
     assert asking == expected + "<|im_start|>assistant\n"
 
 
+def without_template(folder: Path, target: Path) -> Path:
+    """A copy of a tokenizer whose settings have no chat template."""
+    shutil.copytree(folder, target)
+    settings = json.loads((target / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (target / "tokenizer_config.json").write_text(json.dumps(settings))
+    return target
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template.json"])
+def test_the_chat_template_may_have_its_own_file(folder: Path, tmp_path: Path, name: str) -> None:
+    place = without_template(folder, tmp_path / "apart")
+    written = json.dumps({"chat_template": CHAT_TEMPLATE}) if name.endswith("n") else CHAT_TEMPLATE
+    (place / name).write_text(written)
+    said = load_tokenizer(place).apply_chat_template(ONE_IMAGE, tokenize=False)
+    assert said == SYSTEM + ASKED
+
+
 def test_a_saved_folder_reads_with_transformers_and_from_elsewhere(
     tokenizer: PreTrainedTokenizerBase, folder: Path, tmp_path: Path
 ) -> None:
@@ -187,6 +207,8 @@ def test_a_broken_file_of_a_tokenizer_is_named(folder: Path, tmp_path: Path) -> 
         ("tokenizer.json", "{}", "cut: expected a tokenizer that transformers reads"),
         ("tokenizer_config.json", "3", r"cut/tokenizer_config\.json: expected a JSON object"),
         ("special_tokens_map.json", "{", r"cut/special_tokens_map\.json: expected JSON"),
+        ("vocab.json", "{", r"cut/vocab\.json: expected JSON"),
+        ("chat_template.json", "[]", r"cut/chat_template\.json: expected a JSON object"),
         ("added_tokens.json", "[]", r"cut/added_tokens\.json: expected a JSON object"),
     ],
 )

@@ -103,7 +103,8 @@ class ChatEncoder:
         """A turn about images and videos of any sizes, announced as "Image 1: " or "Video 1: ".
 
         Raises:
-            ValueError: the text holds tokens that stand for images.
+            ValueError: the text spells one of the tokenizer's special tokens, such as those that
+                stand for images or end a turn.
         """
         content, counts = [], {"image": 0, "video": 0}
         for one in shown:
@@ -123,6 +124,11 @@ class ChatEncoder:
                 f"{sample or 'prompt'}: expected {len(shown)} image tokens, got {pads.sum()} "
                 f"in {text!r}."
             )
+        if special := self.special_in(text):
+            raise ValueError(
+                f"{sample or 'prompt'}: expected a text without the special token {special}, "
+                f"got {text!r}."
+            )
         repeats = np.ones(len(ids), np.int64)
         repeats[pads] = [math.prod(one.grid) // self.merge**2 for one in shown]
         tokens = np.repeat(ids, repeats)
@@ -135,6 +141,13 @@ class ChatEncoder:
             tokens_per_second=self.tokens_per_second,
         )
         return Conversation(tokens, positions, np.repeat(pads, repeats), tuple(shown), sample)
+
+    def special_in(self, text: str) -> str | None:
+        """A special token that a text spells. It would be taken for the token: a text that ends its
+        turn says what follows in another's name.
+        """
+        known = self.tokenizer.added_tokens_decoder.values()
+        return next((one.content for one in known if one.special and one.content in text), None)
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

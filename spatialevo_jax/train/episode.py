@@ -252,7 +252,7 @@ def distinct_questions(
     """Fills the Solver's fixed budget with distinct questions.
 
     A question that does not fit the Solver's prompt is not asked: a policy may write one of any
-    length.
+    length, and with marks in it that end a turn.
 
     Questions of one row that ask the same thing are asked once (valid and invalid never merge).
     Rows take turns, so that a step never consists of one row. Invalid questions have their share of

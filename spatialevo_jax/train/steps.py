@@ -563,13 +563,13 @@ class Steps:
             )
             return turn(text, assignment.row)
 
-        questions = episode.distinct_questions(
-            shown.assignments,
-            asking.asked,
-            config,
+        def fits(question: episode.Question) -> bool:
+            if setup.encoder.special_in(question.text):
+                return False
             # All tokens but the last, which decoding begins with.
-            lambda question: len(to_solve(question).tokens) - 1 <= length.solver_prompt,
-        )
+            return len(to_solve(question).tokens) - 1 <= length.solver_prompt
+
+        questions = episode.distinct_questions(shown.assignments, asking.asked, config, fits)
         own = setup.share.dealt(len(questions))
         mine = hosts.local(questions, own)
         solved_prompts = self.decodable(

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from geometry_jax.types import leaf
-from spatialevo_jax import mesh
+from spatialevo_jax import lora, mesh
+from spatialevo_jax.config import LoraConfig
 from spatialevo_jax.models.qwen2_5_vl import images, model, rope, weights
 from spatialevo_jax.models.qwen2_5_vl.config import SIZES, TINY, Remat, sized
 from spatialevo_jax.models.qwen2_5_vl.products import scores
@@ -167,6 +168,11 @@ def test_a_tower_filled_up_for_gpus_is_the_same_function(monkeypatch: pytest.Mon
         TINY, vision=dataclasses.replace(TINY.vision, intermediate_size=100)
     )
     policy, params = model.build(config, seed=0)
+    adapter = lora.init(params, LoraConfig(rank=3, targets=("vision.*",)), jax.random.key(0))
+    factors = jax.tree.map(
+        lambda x: leaf(0.1 * RNG.normal(size=x.shape).astype(np.float32)), adapter.factors
+    )
+    adapted = lora.attach(params, lora.Adapter(factors, jnp.float32(0.1)))
     packed = images.pack_images(pictures((56, 84), (112, 56)), config.vision)
 
     def loss(tower: model.Params) -> tuple[jax.Array, jax.Array]:
@@ -176,7 +182,8 @@ def test_a_tower_filled_up_for_gpus_is_the_same_function(monkeypatch: pytest.Mon
     found = []
     for platform in ("cpu", "gpu"):
         monkeypatch.setattr(mesh, "platform", lambda platform=platform: platform)
-        found.append(jax.grad(loss, has_aux=True)(params["vision"]))
+        towers = (params["vision"], adapted["vision"])
+        found.append([jax.grad(loss, has_aux=True)(tower) for tower in towers])
     assert model.aligned(params["vision"])["blocks"]["mlp"]["down"]["kernel"].shape[1] == 128
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 

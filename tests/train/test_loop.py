@@ -36,13 +36,15 @@ from spatialevo_jax.train.stopping import Stopped
 
 TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
 # What is put into the mouth of a policy that has learnt nothing: a question that is valid in one of
-# three rows, as often as answers, and of these one that is nearer the truth.
+# three rows, as often as answers, and of these one that is nearer the truth; and what the Solver
+# cannot be asked, since it spells a token that stands for an image.
 QUESTION = "<observation>1 bed c42</observation><question>How large is the room?</question>"
 SAYINGS = (
     QUESTION,
     QUESTION,
     "<answer>15</answer>",
     "<answer>40</answer>",
+    "<question>Is <|image_pad|> a bed?</question>",
 )
 WARM, EVOLVE = 3, 4  # one step each of naming, looking, answers; two evaluations in evolution
 

@@ -41,6 +41,7 @@ from spatialevo_jax.models.qwen2_5_vl.model import Params, abstract_params
 from spatialevo_jax.models.qwen2_5_vl.safetensors_io import StoredTensor
 
 CONFIG = "config.json"
+PEFT = "adapter_config.json"  # of an adapter that the library PEFT wrote
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARAMS, COMPANIONS, LAYOUT = "params", "hf", "layout.json"
 ADAPTER = "adapter"  # branch of a train state
@@ -170,6 +171,11 @@ def open_hf(path: Path) -> HfFolder:
 def _expect_folder(path: Path) -> None:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: expected a model folder, found none.")
+    if (path / PEFT).is_file() and not (path / CONFIG).is_file():
+        raise ValueError(
+            f"{path}: expected a whole model, found an adapter ({PEFT}); merge it into its model "
+            "first, with PEFT's merge_and_unload."
+        )
 
 
 def _read_files(
@@ -177,10 +183,9 @@ def _read_files(
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, Any] | None, dict[str, StoredTensor]]:
     """The names in each file, the metadata of the index if there is one, and all tensors."""
     single, index = (path / name for name in (SINGLE, INDEX))
-    if single.is_file() == index.is_file():
-        found = "both" if single.is_file() else "neither"
-        raise FileNotFoundError(f"{path}: expected {SINGLE} or {INDEX}, found {found}.")
-    if single.is_file():
+    if not index.is_file():
+        if not single.is_file():
+            raise FileNotFoundError(f"{path}: expected {SINGLE} or {INDEX}, found neither.")
         stored = safetensors_io.read_header(single)
         return {SINGLE: tuple(stored)}, None, stored
     fields = read_json(index)
@@ -203,6 +208,8 @@ def _read_files(
             stored |= held
         if name not in files[file]:
             raise ValueError(f"{path / file}: {name}: expected this tensor here, found none.")
+    if single.is_file() and SINGLE not in files:
+        raise ValueError(f"{path}: expected {SINGLE} or {INDEX} of other files, found both.")
     return files, metadata, stored
 
 

@@ -77,6 +77,8 @@ SILENT = {
     "sliding_window",  # of use_sliding_window, which must be off
     "torch_dtype",
     "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
     "use_cache",
     "video_token_id",
     "vision_end_token_id",
@@ -119,11 +121,12 @@ class ConfigError(ValueError):
 
 def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
     """See `read_config`."""
-    architectures = fields.get("architectures")
-    if architectures != [ARCHITECTURE]:
-        raise ConfigError(f"architectures: expected [{ARCHITECTURE!r}], got {architectures!r}.")
     nested = "text_config" in fields
     text = _group(fields, "text_config") if nested else fields
+    # Of a model that was made and not read, transformers 4.57 says it under text_config only.
+    architectures = fields.get("architectures", text.get("architectures"))
+    if architectures != [ARCHITECTURE]:
+        raise ConfigError(f"architectures: expected [{ARCHITECTURE!r}], got {architectures!r}.")
     vision = _group(fields, "vision_config")
     decoder = {*TEXT, *FIXED_TEXT, *TEXT_FORMS}
     _known("", fields, {*SILENT, *decoder, "text_config", "vision_config"})
@@ -154,7 +157,7 @@ def _group(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _known(place: str, fields: Mapping[str, Any], known: set[str]) -> None:
-    unknown = sorted(fields.keys() - known)
+    unknown = sorted(name for name in fields.keys() - known if fields[name] is not None)
     if unknown:
         name = unknown[0]
         raise ConfigError(
@@ -164,8 +167,10 @@ def _known(place: str, fields: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _agree(fields: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    """Sizes that stand at the top and under text_config say the same."""
-    for name in (*TEXT, "rms_norm_eps", "rope_theta"):
+    """What stands at the top and under text_config is the same. Only the vocabulary's size at the
+    top may be an old one: resizing the embeddings, transformers 4.52 to 4.57 leave it there.
+    """
+    for name in (*TEXT.keys() - {"vocab_size"}, "rms_norm_eps", "rope_theta"):
         if name in fields and name in text and fields[name] != text[name]:
             raise ConfigError(
                 f"{name}: {fields[name]!r} at the top, {text[name]!r} in text_config; "
@@ -195,7 +200,7 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool | None:
 
 def _fixed(place: str, fields: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for name, value in expected.items():
-        if name in fields and fields[name] != value:
+        if fields.get(name) not in (None, value):
             raise ConfigError(
                 f"{place}{name}: unsupported value {fields[name]!r:.40}; expected {value!r}."
             )

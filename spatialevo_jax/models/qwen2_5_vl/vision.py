@@ -64,20 +64,24 @@ class VisionBlock(nnx.Module):
 
 
 def aligned(tower: Any) -> Any:
-    """The tower's parameters with its MLPs filled up with zeros to a width that GPUs multiply fast;
-    the same function. The released width of 3,420 is no multiple of 8.
+    """The tower's parameters, and what `lora.attach` put beside them, with its MLPs filled up with
+    zeros to a width that GPUs multiply fast; the same function. The released width of 3,420 is no
+    multiple of 8.
     """
     mlp = tower["blocks"]["mlp"]
     spare = -mlp["gate"]["kernel"].shape[-1] % ALIGNED
 
-    def wider(x: jax.Array, axis: int) -> jax.Array:
-        widths = [(0, 0)] * x.ndim
-        widths[axis] = (0, spare)
-        return jnp.pad(x, widths)
+    def wider(linear: Any, names: tuple[str, ...], axis: int) -> Any:
+        def filled(x: jax.Array) -> jax.Array:
+            widths = [(0, 0)] * x.ndim
+            widths[axis] = (0, spare)
+            return jnp.pad(x, widths)
 
-    wide = {name: jax.tree.map(lambda x: wider(x, -1), mlp[name]) for name in ("gate", "up")}
-    down = {**mlp["down"], "kernel": wider(mlp["down"]["kernel"], -2)}
-    return {**tower, "blocks": {**tower["blocks"], "mlp": {**wide, "down": down}}}
+        return {name: filled(x) if name in names else x for name, x in linear.items()}
+
+    wide = {name: wider(mlp[name], ("kernel", "bias", "b"), -1) for name in ("gate", "up")}
+    wide["down"] = wider(mlp["down"], ("kernel", "a"), -2)
+    return {**tower, "blocks": {**tower["blocks"], "mlp": wide}}
 
 
 class Merger(nnx.Module):

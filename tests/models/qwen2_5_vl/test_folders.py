@@ -147,6 +147,16 @@ def test_parameters_of_a_run_are_rounded_to_the_types_they_came_with(
         np.testing.assert_array_equal(kept[name][:], rounded, strict=True)
 
 
+def test_an_index_of_one_file_is_kept(tmp_path: Path) -> None:
+    tensors = random_tensors(TIED)
+    source = write_folder(tmp_path / "source", TIED, tensors)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    places = dict.fromkeys(tensors, folders.SINGLE)
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (source / folders.INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    assert contents(there_and_back(source, tmp_path)) == contents(source)
+
+
 def test_a_tied_head_that_was_stored_is_stored_again(tmp_path: Path) -> None:
     tensors = random_tensors(TIED)
     tensors[HEAD] = tensors[EMBEDDING]
@@ -250,7 +260,7 @@ def take_out(folder: Path) -> None:
         (edit("config.json", lambda c: c.update(architectures=["Llama"])), "got .*Llama"),
         (edit("config.json", lambda c: c.update(quantization_config={})), "unsupported field"),
         (remove(folders.INDEX), "expected model.safetensors or .*index.json, found neither"),
-        (write(folders.SINGLE, b""), "expected model.safetensors or .*index.json, found both"),
+        (write(folders.SINGLE, b""), "expected model.safetensors or .*index.json .*, found both"),
         (write(folders.INDEX, b"[]"), "expected a JSON object, got list"),
         (edit(folders.INDEX, lambda i: i.pop("weight_map")), "expected the objects weight_map"),
         (place(EMBEDDING, f"../{FIRST}"), f"{EMBEDDING}: expected a safetensors file, got '../"),
@@ -367,6 +377,14 @@ def test_what_is_no_model_folder_is_an_error(tmp_path: Path, form: str) -> None:
     for read in (folders.open_hf, folders.open_orbax, folders.open_either):
         with pytest.raises(OSError, match=str(path)):
             read(path)
+
+
+def test_an_adapter_without_its_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    for read in (folders.open_hf, folders.open_orbax, folders.open_either):
+        with pytest.raises(ValueError, match="expected a whole model, found an adapter"):
+            read(tmp_path)
 
 
 # --- writing -------------------------------------------------------------------------------

@@ -109,6 +109,29 @@ def test_the_head_is_tied_where_either_place_says_so(where: str) -> None:
     assert parse_config(fields).text.tie_word_embeddings
 
 
+def test_a_resized_vocabulary_is_that_of_text_config() -> None:
+    """At the top transformers 4.52 to 4.57 leave the size from before."""
+    fields = nested(PUBLISHED_3B)
+    fields["text_config"]["vocab_size"] = 151_700
+    assert parse_config(fields).text.vocab_size == 151_700
+
+
+def test_a_field_that_is_null_says_nothing() -> None:
+    fields: Any = nested(PUBLISHED_3B) | {"quantization_config": None}
+    fields["text_config"].update(head_dim=None, layer_types=None)
+    assert parse_config(fields) == SIZES["qwen2_5_vl_3b"]
+
+
+def test_the_architecture_may_stand_under_text_config_only() -> None:
+    """As transformers 4.57 saves a model that was made and not read."""
+    fields = nested(PUBLISHED_3B)
+    del fields["architectures"]
+    assert parse_config(fields) == SIZES["qwen2_5_vl_3b"]
+    fields["text_config"]["architectures"] = ["Qwen2VLForConditionalGeneration"]
+    with pytest.raises(ValueError, match=r"architectures: expected .*Qwen2VL"):
+        parse_config(fields)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
