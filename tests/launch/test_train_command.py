@@ -1,5 +1,6 @@
 """What ends a run ends it in a sentence. In a process of its own, whose flags are given."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path

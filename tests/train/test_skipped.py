@@ -1,5 +1,6 @@
 """A run whose updates are not finite: how long it goes on, and what it says then."""
 
+import json
 import types
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ def test_a_run_goes_on_after_updates_that_are_left_out(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, {2, 3, 5, 6, 9}, monkeypatch)
+    recorded = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line, parse_constant=pytest.fail)["loss/total"] for line in recorded]
+    assert losses[:5] == [0.5, 0.5, None, None, 0.5]
 
 
 def test_a_run_stops_when_update_after_update_is_left_out(
