@@ -328,6 +328,25 @@ def test_a_run_killed_and_told_to_stop_ends_with_the_same_numbers(
     assert_same_end(again, workdir, whole.steps[0].setup)
 
 
+def test_a_run_goes_on_wherever_its_rooms_are_moved_and_with_no_others(
+    unbroken: tuple[TrainConfig, Path, Seen], forms_root: Path, tmp_path: Path
+) -> None:
+    config, workdir, _ = unbroken
+    moved, others = tmp_path / "moved", tmp_path / "others"
+    for root in (moved, others):
+        shutil.copytree(forms_root, root)
+    shutil.rmtree(next((others / "train").iterdir()))
+
+    def at(scenes: Path) -> TrainConfig:
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, scenes=scenes))
+
+    run = loop.open_run(at(moved), workdir)
+    run.checkpoints.close()
+    assert int(run.state.step) == config.total_steps
+    with pytest.raises(ValueError, match=rf"^{others}: expected the train rooms that the run"):
+        loop.open_run(at(others), workdir)
+
+
 def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
     """The rows of a step would be others."""
     whole = unbroken[2].steps[0].setup
