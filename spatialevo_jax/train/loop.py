@@ -66,13 +66,13 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         tensorboard=tensorboard,
     )
     folder = workdir / CHECKPOINTS
-    # The folder is made before the first step: where there are steps without it, it was lost.
-    if (workdir / METRICS).is_file() and not folder.is_dir():
+    saved = checkpoint.newest(folder, set_aside=True)
+    # One is whole before the first step: where there are steps and none, they were lost.
+    if saved is None and (workdir / METRICS).is_file():
         raise ValueError(
             f"{folder}: expected the checkpoints of the run that {METRICS} beside it tells of, "
-            "found no folder; bring it back, or choose another --workdir to begin anew."
+            "found none; bring them back, or choose another --workdir to begin anew."
         )
-    saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir, saved or 0)
     if saved is None:
         state = sharding.born(
@@ -130,7 +130,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         second, second_phase = ("sft", steps.imitate)
     for number in range(first, total + 1):
         # Here `number` updates are done.
-        stop, due = asked(number), False
+        stop, due = asked(number), number == 0
         for moment in moments(config, number):
             if stop is None and not records.evaluated(number, moment):
                 accuracy = run.scores[number] = steps.evaluate(state, moment, records)
@@ -138,7 +138,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         due |= number > first and (number % config.checkpoint_every == 0 or number in (warm, total))
         if due or stop is not None:
             checkpoint.save(checkpoints, state, position(setup, number))
-        if stop is not None:
+        if number == 0 or stop is not None:
             checkpoint.finish(checkpoints)
             bar.close()
             raise Stopped(stop, number, total, Path(checkpoints.directory) / str(number))

@@ -389,11 +389,14 @@ def test_prompts_without_room_are_refused_before_a_run_begins(
     loop.open_run(config, tmp_path).checkpoints.close()  # the refused start does not bind it
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path, emptied: bool) -> None:
     """Its records would be lost too."""
     recorded = tmp_path / records.METRICS
     recorded.write_text('{"step": 0}\n')
-    with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found no folder"):
+    if emptied:
+        (tmp_path / records.CHECKPOINTS).mkdir()
+    with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found none"):
         loop.open_run(TrainConfig(), tmp_path)
     assert recorded.read_text() == '{"step": 0}\n'
 
@@ -402,3 +405,16 @@ def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:
     config = TrainConfig(data=DataConfig(scenes=tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"launch\.prepare"):
         loop.open_run(config, tmp_path / "run")
+def test_no_step_is_recorded_before_a_checkpoint_is_whole(
+    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path
+) -> None:
+    """However rarely they are written: a killed run is told from one that lost them."""
+    config = dataclasses.replace(unbroken[0], checkpoint_every=100)
+    with pytest.raises(Killed):
+        train(config, tmp_path / "run", kill_in=1)
+    assert len(lines(tmp_path / "run" / "metrics.jsonl")) == 1
+    run = loop.open_run(config, tmp_path / "run")
+    run.checkpoints.close()
+    assert int(run.state.step) == 0
+
+
