@@ -12,14 +12,14 @@ tensorboard/       numbers of the lines once more, for TensorBoard, where that i
 """
 
 import contextlib
+import dataclasses
 import importlib
 import itertools
 import json
-import shutil
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from absl import logging
 
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.evaluation.runs import read_summary
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import folders
@@ -34,7 +35,8 @@ from spatialevo_jax.models.qwen2_5_vl import folders
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
 TENSORBOARD = "tensorboard"
-CONFIG, CHECKPOINTS, TOKENIZER = "config.json", "checkpoints", "tokenizer"
+CONFIG, SUMMARY = "config.json", "summary.json"
+CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer"
 FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
 CLOCKS = ("seconds", "time/", "speed/")  # begin the fields that no two runs share
@@ -78,7 +80,9 @@ def _is_ours(path: Path) -> bool:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(known, dict) and known.keys() == {f.name for f in fields(TrainConfig)}
+    return isinstance(known, dict) and known.keys() == {
+        f.name for f in dataclasses.fields(TrainConfig)
+    }
 
 
 class Records:
@@ -295,14 +299,24 @@ class Records:
             "seed": seed,
             "reward": reward,
         }
-        _replace(self.workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        _replace(self.workdir / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
+
+    def known_summary(self) -> dict[str, Any] | None:
+        """What summary.json says, where there is one.
+
+        Raises:
+            ValueError: it is no summary.
+        """
+        path = self.workdir / SUMMARY
+        return dataclasses.asdict(read_summary(path)) if path.is_file() else None
 
 
 # What may change when a run goes on: where the work is done and kept, what is said of it and how
 # much room it has, not what it is.
 MAY_CHANGE = (
     *("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms"),
+    "data.scenes",  # a folder may be moved: that its rooms are the same, checkpoints tell
     "rollout.questioner_prompt",  # padding: no prompt is cut to it
 )
 
@@ -316,7 +330,6 @@ def _differences(known: Any, wanted: Any, path: str = "") -> list[str]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """All complete lines; a last line cut by a kill is left out.
-    "data.scenes",  # a folder may be moved: that its rooms are the same, checkpoints tell
 
     Raises:
         ValueError: a complete line is no record of a step.

@@ -363,12 +363,19 @@ def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, See
 
 def test_a_finished_run_is_left_as_it_is(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
     config, workdir, _ = unbroken
-    before = (workdir / "metrics.jsonl").read_bytes(), lines(workdir / "evaluations.jsonl")
-    assert train(config, workdir).programs == []
-    assert before == (
-        (workdir / "metrics.jsonl").read_bytes(),
-        lines(workdir / "evaluations.jsonl"),
-    )
+
+    def files() -> dict[Path, tuple[int, int, bytes]]:
+        """But for the lock, which every start takes."""
+        paths = [path for path in workdir.rglob("*") if path.is_file() and path.name != ".lock"]
+        stats = [(path, path.stat()) for path in paths]
+        return {path: (stat.st_ino, stat.st_mtime_ns, path.read_bytes()) for path, stat in stats}
+
+    before = files()
+    summary = json.loads((workdir / "summary.json").read_text())
+    run = loop.open_run(config, workdir)
+    assert run.summary == summary
+    assert loop.train(run) == summary
+    assert files() == before
 
 
 def test_a_folder_holds_one_configuration(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
@@ -401,10 +408,6 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path, empt
     assert recorded.read_text() == '{"step": 0}\n'
 
 
-def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:
-    config = TrainConfig(data=DataConfig(scenes=tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=r"launch\.prepare"):
-        loop.open_run(config, tmp_path / "run")
 def test_no_step_is_recorded_before_a_checkpoint_is_whole(
     unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path
 ) -> None:
@@ -418,3 +421,7 @@ def test_no_step_is_recorded_before_a_checkpoint_is_whole(
     assert int(run.state.step) == 0
 
 
+def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:
+    config = TrainConfig(data=DataConfig(scenes=tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"launch\.prepare"):
+        loop.open_run(config, tmp_path / "run")
