@@ -327,6 +327,12 @@ def test_named_summaries_are_a_line_for_each_name(
 )
 def test_a_wrong_comparison_is_refused(
     finished: Path, pairs: list[str], out: str | None, message: str
+def test_a_run_of_two_groups_is_once_in_each(finished: Path, tmp_path: Path) -> None:
+    tool.print_summaries([f"a={finished}", f"b={finished}"], tmp_path / "table.json")
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert [len(table[name]["runs"]) for name in "ab"] == [1, 1]
+
+
 ) -> None:
     pairs = [pair.replace("RUN", str(finished)) for pair in pairs]
     with pytest.raises(UserError) as caught:
