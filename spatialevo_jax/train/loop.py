@@ -157,14 +157,14 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
             window, raised = alarms.observe(window, metrics, accuracy, config.alarms)
             for alarm in raised:
                 if records.writer:
-                    tqdm.write(f"step {number}: {alarm.sentence}")
+                    tqdm.write(f"step {number}: {alarm.sentence}", file=sys.stderr)
                 records.alarm(number, alarm.name, alarm.sentence)
         skipped = skipped + 1 if metrics["optimizer/skipped"] else 0
         if skipped == config.max_skipped:
             raise FloatingPointError(
-                f"step {number}: expected finite updates, had none in {skipped} steps; the last "
-                f"loss is {metrics['loss/total']}, the last norm of the gradient "
-                f"{metrics['optimizer/grad_norm']}. A smaller rate may help."
+                f"step {number}: expected finite updates, left some out in each of the last "
+                f"{skipped} steps; the last loss is {metrics['loss/total']}, the last norm of the "
+                f"gradient {metrics['optimizer/grad_norm']}. A smaller rate may help."
             )
         if number + 1 == warm:
             state = sharding.born(
