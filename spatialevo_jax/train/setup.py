@@ -55,6 +55,11 @@ class Setup:
     mesh: Mesh
     share: hosts.Share  # which rows of a batch this process feeds
 
+    def visuals(self, rooms: RoomSet, row: Row) -> list[images.Visual]:
+        """What prompts have to know of the images of a row."""
+        vision = self.policy.config.vision
+        return [images.Visual(vision.grid(*size)) for size in rooms.row_sizes(row)]
+
 
 def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, qwen.Params]:
     """Loads rooms, trains or reads the tokenizer, builds or reads the policy, whose parameters are
@@ -174,8 +179,7 @@ def _require_prompts(setup: Setup) -> None:
     config, language = setup.config, setup.config.rewards.observation
 
     def require(rooms: RoomSet, row: Row, text: str, field: str) -> None:
-        shown = [images.Visual(setup.policy.config.vision.grid(*s)) for s in rooms.row_sizes(row)]
-        turn = setup.encoder.turn(text, shown, rooms.records[row.room].scene_id)
+        turn = setup.encoder.turn(text, setup.visuals(rooms, row), rooms.records[row.room].scene_id)
         end = len(turn.tokens) - 1  # decoding begins with the last one
         turn.require_fit(getattr(config.rollout, field), end=end, name=f"rollout.{field}: a prompt")
 

@@ -8,7 +8,7 @@ import pytest
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.qa import questioner
-from spatialevo_jax.train.steps import Steps
+from spatialevo_jax.train import batches
 from tests.train.test_loop import config_of
 
 SAYING = "<observation>1 bed c42</observation><question>How large is the room?</question>"
@@ -21,7 +21,7 @@ def config(rooms_root: Path) -> TrainConfig:
 
 def speak(monkeypatch: pytest.MonkeyPatch, *texts: str) -> None:
     """Every group of samples says `texts`."""
-    monkeypatch.setattr(Steps, "texts", lambda self, out: [list(texts)] * out.tokens.shape[0])
+    monkeypatch.setattr(batches, "texts", lambda setup, out: [list(texts)] * out.tokens.shape[0])
 
 
 def test_requests_name_the_scene_the_task_and_the_pictures_that_were_shown(

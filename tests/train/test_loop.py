@@ -27,7 +27,7 @@ from spatialevo_jax.config import (
 )
 from spatialevo_jax.rollout import decode
 from spatialevo_jax.rollout.batch import PromptTooLongError
-from spatialevo_jax.train import checkpoint, loop, records
+from spatialevo_jax.train import batches, checkpoint, loop, records
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
 from spatialevo_jax.train.state import TrainState
@@ -150,16 +150,16 @@ def spoken() -> Iterator[None]:
     """Tokens that differ are read as other texts, so that rewards, gradients and the curriculum
     depend on what was sampled.
     """
-    read = Steps.texts
+    read = batches.texts
 
-    def texts(self: Steps, responses: decode.Responses) -> list[list[str]]:
+    def texts(setup: Setup, responses: decode.Responses) -> list[list[str]]:
         def said(text: str) -> str:
             return SAYINGS[zlib.crc32(text.encode()) % len(SAYINGS)]
 
-        return [[said(text) for text in group] for group in read(self, responses)]
+        return [[said(text) for text in group] for group in read(setup, responses)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "texts", texts)
+        patch.setattr(batches, "texts", texts)
         yield
 
 
