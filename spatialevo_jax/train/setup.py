@@ -72,7 +72,7 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
-    _require_shares(config, devices, hosts.share(mesh).blocks, done)
+    _require_divisible(config, devices, hosts.share(mesh).blocks, done)
     scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
@@ -197,7 +197,7 @@ def _require_prompts(setup: Setup) -> None:
                 require(setup.train, row, text, "questioner_prompt")
 
 
-def _require_shares(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
+def _require_divisible(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
     """Every batch that is still to come must divide over the devices that batches are split over,
     and the parts of the Solver's over the blocks of hosts that it is dealt to.
     """
