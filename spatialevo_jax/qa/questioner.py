@@ -46,7 +46,7 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         tasks = [own[int(rng.integers(len(own)))] for own in feasible]
         records = [setup.train.records[row.room] for row in rows]
         texts = [
-            prompts.questioner(task, pools(record, row.frames))
+            prompts.questioner(task, pools(record, row.frames), config.rewards.observation)
             for task, record, row in zip(tasks, records, rows, strict=True)
         ]
         conversations = [
