@@ -90,24 +90,21 @@ def print_summaries(folders: Sequence[str], out: Path | None) -> None:
     """Prints the table of several runs; writes it as JSON where `out` is given. Each is `DIR` or
     `NAME=DIR`.
     """
-    summaries, groups = [], {}
+    groups: dict[str, list[tuple[str, Summary]]] = {}
     for given in folders:
         name, _, folder = given.rpartition("=")
         summary = read_summary(Path(folder) / "summary.json")
-        summaries.append((folder, summary))
-        groups.setdefault(name, []).append(summary)
-    if "" in groups and len(groups) > 1:
+        groups.setdefault(name, []).append((folder, summary))
+    unnamed = groups.get("")
+    if unnamed and len(groups) > 1:
         raise UserError("--summaries: expected NAME=DIR for all runs or for none.")
-    print(seeds_table(summaries) if "" in groups else groups_table(groups))
+    if unnamed:
+        table, values = seeds_table(unnamed), _as_json(unnamed)
+    else:
+        table = groups_table({name: [one for _, one in runs] for name, runs in groups.items()})
+        values = {name: _as_json(runs) for name, runs in groups.items()}
+    print(table)
     if out is not None:
-        values = (
-            _as_json(summaries)
-            if "" in groups
-            else {
-                name: _as_json([one for one in summaries if one[1] in members])
-                for name, members in groups.items()
-            }
-        )
         with whole_file(out) as part:
             part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

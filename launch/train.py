@@ -125,6 +125,9 @@ def main(argv: Sequence[str]) -> int:
             if jax.process_index() == 0:
                 stack.enter_context(alone_in(workdir))
             run = loop.open_run(config, workdir, tensorboard=_TENSORBOARD.value)
+        if run.summary is not None and run.records.writer:
+            said = f"{workdir}: all {config.total_steps} steps are done, nothing is left to do."
+            print(f"{errors.program_name()}: {said}", file=sys.stderr)
         try:
             with user_errors(FloatingPointError, OSError, PictureError, PromptTooLongError):
                 summary = loop.train(run)

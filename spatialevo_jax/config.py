@@ -6,7 +6,6 @@ is built.
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,9 @@ Language = Literal["pointings", "prose"]
 SftReply = Literal["answer", "pointings", "rationale"]
 
 MOST = 2**31 - 1  # of what devices count with
+# Sizes of real numbers but 0: devices compute with them in float32, which holds their squares too.
+SMALLEST, LARGEST = 1e-18, 1e18
+COLDEST = 1e-6  # temperature: the logits of banned tokens, -1e30, are divided by it
 
 
 def _require(condition: bool, message: str) -> None:
@@ -30,17 +32,16 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _require_least(config: Any, place: str, least: int, *names: str) -> None:
-    """Whole or real numbers, each finite and not less than `least`; whole ones at most `MOST`."""
+def _require_least(config: Any, place: str, least: float, *names: str) -> None:
+    """Whole or real numbers that devices can compute with, each not less than `least`."""
     for name in names:
         value = getattr(config, name)
+        most = MOST if isinstance(value, int) else LARGEST
+        _require(value >= least, f"{place}{name}: expected {least} or more, got {value}.")
+        _require(value <= most, f"{place}{name}: expected at most {most}, got {value}.")
         _require(
-            math.isfinite(value) and value >= least,
-            f"{place}{name}: expected {least} or more, got {value}.",
-        )
-        _require(
-            not isinstance(value, int) or value <= MOST,
-            f"{place}{name}: expected at most {MOST}, got {value}.",
+            value == 0 or value >= SMALLEST,
+            f"{place}{name}: expected 0 or at least {SMALLEST}, got {value}.",
         )
 
 
@@ -54,8 +55,9 @@ def _require_rows(config: Any, place: str, *names: str) -> None:
     for name in names:
         rows = getattr(config, name)
         _require(
-            min(rows) >= 0 and sum(rows) > 0,
-            f"{place}{name}: expected counts of 0 or more, of which one is above it, got {rows}.",
+            min(rows) >= 0 and 0 < sum(rows) <= MOST,
+            f"{place}{name}: expected counts of 0 or more, of which one is above it, and at most "
+            f"{MOST} together, got {rows}.",
         )
 
 
@@ -168,13 +170,10 @@ class RolloutConfig:
             "rollout: a group needs at least 2 samples, got "
             f"questioner_samples={self.questioner_samples}, solver_samples={self.solver_samples}.",
         )
-        _require(
-            0 < self.temperature < math.inf,
-            f"rollout.temperature: expected > 0, got {self.temperature}.",
-        )
         tokens = ("questioner_tokens", "solver_tokens", "questioner_prompt", "solver_prompt")
         _require_least(self, "rollout.", 1, "solver_prompts", *tokens)
         _require_least(self, "rollout.", 1, "prompt_bucket", "reply_bucket")
+        _require_least(self, "rollout.", COLDEST, "temperature")
         _require_shares(self, "rollout.", "max_invalid_share")
 
 
@@ -184,7 +183,7 @@ class GrpoConfig:
 
     steps: int = 150
     lr: float = 4e-4
-    warmup_steps: int = 5
+    warmup_steps: int = 5  # of a rise from 0: as elsewhere, the very first update moves nothing
     decay: Decay = "linear"  # after the warm-up: a straight line or a half cosine
     final_lr_share: float = 1.0  # of `lr` at the last step
     vision_lr_share: float = 1.0  # the vision tower's rate, in shares of `lr`; 0: it is frozen
@@ -209,14 +208,13 @@ class GrpoConfig:
 
     def __post_init__(self) -> None:
         _require(self.clip_dual > 1.0, f"grpo.clip_dual: expected > 1, got {self.clip_dual}.")
-        _require(
-            self.max_grad_norm > 0.0, f"grpo.max_grad_norm: expected > 0, got {self.max_grad_norm}."
-        )
         _require_shares(self, "grpo.", "final_lr_share", "clip_low")
         _require_least(self, "grpo.", 0, "steps", "warmup_steps", "two_pass", "logit_chunk")
         _require_least(self, "grpo.", 0, "lr", "vision_lr_share", "weight_decay", "clip_high")
         _require_least(self, "grpo.", 0, "questioner_weight", "kl_coefficient", "entropy_weight")
+        _require_least(self, "grpo.", 0, "clip_dual")
         _require_least(self, "grpo.", 1, "micro_batches")
+        _require_least(self, "grpo.", SMALLEST, "max_grad_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +262,8 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         unknown = [task for task in self.half_is_perfect if task not in TASK_IDS]
         _require(not unknown, f"scheduler.half_is_perfect: expected tasks, got {unknown}.")
+        _require_shares(self, "scheduler.", "prior_accuracy", "floor", "decay")
+        _require_least(self, "scheduler.", SMALLEST, "prior_count")
 
 
 PUBLISHED_SCHEDULER = SchedulerConfig(
@@ -338,6 +338,7 @@ class AlarmConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _require(value > 0, f"alarms.{field.name}: expected > 0, got {value}.")
+            _require_least(self, "alarms.", 0, field.name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,6 @@ TOLERANCES = 1.0 - np.linspace(0.5, 0.95, 11)
 MRA_TASKS = frozenset({"absolute_distance", "distance_cam_obj", "object_size", "room_size"})
 ANY_TAG = re.compile(r"<\s*(?:/\s*)?([A-Za-z][^>]*)>")
 TAG = re.compile(r"<\s*(?:(/)\s*)?(observation|question)\s*>", re.IGNORECASE)
-ANSWER = re.compile(r"<\s*answer\s*>(.*?)<\s*/\s*answer\s*>", re.IGNORECASE | re.DOTALL)
 # A number that letters touch is read up to the digit before the last: the pattern backs off.
 NUMBER = re.compile(r"(?<![A-Za-z])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z])")
 LEVELS = re.compile(r"0\.3|0\.6|0(?:\.0+)?|1(?:\.0+)?")
@@ -52,7 +51,26 @@ class Asked:
 
 
 def clean(text: str) -> str:
-    return re.sub(r"\s*\n+\s*", " ", text).strip().rstrip(".").lower().strip()
+    """Blanks with a line end among them become one; lower case, without full stops at the end."""
+    joined = re.sub(r"\s+", lambda blanks: " " if "\n" in blanks[0] else blanks[0], text)
+    return joined.strip().rstrip(".").lower().strip()
+
+
+def any_tags(text: str) -> list[str]:
+    """The insides of all that looks like a tag. What no bracket closes is cut off first: else each
+    opening one would be followed to the end of the text.
+    """
+    return ANY_TAG.findall(text[: text.rfind(">") + 1])
+
+
+def blocks(name: str, text: str) -> tuple[list[str], str]:
+    """What stands inside the blocks of a tag, and the text without them. What the last closing tag
+    leaves is cut off before blocks are looked for, for the same reason.
+    """
+    closing = rf"<\s*/\s*{name}\s*>"
+    end = max((tag.end() for tag in re.finditer(closing, text, re.IGNORECASE)), default=0)
+    block = re.compile(rf"<\s*{name}\s*>(.*?){closing}", re.IGNORECASE | re.DOTALL)
+    return block.findall(text[:end]), block.sub("", text[:end]) + text[end:]
 
 
 def parse_question(text: str) -> Asked:
@@ -61,22 +79,16 @@ def parse_question(text: str) -> Asked:
     for closing, name in TAG.findall(text):
         counts[name.lower()][bool(closing)] += 1
 
-    def inside(name: str) -> list[str]:
-        pattern = rf"<\s*{name}\s*>(.*?)<\s*/\s*{name}\s*>"
-        return re.findall(pattern, text, re.IGNORECASE | re.DOTALL)
-
-    questions, observations = inside("question"), inside("observation")
-    outside = text
-    for name in ("question", "observation"):
-        pattern = rf"<\s*{name}\s*>.*?<\s*/\s*{name}\s*>"
-        outside = re.sub(pattern, "", outside, flags=re.IGNORECASE | re.DOTALL)
+    questions, outside = blocks("question", text)
+    observations, _ = blocks("observation", text)
+    _, outside = blocks("observation", outside)
     single = counts["question"] == [1, 1] and len(questions) == 1
     balanced = counts["observation"] in ([0, 0], [1, 1])
     well_formed = single and balanced and not outside.strip()
     question = questions[0].strip() if questions else ""
     observation = observations[0].strip() if observations else ""
     score = (1.0 if observation else 0.5) if well_formed else 0.0
-    inner = bool(ANY_TAG.search(question) or ANY_TAG.search(observation))
+    inner = bool(any_tags(question) or any_tags(observation))
     return Asked(question, observation, score, counts["question"][0], inner)
 
 
@@ -106,14 +118,14 @@ def solver_reward(
     response: str, task: str, truth: str, *, valid: bool, judged: float = 0.0
 ) -> float:
     """r_A; `judged` is the language model's f_exp for an invalid question."""
-    blocks = ANSWER.findall(response)
-    foreign = any(tag.strip().lower() != "answer" for tag in ANY_TAG.findall(response))
+    answers, _ = blocks("answer", response)
+    foreign = any(tag.strip().lower() != "answer" for tag in any_tags(response))
     if valid:
-        if len(blocks) > 1 or foreign:
+        if len(answers) > 1 or foreign:
             return -1.0
-        answer = blocks[0] if blocks else ""
-        return ALPHA * len(blocks) + (1 - ALPHA) * accuracy(task, answer, truth)
-    explained = judged if len(blocks) <= 1 and response.strip() else 0.0
+        answer = answers[0] if answers else ""
+        return ALPHA * len(answers) + (1 - ALPHA) * accuracy(task, answer, truth)
+    explained = judged if len(answers) <= 1 and response.strip() else 0.0
     return -ALPHA * foreign + (1 - ALPHA) * explained
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,29 @@ def test_more_than_devices_count_is_refused(name: str, value: int, message: str)
     """It would be a traceback when the updates are compiled."""
     with pytest.raises(UserError, match=message):
         override(TrainConfig(), [f"{name}={value}"])
+
+
+REALS = [name for name, value in leaves(TrainConfig()) if isinstance(value, float)]
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "inf", "nan"])
+@pytest.mark.parametrize("name", REALS)
+def test_more_than_float32_computes_with_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*got "):
+        override(TrainConfig(), [f"{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("grpo.lr", "grpo.vision_lr_share", "grpo.max_grad_norm", "warm_start.peak_lr"),
+        *("rollout.temperature", "scheduler.prior_count", "alarms.fall", "lora.alpha"),
+    ],
+)
+def test_less_than_float32_computes_with_is_refused(name: str) -> None:
+    """On a device it would be 0, which is another setting or none."""
+    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*1e-.*, got 1e-300"):
+        override(TrainConfig(), [f"{name}=1e-300"])
 
 
 @pytest.mark.parametrize("name", [name for name, _ in leaves(TrainConfig())])

@@ -1,6 +1,8 @@
 """The published scoring, case by case: every row was obtained from the published functions."""
 
 import math
+import random
+import re
 
 import pytest
 
@@ -144,3 +146,35 @@ def test_numbers_as_they_were_read(text: str, value: float | None) -> None:
 )
 def test_accuracy_of_choices(task: str, answer: str, truth: str, score: float) -> None:
     assert published.accuracy(task, answer, truth) == score
+
+
+BITS = ("<", "/", ">", "question", "answer", "<question>", "</question>", "<answer>", "</answer>")
+BITS += ("<observation>", "< / observation\t>", "<b>", " ", "\n", "\t", "A", "2.5", ".")
+
+
+def test_texts_are_read_as_by_the_published_patterns() -> None:
+    """These are plain, and take squared time on some long texts."""
+    rng = random.Random(0)
+
+    def whole(name: str) -> re.Pattern[str]:
+        return re.compile(rf"<\s*{name}\s*>(.*?)<\s*/\s*{name}\s*>", re.IGNORECASE | re.DOTALL)
+
+    for _ in range(2_000):
+        text = "".join(rng.choices(BITS, k=rng.randrange(12)))
+        joined = re.sub(r"\s*\n+\s*", " ", text)
+        assert published.clean(text) == joined.strip().rstrip(".").lower().strip()
+        assert published.any_tags(text) == published.ANY_TAG.findall(text)
+        for name in ("question", "observation", "answer"):
+            expected = whole(name).findall(text), whole(name).sub("", text)
+            assert published.blocks(name, text) == expected
+
+
+@pytest.mark.parametrize(
+    "bit", ["<a", "<question>", "</question>", "<answer>", "</answer>", "< ", " ", "\n", "."]
+)
+def test_a_long_reply_is_read_in_linear_time(bit: str) -> None:
+    """In squared time this takes hours."""
+    text = bit * 500_000
+    assert not published.parse_question(text).question
+    assert published.number(text) is None
+    assert published.solver_reward(text, "object_size", "80 cm", valid=True) <= 0.0

@@ -16,7 +16,10 @@ METRES |= {"millimeter": 0.001, "millimetre": 0.001, "kilometer": 1000.0, "kilom
 METRES |= {"mm": 0.001, "km": 1000.0, "ft": 0.3048, "feet": 0.3048, "foot": 0.3048, "inch": 0.0254}
 METRES |= {name + "s": scale for name, scale in METRES.items() if len(name) > 3 and name != "feet"}
 METRES |= {"inches": 0.0254}
-NUMBER = re.compile(r"(?<![\w.])([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+)\s*([a-z]+)?")
+# Not of a name ("chair2") and not an exponent ("m^2").
+NUMBER = re.compile(
+    r"(?<![\w.^])([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[+-]?\.\d+)\s*([a-z]+)?"
+)
 _BELOW_TWENTY = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen"

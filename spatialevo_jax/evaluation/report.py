@@ -70,7 +70,8 @@ summary { cursor: pointer; }
 
 def build_page(run: Run) -> str:
     """The whole page as text."""
-    title = f"Self-evolution run {run.folder.name}"
+    kind = "Supervised" if _from_a_set(run) else "Self-evolution"
+    title = f"{kind} run {run.folder.name}"
     sections = [
         _header(run, title),
         _summary_tiles(run),
@@ -119,32 +120,44 @@ def points(change: float) -> str:
 # --- numbers -------------------------------------------------------------------------------
 
 
+def _from_a_set(run: Run) -> bool:
+    """Whether the run learned from a question-answer set in place of self-evolution."""
+    return any(row.phase == "sft" for row in run.metrics)
+
+
 def _header(run: Run, title: str) -> str:
-    source = REWARD_SOURCES.get(run.summary.reward, "") if run.summary else ""
+    if _from_a_set(run):
+        done = "One vision-language policy learned the replies of a question-answer set."
+    else:
+        source = REWARD_SOURCES.get(run.summary.reward, "") if run.summary else ""
+        done = (
+            "One vision-language policy looked at rooms, asked itself questions about their "
+            "geometry (Questioner), answered them (Solver) and was updated by GRPO. No label was "
+            f"used after the warm start. {source}"
+        )
     return (
-        f"<h1>{escape(title)}</h1><p>One vision-language policy looked at rooms, asked "
-        "itself questions about their geometry (Questioner), answered them (Solver) and was "
-        "updated by GRPO. No label was used after the warm start. "
-        f"{escape(source)} Accuracy below is always greedy, on rooms that training never sees, "
-        "with the same questions at every reading.</p>"
+        f"<h1>{escape(title)}</h1><p>{escape(done)} Accuracy below is always greedy, on rooms "
+        "that training never sees, with the same questions at every reading.</p>"
     )
 
 
 def _summary_tiles(run: Run) -> str:
     before, after = run.evaluation("before"), run.evaluation("after")
+    trained = "training on the set" if _from_a_set(run) else "self-evolution"
     tiles: list[tuple[str, str, bool]] = []
     if run.summary is not None:
         summary = run.summary
         tiles += [
             (_with_error(summary.warm_start_accuracy, before), "after the warm start", True),
-            (_with_error(summary.final_accuracy, after), "after self-evolution", True),
+            (_with_error(summary.final_accuracy, after), f"after {trained}", True),
             (points(summary.gain), "points gained", True),
             (f"{summary.steps:,}", "steps", False),
             (f"{summary.seconds / 60:.1f} min", "time", False),
             (f"{summary.peak_memory_bytes / 1e9:.1f} GB", "peak memory", False),
-            (summary.reward, "reward", False),
             (str(summary.seed), "seed", False),
         ]
+        if not _from_a_set(run):
+            tiles.append((summary.reward, "reward", False))
     elif before is not None:
         latest = run.evaluations[-1]
         tiles += [
@@ -194,7 +207,7 @@ def _held_out(run: Run) -> str:
         _chart(
             lambda: charts.accuracy_over_time(run.evaluations),
             "Mean over tasks; the band is one standard error from the number of questions. The "
-            "vertical line is where self-evolution begins.",
+            "vertical line is where the warm start ends.",
         ),
         _task_table([row for row in run.evaluations if not before or row.step >= before.step]),
     ]
@@ -264,6 +277,9 @@ def _training(run: Run) -> str:
     evolve = [row for row in run.metrics if row.phase == "evolve"]
     if not run.metrics:
         return _section("Training", "No step has been written yet.")
+    if _from_a_set(run):
+        caption = "Loss of the warm start and of the replies of the set."
+        return _section("Training", "", _chart(lambda: charts.health_curves(run.metrics), caption))
     if not evolve:
         return _section(
             "Training",

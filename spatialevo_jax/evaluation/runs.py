@@ -14,6 +14,7 @@ step twice; the later row counts.
 
 import dataclasses
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -213,9 +214,9 @@ def _latest(rows: Iterable[T], key: Callable[[T], tuple[int, ...]]) -> tuple[T, 
 
 def _metric_row(row: Any) -> MetricRow:
     values = {
-        name: float(value)
+        name: math.nan if value is None else float(value)  # null: it was not finite
         for name, value in row.items()
-        if name not in ("step", "phase") and isinstance(value, int | float)
+        if name not in ("step", "phase") and isinstance(value, int | float | None)
     }
     return MetricRow(int(row["step"]), str(row["phase"]), values)
 

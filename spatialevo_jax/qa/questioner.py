@@ -15,9 +15,9 @@ from spatialevo_jax.environment import pools
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import prompts
 from spatialevo_jax.roles.replies import parse_questioner
-from spatialevo_jax.train import checkpoint
+from spatialevo_jax.train import batches, checkpoint
+from spatialevo_jax.train.batches import QUESTIONER
 from spatialevo_jax.train.setup import Setup, placed_state, prepare
-from spatialevo_jax.train.steps import QUESTIONER, Steps
 
 CHECKPOINTS = "checkpoints"  # of a run
 FRUITLESS = 20  # steps without a question after which nothing more is expected
@@ -38,7 +38,6 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
     if (workdir / CHECKPOINTS).is_dir():
         params = _trained(setup, workdir)
     key = jax.random.key(config.seed)
-    steps = Steps(setup)
     asked, step, samples = 0, 0, config.rollout.questioner_samples
     rng = np.random.default_rng((config.seed, 5))
     while asked < count:
@@ -47,19 +46,21 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         tasks = [own[int(rng.integers(len(own)))] for own in feasible]
         records = [setup.train.records[row.room] for row in rows]
         texts = [
-            prompts.questioner(task, pools(record, row.frames))
+            prompts.questioner(task, pools(record, row.frames), config.rewards.observation)
             for task, record, row in zip(tasks, records, rows, strict=True)
         ]
         conversations = [
-            setup.encoder.turn(text, steps.visuals(setup.train, row))
+            setup.encoder.turn(text, setup.visuals(setup.train, row))
             for text, row in zip(texts, rows, strict=True)
         ]
-        vision, first = steps.show(setup.train, rows, map(setup.train.row_images, rows))
-        shown = steps.decodable(conversations, first, config.rollout.questioner_prompt)
-        keys = steps.keys(key, step, QUESTIONER, len(rows), samples)
-        out = steps.generate(params, vision, shown, keys, config.rollout.questioner_tokens)
+        vision, first = batches.show(setup, setup.train, rows, map(setup.train.row_images, rows))
+        shown = batches.decodable(setup, conversations, first, config.rollout.questioner_prompt)
+        keys = batches.keys(setup, key, step, QUESTIONER, len(rows), samples)
+        out = batches.generate(setup, params, vision, shown, keys, config.rollout.questioner_tokens)
         before = asked
-        for task, record, row, replies in zip(tasks, records, rows, steps.texts(out), strict=True):
+        for task, record, row, replies in zip(
+            tasks, records, rows, batches.texts(setup, out), strict=True
+        ):
             for reply in replies:
                 question = parse_questioner(reply).question
                 if question and asked < count:

@@ -224,8 +224,8 @@ def response_suffixes(starts: Starts, tokens: jax.Array, mask: jax.Array) -> Suf
         inputs=jnp.concatenate([first, tokens[..., :-1]], axis=-1),
         targets=tokens,
         positions=positions,
-        valid=mask
-        > 0,  # input t is real exactly when it has a target: response t - 1 was not the end
+        # Input t is real exactly when it has a target: response t - 1 was not the end.
+        valid=mask > 0,
         mask=mask,
     )
 

@@ -34,7 +34,9 @@ class SamplingState(NamedTuple):
     logprobs: jax.Array  # (P, G, T) f32
 
 
-def prefill(policy: qwen.Policy, params, features: jax.Array, prompts: Prompts) -> qwen.KVCache:
+def prefill(
+    policy: qwen.Policy, params: qwen.Params, features: jax.Array, prompts: Prompts
+) -> qwen.KVCache:
     """Keys and values of the prompts, one row each, shared later by all suffixes."""
     x = qwen.embed(
         policy, params, prompts.tokens[:, None], prompts.feature_index[:, None], features
@@ -55,7 +57,7 @@ def prefill(policy: qwen.Policy, params, features: jax.Array, prompts: Prompts) 
 )
 def generate(
     policy: qwen.Policy,
-    params,
+    params: qwen.Params,
     vision: qwen.VisionInputs,
     prompts: Prompts,
     starts: Starts,

@@ -92,8 +92,8 @@ def _of_steps(rows: tuple[Values, ...], config: AlarmConfig) -> Iterable[Alarm]:
     if sum(skipped) >= config.most_skipped:
         yield Alarm(
             "skipped",
-            f"{sum(skipped)} of the last {len(skipped)} updates were left out, since the loss or "
-            "its gradient was not finite.",
+            f"In {sum(skipped)} of the last {len(skipped)} steps updates were left out, since the "
+            "loss or its gradient was not finite.",
         )
     if latest.get("questioner/grounding_of_nothing", 0.0) > 0.0:
         yield Alarm(

@@ -279,9 +279,8 @@ def distinct_questions(
             (valid if answered else invalid)[index].append(question)
     chosen = _take_turns(invalid, invalid_budget)
     chosen = _take_turns(valid, budget - len(chosen)) + chosen
-    if (
-        not chosen
-    ):  # nothing readable was asked: the step keeps its shapes and teaches the Questioner only
+    if not chosen:
+        # Nothing readable was asked: the step keeps its shapes and teaches the Questioner only.
         first = asked[0][0]
         chosen = [Question(0, assignments[0].task, "", first.verdict, 0.0)]
     return chosen + [
@@ -310,9 +309,7 @@ def solver_prompt(
 @dataclasses.dataclass(frozen=True)
 class Scored:
     rewards: np.ndarray  # (U, G) f32
-    correctness: (
-        np.ndarray
-    )  # (U, G) f32, against geometry: the accuracy that is reported and scheduled
+    correctness: np.ndarray  # (U, G) f32, against geometry: what is reported and scheduled
 
 
 def score_answers(

@@ -45,6 +45,7 @@ class Run:
     checkpoints: ocp.CheckpointManager
     scores: dict[int, float]  # held-out accuracies by the step of their state, of what is kept
     state: TrainState
+    summary: dict[str, Any] | None = None  # of a run that is finished: there is nothing to do
 
 
 def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -> Run:
@@ -53,8 +54,8 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
     Raises:
         ModuleNotFoundError: see `Records`.
         FileNotFoundError: no rooms. ValueError: the folder holds a run of another configuration or
-            of other rooms, or one without any whole checkpoint, or scene files are of the wrong
-            form.
+            of other rooms, or one without any whole checkpoint, or scene files or a summary are of
+            the wrong form.
     """
     if jax.process_index() == 0:
         forget_refused_start(workdir)
@@ -66,13 +67,13 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         tensorboard=tensorboard,
     )
     folder = workdir / CHECKPOINTS
-    # The folder is made before the first step: where there are steps without it, it was lost.
-    if (workdir / METRICS).is_file() and not folder.is_dir():
+    saved = checkpoint.newest(folder, set_aside=True)
+    # One is whole before the first step: where there are steps and none, they were lost.
+    if saved is None and (workdir / METRICS).is_file():
         raise ValueError(
             f"{folder}: expected the checkpoints of the run that {METRICS} beside it tells of, "
-            "found no folder; bring it back, or choose another --workdir to begin anew."
+            "found none; bring them back, or choose another --workdir to begin anew."
         )
-    saved = checkpoint.newest(folder, set_aside=True)
     setup, params = prepare(config, workdir, saved or 0)
     if saved is None:
         state = sharding.born(
@@ -88,11 +89,12 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         require_position(setup, rows, saved)
     scores: dict[int, float] = {}
     checkpoints = checkpoint.manager(folder, kept=config.checkpoints_kept, scores=scores)
-    return Run(setup, records, checkpoints, scores, state)
+    summary = records.known_summary() if saved == config.total_steps else None
+    return Run(setup, records, checkpoints, scores, state, summary)
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Trains to the end; returns the summary that it also writes.
+    """Trains to the end; returns the summary that it also writes. A finished run is left as it is.
 
     Raises:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
@@ -107,6 +109,8 @@ def train(run: Run) -> dict[str, Any]:
     ):
         state = _updates(run, steps, asked)
     run.checkpoints.close()
+    if run.summary is not None:
+        return run.summary
     config = run.setup.config
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
@@ -130,7 +134,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         second, second_phase = ("sft", steps.imitate)
     for number in range(first, total + 1):
         # Here `number` updates are done.
-        stop, due = asked(number), False
+        stop, due = asked(number), number == 0  # see `open_run`
         for moment in moments(config, number):
             if stop is None and not records.evaluated(number, moment):
                 accuracy = run.scores[number] = steps.evaluate(state, moment, records)
@@ -138,8 +142,9 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
         due |= number > first and (number % config.checkpoint_every == 0 or number in (warm, total))
         if due or stop is not None:
             checkpoint.save(checkpoints, state, position(setup, number))
-        if stop is not None:
+        if number == 0 or stop is not None:
             checkpoint.finish(checkpoints)
+        if stop is not None:
             bar.close()
             raise Stopped(stop, number, total, Path(checkpoints.directory) / str(number))
         if number == total:
@@ -152,14 +157,14 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
             window, raised = alarms.observe(window, metrics, accuracy, config.alarms)
             for alarm in raised:
                 if records.writer:
-                    tqdm.write(f"step {number}: {alarm.sentence}")
+                    tqdm.write(f"step {number}: {alarm.sentence}", file=sys.stderr)
                 records.alarm(number, alarm.name, alarm.sentence)
         skipped = skipped + 1 if metrics["optimizer/skipped"] else 0
         if skipped == config.max_skipped:
             raise FloatingPointError(
-                f"step {number}: expected finite updates, had none in {skipped} steps; the last "
-                f"loss is {metrics['loss/total']}, the last norm of the gradient "
-                f"{metrics['optimizer/grad_norm']}. A smaller rate may help."
+                f"step {number}: expected finite updates, left some out in each of the last "
+                f"{skipped} steps; the last loss is {metrics['loss/total']}, the last norm of the "
+                f"gradient {metrics['optimizer/grad_norm']}. A smaller rate may help."
             )
         if number + 1 == warm:
             state = sharding.born(

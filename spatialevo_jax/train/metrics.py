@@ -165,8 +165,8 @@ def log_samples(
     solved_texts: Sequence[Sequence[str]],
     solved_rewards: np.ndarray,
 ) -> None:
-    """Some texts of the step, for people."""
-    for index in np.linspace(0, len(asked) - 1, SAMPLES_SHOWN).astype(int):
+    """Some texts of the step, for people: each once, and none of padding."""
+    for index in _spread(range(len(asked))):
         item, assignment = asked[index][0], assignments[index]
         records.sample(
             step,
@@ -180,7 +180,7 @@ def log_samples(
             valid=item.verdict.valid,
             reason=item.verdict.error,
         )
-    for index in np.linspace(0, len(questions) - 1, SAMPLES_SHOWN).astype(int):
+    for index in _spread([i for i, question in enumerate(questions) if question.weight > 0]):
         question = questions[index]
         records.sample(
             step,
@@ -194,3 +194,9 @@ def log_samples(
             valid=question.verdict.valid,
             reason=question.verdict.error,
         )
+
+
+def _spread(places: Sequence[int]) -> list[int]:
+    """At most `SAMPLES_SHOWN` of them, the first and the last among these."""
+    chosen = np.linspace(0, len(places) - 1, min(SAMPLES_SHOWN, len(places)))
+    return [places[index] for index in chosen.astype(int)]

@@ -2,7 +2,7 @@
 it will do again.
 
 config.json        the resolved configuration; a folder holds one run
-metrics.jsonl      one line a step
+metrics.jsonl      one line a step; null is a number that is not finite, which JSON can't say
 evaluations.jsonl  one line for each held-out score
 samples.jsonl      some texts of training
 alarms.jsonl       sentences about what goes wrong, where anything does
@@ -12,13 +12,14 @@ tensorboard/       numbers of the lines once more, for TensorBoard, where that i
 """
 
 import contextlib
+import dataclasses
 import importlib
 import itertools
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from absl import logging
 
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.evaluation.runs import read_summary
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import folders
@@ -33,7 +35,8 @@ from spatialevo_jax.models.qwen2_5_vl import folders
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
 TENSORBOARD = "tensorboard"
-CONFIG, CHECKPOINTS, TOKENIZER = "config.json", "checkpoints", "tokenizer"
+CONFIG, SUMMARY = "config.json", "summary.json"
+CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer"
 FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
 CLOCKS = ("seconds", "time/", "speed/")  # begin the fields that no two runs share
@@ -77,7 +80,9 @@ def _is_ours(path: Path) -> bool:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(known, dict) and known.keys() == {f.name for f in fields(TrainConfig)}
+    return isinstance(known, dict) and known.keys() == {
+        f.name for f in dataclasses.fields(TrainConfig)
+    }
 
 
 class Records:
@@ -151,7 +156,9 @@ class Records:
         for name in (*OF_UPDATES, *OF_STATES):
             path, end = self.workdir / name, step + (name in OF_STATES)
             if path.is_file():
-                _rewrite(path, [line for line in _read(path) if line["step"] < end])
+                kept = "".join(_as_text(line) for line in _read(path) if line["step"] < end)
+                if kept.encode() != path.read_bytes():
+                    _replace(path, kept)
         if self._event_writer is not None:
             # Anew: what was not yet in these files when a run was killed is in the lines.
             folder = self.workdir / TENSORBOARD
@@ -169,7 +176,7 @@ class Records:
 
     def metrics(self, step: int, phase: str, values: dict[str, float]) -> None:
         line = {"step": step, "phase": phase, "seconds": round(self.seconds, 3)}
-        line |= {k: float(f"{v:.6g}") for k, v in values.items()}
+        line |= {k: float(f"{v:.6g}") if math.isfinite(v) else None for k, v in values.items()}
         self._append(METRICS, line)
         self._show_metrics(line)
 
@@ -197,15 +204,16 @@ class Records:
         self._append(ALARMS, {"step": step, "name": name, "sentence": sentence})
 
     def history(self, phase: str) -> list[tuple[dict[str, float], float | None]]:
-        """The metrics of each step of a phase so far, with the held-out score that was the latest
-        when it was recorded.
+        """The metrics of each step of a phase so far, NaN where they were not finite, with the
+        held-out score that was the latest when it was recorded.
         """
         scores = _read(self.workdir / EVALUATIONS)
         found = []
         for line in _read(self.workdir / METRICS):
             if line["phase"] == phase:
                 before = [x["accuracy"] for x in scores if x["step"] <= line["step"]]
-                found.append((line, before[-1] if before else None))
+                values = {k: math.nan if v is None else v for k, v in line.items()}
+                found.append((values, before[-1] if before else None))
         return found
 
     def skipped(self) -> int:
@@ -215,7 +223,8 @@ class Records:
 
     def _show_metrics(self, line: Mapping[str, Any]) -> None:
         """By the number of updates that are done, which is how held-out scores are counted."""
-        self._show(line["step"] + 1, {k: v for k, v in line.items() if "/" in k})
+        numbers = {k: v for k, v in line.items() if "/" in k and v is not None}
+        self._show(line["step"] + 1, numbers)
 
     def _show_evaluation(self, line: Mapping[str, Any]) -> None:
         shown = ("accuracy", "accuracy/", "format")
@@ -239,7 +248,7 @@ class Records:
             return
         path = self.workdir / name
         with _named(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(_as_text(line))
 
     def evaluated(self, step: int, moment: str) -> bool:
         """Whether that held-out score of the state after `step` updates is known."""
@@ -290,14 +299,24 @@ class Records:
             "seed": seed,
             "reward": reward,
         }
-        _replace(self.workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        _replace(self.workdir / SUMMARY, json.dumps(summary, indent=1) + "\n")
         return summary
+
+    def known_summary(self) -> dict[str, Any] | None:
+        """What summary.json says, where there is one.
+
+        Raises:
+            ValueError: it is no summary.
+        """
+        path = self.workdir / SUMMARY
+        return dataclasses.asdict(read_summary(path)) if path.is_file() else None
 
 
 # What may change when a run goes on: where the work is done and kept, what is said of it and how
 # much room it has, not what it is.
 MAY_CHANGE = (
     *("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms"),
+    "data.scenes",  # a folder may be moved: that its rooms are the same, checkpoints tell
     "rollout.questioner_prompt",  # padding: no prompt is cut to it
 )
 
@@ -321,7 +340,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     # Cut as bytes: a kill may leave half a character.
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            line = json.loads(text)
+            line = json.loads(text, parse_constant=lambda name: None)  # NaN, as once written
         except ValueError:
             line = None
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
@@ -333,8 +352,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
-    _replace(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+def _as_text(line: Mapping[str, Any]) -> str:
+    """
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:

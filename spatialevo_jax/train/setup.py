@@ -55,6 +55,11 @@ class Setup:
     mesh: Mesh
     share: hosts.Share  # which rows of a batch this process feeds
 
+    def visuals(self, rooms: RoomSet, row: Row) -> list[images.Visual]:
+        """What prompts have to know of the images of a row."""
+        vision = self.policy.config.vision
+        return [images.Visual(vision.grid(*size)) for size in rooms.row_sizes(row)]
+
 
 def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, qwen.Params]:
     """Loads rooms, trains or reads the tokenizer, builds or reads the policy, whose parameters are
@@ -67,7 +72,7 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
-    _require_shares(config, devices, hosts.share(mesh).blocks, done)
+    _require_divisible(config, devices, hosts.share(mesh).blocks, done)
     scenes, val = load_scenes(config.data, "train"), load_rooms(config.data, "val")
     for sentence in scenes.skipped:
         logging.warning("left out: %s", sentence)
@@ -174,8 +179,7 @@ def _require_prompts(setup: Setup) -> None:
     config, language = setup.config, setup.config.rewards.observation
 
     def require(rooms: RoomSet, row: Row, text: str, field: str) -> None:
-        shown = [images.Visual(setup.policy.config.vision.grid(*s)) for s in rooms.row_sizes(row)]
-        turn = setup.encoder.turn(text, shown, rooms.records[row.room].scene_id)
+        turn = setup.encoder.turn(text, setup.visuals(rooms, row), rooms.records[row.room].scene_id)
         end = len(turn.tokens) - 1  # decoding begins with the last one
         turn.require_fit(getattr(config.rollout, field), end=end, name=f"rollout.{field}: a prompt")
 
@@ -193,7 +197,7 @@ def _require_prompts(setup: Setup) -> None:
                 require(setup.train, row, text, "questioner_prompt")
 
 
-def _require_shares(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
+def _require_divisible(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
     """Every batch that is still to come must divide over the devices that batches are split over,
     and the parts of the Solver's over the blocks of hosts that it is dealt to.
     """

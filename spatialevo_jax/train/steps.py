@@ -7,9 +7,8 @@ packs their tokens, reads and judges their texts, and tells the others what came
 
 import dataclasses
 import functools
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,16 +19,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax import grpo, hosts, mesh, rewards, sharding
 from spatialevo_jax.config import TrainConfig
-from spatialevo_jax.data import RoomSet, Row, row_paths
+from spatialevo_jax.data import Row, row_paths
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
-from spatialevo_jax.models.qwen2_5_vl import images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.roles import claims, prompts
 from spatialevo_jax.rollout import batch as packing
-from spatialevo_jax.rollout import decode, sampling
+from spatialevo_jax.rollout import decode
 from spatialevo_jax.scene_source import PromptStream
-from spatialevo_jax.train import episode, warm_start
+from spatialevo_jax.train import batches, episode, warm_start
+from spatialevo_jax.train.batches import QUESTIONER, SOLVER, Shared, Shown
 from spatialevo_jax.train.metrics import (
     evolution_metrics,
     log_samples,
@@ -51,12 +50,9 @@ from spatialevo_jax.train.step import (
     make_warm_start_step,
 )
 
-QUESTIONER, SOLVER = 0, 1  # roles, folded into the random keys
 SAMPLES_SHOWN = 6  # held-out samples of each task that are logged with their texts
 
-Shown = tuple[qwen.VisionInputs, list[int]]  # packed images; each row's first feature
 Counts = tuple[int, int, int]  # rows of single images, pairs and scenes
-Shared = tuple[packing.Prompts, packing.Starts]  # global arrays, of which each process has its rows
 
 
 class Assigned(NamedTuple):
@@ -72,7 +68,7 @@ class Asking(NamedTuple):
     """What the Questioner asked; all but the arrays on the devices is whole in every process."""
 
     asked: list[list[episode.Asked]]  # (R, G)
-    lengths: np.ndarray  # (R, G, 2), see `Steps.lengths`
+    lengths: np.ndarray  # (R, G, 2), see `batches.lengths`
     rewards: np.ndarray  # (R, G) f32
     responses: decode.Responses
 
@@ -113,7 +109,6 @@ class Steps:
         config, policy = setup.config, setup.policy
         second = optimizer(config, config.warm_start.steps)
         whole = NamedSharding(setup.mesh, PartitionSpec())
-        batch = NamedSharding(setup.mesh, PartitionSpec(BATCH))
 
         def pinned(step: Callable[[Any, Any], Any], number: int) -> Any:
             """Leaves the state where it lies: the compiler is not asked where it would like it."""
@@ -137,7 +132,6 @@ class Steps:
         self.update = evolution(advance=True)
         self.update_part = evolution(advance=False)  # more updates of the same step follow
         self.update_sft = pinned(make_sft_step(policy, second), config.warm_start.steps)
-        self._keys = jax.jit(sampling.sample_keys, static_argnums=(2, 4), out_shardings=batch)
         self._role_batch = jax.jit(
             lambda *parts: _role_batch(*parts, normalise_std=config.grpo.normalise_std)
         )
@@ -148,15 +142,11 @@ class Steps:
         self._ahead: tuple[int, list[Row], Shown] | None = None
         self._assigned: tuple[int, Assigned] | None = None
 
-    # --- batches that hosts share --------------------------------------------------------------
-
     def on_mesh(self, function: Callable[..., Any], *args: Any, **settings: Any) -> Any:
         with jax.set_mesh(self.setup.mesh):
             return function(*args, **settings)
 
-    def put(self, batch: Any) -> Any:
-        """This process's rows of a batch -> the whole batch on the devices."""
-        return hosts.put(batch, self.setup.mesh, self.setup.share.blocks)
+    # --- rows and their pictures ---------------------------------------------------------------
 
     def shown_rows(self, step: int) -> tuple[list[Row], Shown]:
         """The rows of a step and their images."""
@@ -199,7 +189,7 @@ class Steps:
             place: [one.row.room, *one.row.frames] for place, one in zip(own, taken, strict=True)
         }
         rows = [Row(room, tuple(frames)) for room, *frames in hosts.gather(said, sum(counts))]
-        return rows, self.show(setup.train, rows, (one.images for one in taken))
+        return rows, batches.show(setup, setup.train, rows, (one.images for one in taken))
 
     def close(self) -> None:
         """Ends the processes that decode pictures."""
@@ -207,101 +197,6 @@ class Steps:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-    def visuals(self, rooms: RoomSet, row: Row) -> list[images.Visual]:
-        """What prompts have to know of the images of a row."""
-        vision = self.setup.policy.config.vision
-        return [images.Visual(vision.grid(*size)) for size in rooms.row_sizes(row)]
-
-    def show(
-        self, rooms: RoomSet, rows: Sequence[Row], pictures: Iterable[Sequence[np.ndarray]]
-    ) -> Shown:
-        """The images of all rows, of which this process packs its own `pictures`, and the first
-        feature of each row. The shape is that of as many of the largest images: one for all steps
-        with so many.
-        """
-        setup, share, vision = self.setup, self.setup.share, self.setup.policy.config.vision
-        blocks = [range(block, len(rows), share.blocks) for block in range(share.blocks)]
-        counts = [sum(len(rows[place].frames) for place in block) for block in blocks]
-        devices = setup.mesh.size // setup.mesh.shape[sharding.TENSOR]
-        shape = images.shared_shape(
-            [images.several(setup.picture, count) for count in counts],
-            devices // share.blocks,
-        )
-        most = math.prod(setup.config.data.image_size)  # pictures have their size already
-        patches = [
-            images.preprocess(one, vision, min_pixels=0, max_pixels=most)
-            for shown in pictures
-            for one in shown
-        ]
-        packed = images.as_block(images.pack_images(patches, vision, shape), share.block)
-        first = [0] * len(rows)
-        for number, block in enumerate(blocks):
-            at = number * shape.tokens
-            for place in block:
-                first[place] = at
-                grids = [one.grid for one in self.visuals(rooms, rows[place])]
-                at += images.needed_shape(grids, vision).tokens
-        return self.put(packed), first
-
-    def decodable(
-        self, conversations: list[packing.Conversation], first: Sequence[int], length: int
-    ) -> Shared:
-        """This process's prompts padded to `length` tokens; `first` are the first feature rows of
-        their images.
-        """
-        return self.put(packing.prompts_for_decoding(conversations, first, length))
-
-    def generate(
-        self,
-        params: qwen.Params,
-        vision: qwen.VisionInputs,
-        asked: Shared,
-        keys: jax.Array,
-        length: int,
-        *,
-        greedy: bool = False,
-    ) -> decode.Responses:
-        """Sampled responses of at most `length` tokens, one for each of the keys (P, G)."""
-        return self.on_mesh(
-            decode.generate,
-            self.setup.policy,
-            params,
-            vision,
-            *asked,
-            keys,
-            self.setup.banned,
-            length=length,
-            temperature=0.0 if greedy else self.setup.config.rollout.temperature,
-            end_token=self.setup.encoder.ids.im_end,
-            whole_weights=self.setup.config.rollout.whole_weights,
-        )
-
-    def keys(self, key: jax.Array, step: int, role: int, prompts: int, samples: int) -> jax.Array:
-        """(P, G) keys of prompts that are dealt to the processes."""
-        order = np.asarray(self.setup.share.order(prompts), np.int32)
-        return self.on_mesh(self._keys, key, step, role, order, samples)
-
-    def texts(self, responses: decode.Responses) -> list[list[str]]:
-        """(P, G) decoded responses of this process, without the end-of-turn token."""
-        tokens, mask, finished = map(
-            hosts.rows_of, (responses.tokens, responses.mask, responses.finished)
-        )
-        lengths = mask.sum(-1).astype(int) - finished
-        flat = [
-            tokens[p, g, : lengths[p, g]].tolist()
-            for p in range(tokens.shape[0])
-            for g in range(tokens.shape[1])
-        ]
-        texts = self.setup.encoder.tokenizer.batch_decode(flat, skip_special_tokens=False)
-        size = tokens.shape[1]
-        return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-    def lengths(self, responses: decode.Responses) -> list[list[list[int]]]:
-        """(P, G, 2) tokens of each response of this process, and 1 where it came to its end."""
-        lengths = hosts.rows_of(responses.mask).sum(-1).astype(int)
-        finished = hosts.rows_of(responses.finished).astype(int)
-        return np.stack([lengths, finished], axis=-1).tolist()
 
     # --- supervised steps ----------------------------------------------------------------------
 
@@ -339,7 +234,7 @@ class Steps:
         own = hosts.local(rows, setup.share.dealt(len(rows)))
         named = warm_start.names(setup.train, own, setup.encoder.encode)
         padding = ((0, tokens - len(named.tokens)), (0, 0))
-        return self.put(jax.tree.map(lambda x: np.pad(np.asarray(x), padding), named))
+        return batches.put(setup, jax.tree.map(lambda x: np.pad(np.asarray(x), padding), named))
 
     def imitate(
         self, state: TrainState, step: int, records: Records
@@ -350,7 +245,7 @@ class Steps:
         lessons = setup.lessons.step_lessons(step, config.sft.rows)
         rows = [lesson.row for lesson in lessons]
         own = hosts.local(rows, setup.share.dealt(len(rows)))
-        vision, first = self.show(setup.train, rows, map(setup.train.row_images, own))
+        vision, first = batches.show(setup, setup.train, rows, map(setup.train.row_images, own))
         taught = self._supervised(rows, first, [(lesson.example,) for lesson in lessons])
         state, metrics = self.on_mesh(self.update_sft, state, SftBatch(vision, taught))
         return state, _floats(metrics)
@@ -368,7 +263,9 @@ class Steps:
         asked, firsts, replies = [], [], []
         for row, start, group in zip(rows, first, groups, strict=True):
             for example in group:
-                asked.append(encoder.turn(example.prompt, self.visuals(self.setup.train, row)))
+                asked.append(
+                    encoder.turn(example.prompt, self.setup.visuals(self.setup.train, row))
+                )
                 firsts.append(start)
                 replies.append(example.reply)
         ends = [len(one.tokens) - 1 for one in asked]
@@ -382,11 +279,12 @@ class Steps:
         asked, ends, firsts, dialogues = (
             hosts.local(values, own) for values in (asked, ends, firsts, dialogues)
         )
-        return self.put(
+        return batches.put(
+            self.setup,
             Supervised(
                 packing.pad_prompts(asked, ends, firsts, length),
                 packing.pad_dialogues(dialogues, longest),
-            )
+            ),
         )
 
     # --- self-evolution ------------------------------------------------------------------------
@@ -502,11 +400,13 @@ class Steps:
         asking = [
             setup.encoder.turn(
                 prompts.questioner(one.task, one.pools, config.rewards.observation),
-                self.visuals(setup.train, one.row),
+                setup.visuals(setup.train, one.row),
             )
             for one in hosts.local(assignments, own)
         ]
-        asked = self.decodable(asking, hosts.local(first, own), config.rollout.questioner_prompt)
+        asked = batches.decodable(
+            setup, asking, hosts.local(first, own), config.rollout.questioner_prompt
+        )
         return Assigned(assignments, vision, first, asked)
 
     def _ask(self, state: TrainState, step: int, shown: Assigned, clock: _Clock) -> Asking:
@@ -515,13 +415,13 @@ class Steps:
         count, length = len(shown.assignments), config.rollout
         own = setup.share.dealt(count)
         mine = hosts.local(shown.assignments, own)
-        keys = self.keys(state.key, step, QUESTIONER, count, length.questioner_samples)
-        responses = self.generate(
-            state.policy_params, shown.vision, shown.prompts, keys, length.questioner_tokens
+        keys = batches.keys(setup, state.key, step, QUESTIONER, count, length.questioner_samples)
+        responses = batches.generate(
+            setup, state.policy_params, shown.vision, shown.prompts, keys, length.questioner_tokens
         )
         jax.block_until_ready(responses)
         clock.lap("time/rollout_questioner_s")
-        written = self.texts(responses)
+        written = batches.texts(setup, responses)
         judged = episode.judge_questions(
             setup.train,
             mine,
@@ -532,7 +432,7 @@ class Steps:
         )
         said = {
             place: [episode.to_json(group), lengths]
-            for place, group, lengths in zip(own, judged, self.lengths(responses), strict=True)
+            for place, group, lengths in zip(own, judged, batches.lengths(responses), strict=True)
         }
         told, known = hosts.gather(said, count), dict(zip(own, judged, strict=True))
         asked = [
@@ -554,7 +454,7 @@ class Steps:
 
         @functools.cache  # asked for twice
         def turn(text: str, row: Row) -> packing.Conversation:
-            return setup.encoder.turn(text, self.visuals(setup.train, row))
+            return setup.encoder.turn(text, setup.visuals(setup.train, row))
 
         def to_solve(question: episode.Question) -> packing.Conversation:
             assignment = shown.assignments[question.assignment]
@@ -572,23 +472,24 @@ class Steps:
         questions = episode.distinct_questions(shown.assignments, asking.asked, config, fits)
         own = setup.share.dealt(len(questions))
         mine = hosts.local(questions, own)
-        solved_prompts = self.decodable(
+        solved_prompts = batches.decodable(
+            setup,
             [to_solve(question) for question in mine],
             [shown.first[question.assignment] for question in mine],
             length.solver_prompt,
         )
         clock.lap("time/questions_s")
-        keys = self.keys(state.key, step, SOLVER, len(questions), length.solver_samples)
-        responses = self.generate(
-            state.policy_params, shown.vision, solved_prompts, keys, length.solver_tokens
+        keys = batches.keys(setup, state.key, step, SOLVER, len(questions), length.solver_samples)
+        responses = batches.generate(
+            setup, state.policy_params, shown.vision, solved_prompts, keys, length.solver_tokens
         )
         jax.block_until_ready(responses)
         clock.lap("time/rollout_solver_s")
-        written = self.texts(responses)
+        written = batches.texts(setup, responses)
         scored = episode.score_answers(
             mine, written, config.reward, alpha=config.alpha, scoring=config.scoring
         )
-        parts = (written, self.lengths(responses), scored.rewards, scored.correctness)
+        parts = (written, batches.lengths(responses), scored.rewards, scored.correctness)
         said = {
             place: [texts, lengths, earned.tolist(), correct.tolist()]
             for place, texts, lengths, earned, correct in zip(own, *parts, strict=True)
@@ -661,7 +562,7 @@ class Steps:
     ) -> RoleBatch:
         """Prompts, their responses, what these earned (P, G) and what each group weighs (P,)."""
         own = self.setup.share.dealt(len(earned))
-        earned, weights = self.put((earned[own].astype(np.float32), weights[own]))
+        earned, weights = batches.put(self.setup, (earned[own].astype(np.float32), weights[own]))
         return self.on_mesh(self._role_batch, *asked, responses, earned, weights)
 
     # --- the held-out score --------------------------------------------------------------------
@@ -677,19 +578,20 @@ class Steps:
             own = share.dealt(size)
             mine = hosts.local(part, own)
             shown = map(setup.held_out.row_images, (item.row for item in mine))
-            vision, first = self.show(setup.held_out, [item.row for item in part], shown)
+            vision, first = batches.show(setup, setup.held_out, [item.row for item in part], shown)
             conversations = [
                 setup.encoder.turn(
                     prompts.solver(item.task, item.question, config.rewards.observation),
-                    self.visuals(setup.held_out, item.row),
+                    setup.visuals(setup.held_out, item.row),
                 )
                 for item in mine
             ]
-            asked = self.decodable(
-                conversations, hosts.local(first, own), config.rollout.solver_prompt
+            asked = batches.decodable(
+                setup, conversations, hosts.local(first, own), config.rollout.solver_prompt
             )
-            keys = self.keys(state.key, 0, SOLVER, size, 1)
-            out = self.generate(
+            keys = batches.keys(setup, state.key, 0, SOLVER, size, 1)
+            out = batches.generate(
+                setup,
                 state.policy_params,
                 vision,
                 asked,
@@ -697,7 +599,9 @@ class Steps:
                 config.rollout.solver_tokens,
                 greedy=True,
             )
-            said = {place: group[0] for place, group in zip(own, self.texts(out), strict=True)}
+            said = {
+                place: group[0] for place, group in zip(own, batches.texts(setup, out), strict=True)
+            }
             replies += hosts.gather(said, size)
         replies = replies[: len(items)]
         score, points = scoring.score(items, replies)

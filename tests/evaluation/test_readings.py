@@ -40,6 +40,8 @@ from spatialevo_jax.evaluation.readings import (
         ("between the 2 chairs: 1.5 m", (1.5, "m")),  # the last number is the claim
         ("10-12 m", (12.0, "m")),  # a range, not a negative number
         ("chair2", None),  # a number inside a name
+        ("14.5 m^2", (14.5, "m")),  # and one that is an exponent
+        ("3 m x 5 m = 15 m²", (15.0, "m")),
         ("1.2.3", (1.2, "")),
         ("three", (3.0, "")),
         ("There are three chairs.", (3.0, "chairs")),

@@ -67,8 +67,8 @@ def test_an_empty_file_is_noted(tmp_path: Path) -> None:
     assert "metrics.jsonl is empty so far." in run.notes
 
 
-def test_not_a_number_is_read_as_it_was_written(tmp_path: Path) -> None:
-    run = read_run(folder_with(tmp_path, "metrics.jsonl", METRIC % (1, "NaN")))
+def test_a_number_that_was_not_finite_is_read_as_none(tmp_path: Path) -> None:
+    run = read_run(folder_with(tmp_path, "metrics.jsonl", METRIC % (1, "null")))
     assert np.isnan(run.metrics[0].values["loss/total"])
 
 

@@ -231,6 +231,17 @@ def test_a_missing_file_is_said_and_the_rest_is_shown(
     assert f"{name} is not there" in text
 
 
+def test_a_run_on_a_set_is_not_said_to_have_evolved_itself(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    path = folder / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"evolve"', '"sft"'))
+    (folder / "samples.jsonl").unlink()
+    text = page_of(folder).text
+    assert "learned the replies of a question-answer set" in text
+    assert "after training on the set" in text
+    assert not any(word in text for word in ("GRPO", "Self-evolution", "Rewards came from"))
+
+
 def test_a_run_in_its_warm_start_has_a_page(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     for name in ("evaluations.jsonl", "samples.jsonl", "summary.json"):
@@ -314,6 +325,12 @@ def test_named_summaries_are_a_line_for_each_name(
     assert table["full"]["mean_gain"] == pytest.approx(0.2) and len(table["vote"]["runs"]) == 1
     with pytest.raises(UserError, match="NAME=DIR for all runs or for none"):
         tool.print_summaries([*given, str(tmp_path / "full0")], None)
+
+
+def test_a_run_of_two_groups_is_once_in_each(finished: Path, tmp_path: Path) -> None:
+    tool.print_summaries([f"a={finished}", f"b={finished}"], tmp_path / "table.json")
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert [len(table[name]["runs"]) for name in "ab"] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,28 @@
 """What ends a run ends it in a sentence. In a process of its own, whose flags are given."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-FAILING = """
+OPENED = """
+import types
 from launch import errors, train
 from spatialevo_jax.data import PictureError
 
 def fail(run):
     raise PictureError("rooms/0.jpg: expected an image.")
 
-train.loop.open_run = lambda *_, **__: None
-train.loop.train = fail
-errors.run(train.main)
+def opened(config, workdir, *, tensorboard):
+    return types.SimpleNamespace(summary=SUMMARY, records=types.SimpleNamespace(writer=True))
+
+train.loop.open_run = opened
 """
+FAILING = f"SUMMARY = None{OPENED}train.loop.train = fail\nerrors.run(train.main)\n"
+FINISHED = (
+    f"SUMMARY = {{'seed': 0}}{OPENED}"
+    "train.loop.train = lambda run: run.summary\nerrors.run(train.main)\n"
+)
 
 
 def test_pictures_that_are_gone_end_a_run_in_one_line(repository: Path, tmp_path: Path) -> None:
@@ -24,6 +32,17 @@ def test_pictures_that_are_gone_end_a_run_in_one_line(repository: Path, tmp_path
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].endswith(": rooms/0.jpg: expected an image.")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_finished_run_says_so_in_one_line_beside_its_summary(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    flags = ("--config=configs/tiny_cpu.py", f"--workdir={folder}")
+    command = [sys.executable, "-c", FINISHED, *flags]
+    ended = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout) == {"seed": 0}
+    assert f"{folder}: all 910 steps are done, nothing is left to do." in ended.stderr
 
 
 COMPLAINING = """

@@ -27,7 +27,7 @@ from spatialevo_jax.config import (
 )
 from spatialevo_jax.rollout import decode
 from spatialevo_jax.rollout.batch import PromptTooLongError
-from spatialevo_jax.train import checkpoint, loop, records
+from spatialevo_jax.train import batches, checkpoint, loop, records
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
 from spatialevo_jax.train.state import TrainState
@@ -152,16 +152,16 @@ def spoken() -> Iterator[None]:
     """Tokens that differ are read as other texts, so that rewards, gradients and the curriculum
     depend on what was sampled.
     """
-    read = Steps.texts
+    read = batches.texts
 
-    def texts(self: Steps, responses: decode.Responses) -> list[list[str]]:
+    def texts(setup: Setup, responses: decode.Responses) -> list[list[str]]:
         def said(text: str) -> str:
             return SAYINGS[zlib.crc32(text.encode()) % len(SAYINGS)]
 
-        return [[said(text) for text in group] for group in read(self, responses)]
+        return [[said(text) for text in group] for group in read(setup, responses)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "texts", texts)
+        patch.setattr(batches, "texts", texts)
         yield
 
 
@@ -330,6 +330,25 @@ def test_a_run_killed_and_told_to_stop_ends_with_the_same_numbers(
     assert_same_end(again, workdir, whole.steps[0].setup)
 
 
+def test_a_run_goes_on_wherever_its_rooms_are_moved_and_with_no_others(
+    unbroken: tuple[TrainConfig, Path, Seen], forms_root: Path, tmp_path: Path
+) -> None:
+    config, workdir, _ = unbroken
+    moved, others = tmp_path / "moved", tmp_path / "others"
+    for root in (moved, others):
+        shutil.copytree(forms_root, root)
+    shutil.rmtree(next((others / "train").iterdir()))
+
+    def at(scenes: Path) -> TrainConfig:
+        return dataclasses.replace(config, data=dataclasses.replace(config.data, scenes=scenes))
+
+    run = loop.open_run(at(moved), workdir)
+    run.checkpoints.close()
+    assert int(run.state.step) == config.total_steps
+    with pytest.raises(ValueError, match=rf"^{others}: expected the train rooms that the run"):
+        loop.open_run(at(others), workdir)
+
+
 def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
     """The rows of a step would be others."""
     whole = unbroken[2].steps[0].setup
@@ -346,12 +365,19 @@ def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, See
 
 def test_a_finished_run_is_left_as_it_is(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
     config, workdir, _ = unbroken
-    before = (workdir / "metrics.jsonl").read_bytes(), lines(workdir / "evaluations.jsonl")
-    assert train(config, workdir).programs == []
-    assert before == (
-        (workdir / "metrics.jsonl").read_bytes(),
-        lines(workdir / "evaluations.jsonl"),
-    )
+
+    def files() -> dict[Path, tuple[int, int, bytes]]:
+        """But for the lock, which every start takes."""
+        paths = [path for path in workdir.rglob("*") if path.is_file() and path.name != ".lock"]
+        stats = [(path, path.stat()) for path in paths]
+        return {path: (stat.st_ino, stat.st_mtime_ns, path.read_bytes()) for path, stat in stats}
+
+    before = files()
+    summary = json.loads((workdir / "summary.json").read_text())
+    run = loop.open_run(config, workdir)
+    assert run.summary == summary
+    assert loop.train(run) == summary
+    assert files() == before
 
 
 def test_a_folder_holds_one_configuration(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
@@ -372,13 +398,29 @@ def test_prompts_without_room_are_refused_before_a_run_begins(
     loop.open_run(config, tmp_path).checkpoints.close()  # the refused start does not bind it
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path, emptied: bool) -> None:
     """Its records would be lost too."""
     recorded = tmp_path / records.METRICS
     recorded.write_text('{"step": 0}\n')
-    with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found no folder"):
+    if emptied:
+        (tmp_path / records.CHECKPOINTS).mkdir()
+    with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found none"):
         loop.open_run(TrainConfig(), tmp_path)
     assert recorded.read_text() == '{"step": 0}\n'
+
+
+def test_no_step_is_recorded_before_a_checkpoint_is_whole(
+    unbroken: tuple[TrainConfig, Path, Seen], tmp_path: Path
+) -> None:
+    """However rarely they are written: a killed run is told from one that lost them."""
+    config = dataclasses.replace(unbroken[0], checkpoint_every=100)
+    with pytest.raises(Killed):
+        train(config, tmp_path / "run", kill_in=1)
+    assert len(lines(tmp_path / "run" / "metrics.jsonl")) == 1
+    run = loop.open_run(config, tmp_path / "run")
+    run.checkpoints.close()
+    assert int(run.state.step) == 0
 
 
 def test_a_folder_without_rooms_says_how_to_make_some(tmp_path: Path) -> None:

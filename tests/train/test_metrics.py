@@ -1,10 +1,14 @@
 """The numbers of a step, worked by hand."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from geometry_jax.reasons import Reason
 from spatialevo_jax.train import episode, metrics
+from spatialevo_jax.train.records import Records
 from tests.train.test_episode import (
     BED_OR_LAMP,
     BED_OR_SOFA,
@@ -146,3 +150,21 @@ def test_without_a_posed_question_the_solvers_tokens_have_no_numbers() -> None:
     values = {"policy/entropy_solver": 0.0, "policy/nll_solver": 0.0, "loss/solver": 0.0}
     kept = {"policy/entropy_questioner": 0.5, "solver/format": 0.0, "loss/solver": 0.0}
     assert metrics.without_solvers_tokens(values | kept) == kept
+
+
+def test_each_text_of_a_small_step_is_logged_once_and_padding_is_not(tmp_path: Path) -> None:
+    asked = episode.judge_questions(ROOMS, ASSIGNED, TEXTS, "geometry")
+    questions = episode.distinct_questions(ASSIGNED, asked, budget(4, share=0.25))
+    assert [question.weight for question in questions] == [1, 1, 1, 0]
+    none = np.zeros((4, 4))
+    metrics.log_samples(
+        Records(tmp_path, {}), 0, ROOMS, ASSIGNED, asked, none[:2], questions, [["Hm."]] * 4, none
+    )
+    logged = map(json.loads, (tmp_path / "samples.jsonl").read_text().splitlines())
+    assert [(line["role"], line["question"]) for line in logged] == [
+        ("questioner", BED_OR_LAMP),
+        ("questioner", TV),
+        ("solver", BED_OR_LAMP),
+        ("solver", TV),
+        ("solver", BED_OR_SOFA),
+    ]

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import logging
+import math
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from spatialevo_jax.config import TrainConfig
+from spatialevo_jax.config import AlarmConfig, TrainConfig
 from spatialevo_jax.evaluation.held_out import Score
+from spatialevo_jax.evaluation.runs import read_run
 from spatialevo_jax.models.qwen2_5_vl import folders
-from spatialevo_jax.train import records
+from spatialevo_jax.train import alarms, records
 from spatialevo_jax.train.records import Records
 
 CONFIG: dict[str, Any] = {"seed": 3, "data": {"scenes": Path("rooms"), "rows": (1, 2, 3)}}
@@ -104,6 +106,33 @@ def test_lines_say_when_and_what(tmp_path: Path, clock: Clock) -> None:
             "reward": 0.1,
         }
     ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_null_and_an_alarm_also_when_a_run_goes_on(
+    tmp_path: Path, value: float
+) -> None:
+    """NaN and Infinity are no JSON: other programs would refuse the line."""
+    run = Records(tmp_path, CONFIG, tensorboard=True)
+    run.metrics(0, "evolve", {"policy/logprob_difference_solver": value, "loss/total": 1.0})
+    again = Records(tmp_path, CONFIG, tensorboard=True)
+    again.resume(1)
+    again.close()
+    (text,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    line = json.loads(text, parse_constant=pytest.fail)
+    assert line["policy/logprob_difference_solver"] is None
+    assert events(tmp_path / records.TENSORBOARD) == {("loss/total", 1): 1.0}
+    assert alarms.replay(again.history("evolve"), AlarmConfig()).raised == {"drift_solver"}
+    row = read_run(tmp_path).metrics[0]
+    assert math.isnan(row.values["policy/logprob_difference_solver"])
+
+
+def test_lines_that_say_nan_are_mended_when_a_run_goes_on(tmp_path: Path) -> None:
+    """As earlier versions wrote them."""
+    path = tmp_path / records.METRICS
+    path.write_text('{"step": 0, "phase": "evolve", "seconds": 1.0, "loss/total": NaN}\n')
+    Records(tmp_path, CONFIG).resume(1)
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["loss/total"] is None
 
 
 def test_whatever_the_policy_says_stays_one_line(tmp_path: Path) -> None:
@@ -267,7 +296,7 @@ def test_the_configuration_is_written_once(tmp_path: Path) -> None:
     [
         (CONFIG | {"seed": 4}, "seed"),
         (CONFIG | {"data": {"scenes": "rooms", "rows": [1, 2]}}, "data.rows"),
-        ({"seed": 4, "data": {"scenes": "halls", "rows": [1, 2, 3]}}, "data.scenes, seed"),
+        ({"seed": 4, "data": {"scenes": "halls", "rows": [1, 2]}}, "data.rows, seed"),
         (CONFIG | {"alpha": 0.1}, "alpha"),
         ({"seed": 3, "data": {"scenes": "rooms"}}, "data.rows"),
     ],

@@ -1,5 +1,7 @@
 """A run whose updates are not finite: how long it goes on, and what it says then."""
 
+import dataclasses
+import json
 import types
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,25 @@ CONFIG = TrainConfig(
 )
 
 
-def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+EVOLVING = dataclasses.replace(
+    CONFIG, warm_start=WarmStartConfig(steps=0, naming_steps=0, looking_steps=0)
+)
+
+
+def train(
+    workdir: Path,
+    broken: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+    config: TrainConfig = CONFIG,
+) -> None:
     """A run whose updates of the steps in `broken` are not finite; it is stopped after step 20."""
 
     class Steps:
         def __init__(self, setup: Any) -> None:
-            self.evolve = self.imitate = self.evaluate = None
+            self.evolve, self.imitate = self.supervise, None
+
+        def evaluate(self, state: Any, moment: str, records: Any) -> float:
+            return 0.5
 
         def close(self) -> None:
             pass
@@ -43,9 +58,9 @@ def train(workdir: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(loop, "Steps", Steps)
     monkeypatch.setattr(loop, "position", lambda setup, step: {"step": step})  # of no rooms
     scheduler = accuracy_scheduler(3, prior_accuracy=0.5, prior_count=2.0, floor=0.1, decay=0.9)
-    setup: Any = types.SimpleNamespace(config=CONFIG, lessons=None)
+    setup: Any = types.SimpleNamespace(config=config, lessons=None)
     with checkpoint.manager(workdir / "checkpoints", kept=1, scores={}) as checkpoints:
-        state = init_state(CONFIG, {"text": jnp.zeros(2)}, scheduler)
+        state = init_state(config, {"text": jnp.zeros(2)}, scheduler)
         run = loop.Run(setup, Records(workdir, {}), checkpoints, {}, state)
         loop.train(run)
 
@@ -55,12 +70,25 @@ def test_a_run_goes_on_after_updates_that_are_left_out(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, {2, 3, 5, 6, 9}, monkeypatch)
+    recorded = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line, parse_constant=pytest.fail)["loss/total"] for line in recorded]
+    assert losses[:5] == [0.5, 0.5, None, None, 0.5]
+
+
+def test_alarms_are_told_beside_what_other_programs_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, {2, 5, 9}, monkeypatch, EVOLVING)
+    told = capsys.readouterr()
+    assert "step 9: In 3 of the last 10 steps updates were left out, since the" in told.err
+    assert told.out == ""
 
 
 def test_a_run_stops_when_update_after_update_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FloatingPointError, match=r"step 8: .* had none in 3 steps; .* loss is nan"):
+    with pytest.raises(FloatingPointError, match=r"step 8: .* each of the last 3 steps; .* is nan"):
         train(tmp_path, {2, 3, 6, 7, 8, 9}, monkeypatch)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 9
 
