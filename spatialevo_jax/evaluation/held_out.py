@@ -91,6 +91,11 @@ def _balanced(by_answer: dict[str, list[Item]], count: int, task: str) -> list[I
     return [*chosen, *(padding[index % len(padding)] for index in range(count - len(chosen)))]
 
 
+def examples(items: Sequence[Item], most: int) -> list[int]:
+    """Places of items to show, each question once: of the first ones, among which is every task."""
+    return [place for place, item in enumerate(items[:most]) if item.weight]
+
+
 def score(items: Sequence[Item], texts: Sequence[str]) -> tuple[Score, list[float]]:
     """Scores one reply for each item; also returns each item's own score."""
     parsed = [replies.parse_solver(text) for text in texts]

@@ -607,8 +607,6 @@ class Steps:
         score, points = scoring.score(items, replies)
         samples = []
         if moment != "during":
-            # Spread over the items, so that every task is shown.
-            chosen = range(0, min(len(items), SAMPLES_SHOWN * len(setup.config.data.tasks)))
             samples = [
                 {
                     "task": items[i].task,
@@ -619,7 +617,7 @@ class Steps:
                     "truth": items[i].truth,
                     "score": points[i],
                 }
-                for i in chosen
+                for i in scoring.examples(items, SAMPLES_SHOWN * len(setup.config.data.tasks))
             ]
         step = int(state.step)
         phase = "warm_start" if moment == "before" else "evolve"

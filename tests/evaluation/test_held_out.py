@@ -100,6 +100,12 @@ def test_rare_answers_are_taken_first_and_gaps_are_padded() -> None:
     assert padded[2:] == copies
 
 
+def test_padding_is_not_shown_as_an_example() -> None:
+    asked, again = item("room_size", "18.47"), item("room_size", "18.47", weight=0.0)
+    assert held_out.examples([asked, item("depth_order_obj_obj", "lamp"), again], 3) == [0, 1]
+    assert held_out.examples([asked, asked, asked], 2) == [0, 1]
+
+
 def test_a_task_without_any_valid_question_is_named() -> None:
     with pytest.raises(ValueError, match="motion_camera: expected valid questions"):
         held_out._balanced({}, 4, "motion_camera")
