@@ -104,7 +104,7 @@ test: setup-dev
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --threads $(WORKERS)
 
 format: setup-dev
 	$(BIN)/ruff check --fix .
