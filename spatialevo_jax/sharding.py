@@ -88,11 +88,6 @@ def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
     return shardings(abstract_params(config), config, mesh)
 
 
-def shard_params(params: Params, config: ModelConfig, mesh: Mesh) -> Params:
-    """The parameters on the mesh. Raises: see `shardings`."""
-    return jax.device_put(params, param_shardings(config, mesh))
-
-
 def shardings(tree: Any, config: ModelConfig, mesh: Mesh) -> Any:
     """Shardings of anything that holds parameters or what is kept of each of them: the parameters,
     an optimizer's state, a train state. What belongs to no parameter is on every device.
