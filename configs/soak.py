@@ -23,7 +23,10 @@ CONFIG = dataclasses.replace(
     rollout=dataclasses.replace(
         DEMO.rollout, questioner_samples=2, solver_samples=2, solver_prompts=4
     ),
-    grpo=dataclasses.replace(DEMO.grpo, steps=6, warmup_steps=1),
+    # A policy that earns nothing yet is moved by its entropy and held by the KL.
+    grpo=dataclasses.replace(
+        DEMO.grpo, steps=6, warmup_steps=1, entropy_weight=0.1, kl_coefficient=0.1
+    ),
     evaluation=dataclasses.replace(DEMO.evaluation, questions_per_task=4, every=2, batch=16),
     checkpoint_every=1,
 )

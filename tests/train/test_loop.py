@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,25 +26,15 @@ from spatialevo_jax.config import (
 )
 from spatialevo_jax.rollout import decode
 from spatialevo_jax.rollout.batch import PromptTooLongError
-from spatialevo_jax.train import batches, checkpoint, loop, records
+from spatialevo_jax.train import checkpoint, loop, records
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
 from spatialevo_jax.train.state import TrainState
 from spatialevo_jax.train.steps import Steps
 from spatialevo_jax.train.stopping import Stopped
+from tests.sayings import spoken
 
 TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
-# What is put into the mouth of a policy that has learnt nothing: a question that is valid in one of
-# three rows, as often as answers, and of these one that is nearer the truth; and what the Solver
-# cannot be asked, since it spells a token that stands for an image.
-QUESTION = "<observation>1 bed c42</observation><question>How large is the room?</question>"
-SAYINGS = (
-    QUESTION,
-    QUESTION,
-    "<answer>15</answer>",
-    "<answer>40</answer>",
-    "<question>Is <|image_pad|> a bed?</question>",
-)
 WARM, EVOLVE = 3, 4  # one step each of naming, looking, answers; two evaluations in evolution
 
 
@@ -148,20 +137,8 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def spoken() -> Iterator[None]:
-    """Tokens that differ are read as other texts, so that rewards, gradients and the curriculum
-    depend on what was sampled.
-    """
-    read = batches.texts
-
-    def texts(setup: Setup, responses: decode.Responses) -> list[list[str]]:
-        def said(text: str) -> str:
-            return SAYINGS[zlib.crc32(text.encode()) % len(SAYINGS)]
-
-        return [[said(text) for text in group] for group in read(setup, responses)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "texts", texts)
+def speaking() -> Iterator[None]:
+    with spoken():
         yield
 
 
