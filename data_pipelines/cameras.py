@@ -74,7 +74,7 @@ def _along(frames: int) -> np.ndarray:
     count = frames * POSES_PER_FRAME
     back = max(count - 1 - corner, 1)
     step = np.arange(count)
-    return np.where(step <= corner, step / corner, 1 - (step - corner) / back)
+    return np.where(step <= corner, step / max(corner, 1), 1 - (step - corner) / back)
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray) -> np.ndarray:
