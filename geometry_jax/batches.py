@@ -17,15 +17,9 @@ import numpy as np
 
 from geometry_jax import checks, ops
 from geometry_jax.tasks import TASKS
-from geometry_jax.types import Query, Scene, Verdict
+from geometry_jax.types import SCENE_AXES, Query, Scene, Verdict
 
-PER_FRAME = frozenset(
-    {
-        *("world_from_camera", "heading", "frame_valid", "pose_valid", "image_size"),
-        *("path_turn_xz", "seen", "visibility", "bbox_2d", "camera_location"),
-        *("truncated", "occluded"),
-    }
-)
+PER_FRAME = frozenset(name for name, axes in SCENE_AXES.items() if axes.startswith("F"))
 # Leaves that oracles search through: fetched once. The others are read at the place that is found,
 # for which the compiler makes one lookup of two.
 SEARCHED = frozenset({"label", "object_valid", "seen", "visibility"})
