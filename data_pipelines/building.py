@@ -1,5 +1,5 @@
 """A raw scan -> a unified scene: which frames, which objects, their boxes, what each frame shows,
-the floor, and how far to trust it all. No files, no chance.
+the floor, and a score of how well it all agrees. Reads and writes no files; deterministic.
 """
 
 import dataclasses
@@ -214,7 +214,7 @@ def _annotated_floor(
 
 @dataclasses.dataclass(frozen=True)
 class _Things:
-    """All annotated objects of a scan, surfaces and leftovers included, row by row."""
+    """All annotated objects of a scan, row by row, also those that the scene drops."""
 
     objects: tuple[ScanObject, ...]
     labels: tuple[labels.Label, ...]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from data_pipelines import placement, reprojection, scene_files
+from data_pipelines import registration, reprojection, scene_files
 from data_pipelines.findings import Finding
 from data_pipelines.reprojection import BETTER, GOOD, Evidence, Mistake
 from data_pipelines.scene_files import SceneFiles, shown
@@ -254,9 +254,9 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
         value = score(row, mistake)
         if not value >= GOOD or mistake.depth_factor != 1:
             return value
-        points = placement.measured_points(evidence.frames[row], mistake._replace(zoom=zoom))
+        points = registration.measured_points(evidence.frames[row], mistake._replace(zoom=zoom))
         moved = mistake.undo_pose(evidence.poses[row : row + 1])[0]
-        return float(np.fmin(value, placement.share_on_mesh(mesh, points, moved)))
+        return float(np.fmin(value, registration.share_on_mesh(mesh, points, moved)))
 
     before = {row: score(row, none) for row in usable}
     suspect = {row for row, value in before.items() if not value >= SUSPECT}
@@ -312,7 +312,7 @@ def _check_places(
         (4, 4) poses by row, with the causes undone.
     """
     every = sum(frame.depth is not None for frame in evidence.frames)
-    found = placement.causes(evidence, mesh, rows, zoom)
+    found = registration.causes(evidence, mesh, rows, zoom)
     for code in dict.fromkeys(one.code for one in found):
         alike = [one for one in found if one.code == code]
         first, *_ = alike

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+# From intrinsics whose pixel centres are at whole numbers to ours, with the origin in the corner.
+HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 MOST_OBJECTS = 1 << 20  # numbers above are damage, and would not fit where ids are kept
 
 
@@ -105,9 +107,8 @@ class Scan:
     objects: tuple[ScanObject, ...]
     frames: tuple[ScanFrame, ...]  # those with a finite, rigid pose, ascending by frame_id
     images: Images
-    world_from_mesh: (
-        np.ndarray | None
-    )  # (4, 4) rigid, the data set's alignment; None: it gives none
+    # (4, 4) rigid, the alignment that the data set gives; None: it gives none
+    world_from_mesh: np.ndarray | None
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
     files: tuple[Path, ...] = ()  # files, and folders of pictures, that it depends on, there or not

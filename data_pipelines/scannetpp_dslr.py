@@ -1,6 +1,6 @@
 """The stills of a ScanNet++ scan: `<scan>/dslr/`.
 
-Images and cameras belong together: `undistorted_images` (of the owners' toolkit) and
+Images and cameras belong together: `undistorted_images` (of the official toolkit) and
 `resized_undistorted_images` (released) to `nerfstudio/transforms_undistorted.json`, the fisheye
 `resized_images` to `nerfstudio/transforms.json`. Where only the latter are there, pictures are
 undistorted when they are asked for, to the camera of transforms_undistorted.json or, without it, to
