@@ -395,8 +395,8 @@ def _seen(shown: views.ObjectViews, row: int, column: int, object_id: int) -> Se
 
 
 def _labelled(mesh: Mesh, things: _Things) -> LabelledMesh:
-    """Segments are the finest parts that every object is a union of: vertices may belong to several
-    objects.
+    """Segments are the coarsest partition of which every object is a union, as vertices may belong
+    to several objects.
     """
     segments = np.zeros(len(mesh.points), np.int64)
     count = 1
