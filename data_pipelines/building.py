@@ -20,6 +20,7 @@ from data_pipelines.scan import (
     ScanFrame,
     ScanObject,
     Skipped,
+    first_reason,
 )
 from data_pipelines.unified import (
     FrameRecord,
@@ -112,11 +113,9 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
     selection = coverage.select(frames, scan.images, scan.mesh, most=settings.frames)
     skipped += selection.skipped
     if not selection.frames:
-        lost = [*outside, *selection.skipped]
-        why = f"; {lost[0].what}: {lost[0].why.removesuffix('.')}" if lost else ""
         raise ScanError(
             f"{scan.source_id}: expected a frame that shows some of the room, found none of "
-            f"{len(scan.frames)}{why}."
+            f"{len(scan.frames)}{first_reason([*outside, *selection.skipped])}."
         )
     in_world = Mesh(_moved(alignment, scan.mesh.points), scan.mesh.colors, scan.mesh.faces)
     eyes = _moved(alignment, world.eyes(frames))

@@ -146,6 +146,11 @@ def _has_some(folder: Path, find: Callable[[Path], Iterable[str]]) -> bool:
         return False
 
 
+def first_reason(skipped: Sequence[Skipped]) -> str:
+    """Why the first one was skipped, to end an error with; empty when nothing was."""
+    return f"; {skipped[0].what}: {skipped[0].why.removesuffix('.')}" if skipped else ""
+
+
 def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], where: Path) -> None:
     """
     Raises:
@@ -153,8 +158,8 @@ def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], wher
     """
     if not objects and skipped:
         raise ScanError(
-            f"{where}: expected objects that can be used, found none among {len(skipped)}; "
-            f"{skipped[0].what}: {skipped[0].why.removesuffix('.')}."
+            f"{where}: expected objects that can be used, found none among "
+            f"{len(skipped)}{first_reason(skipped)}."
         )
 
 

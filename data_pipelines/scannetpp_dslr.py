@@ -21,7 +21,15 @@ from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.raster import depth_map
-from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
+from data_pipelines.scan import (
+    Images,
+    Mesh,
+    ScanError,
+    ScanFrame,
+    Skipped,
+    first_reason,
+    pose_fault,
+)
 
 Part = Literal["train", "test", "all"]
 PINHOLE_FILE, FISHEYE_FILE = "transforms_undistorted.json", "transforms.json"
@@ -229,8 +237,10 @@ def read_frames(
             )
         )
     if not frames:
-        why = f"; {skipped[0].what}: {skipped[0].why}" if skipped else ""
-        raise ScanError(f"{transforms.path}: expected frames with image and pose, found none{why}.")
+        raise ScanError(
+            f"{transforms.path}: expected frames with image and pose, found none"
+            f"{first_reason(skipped)}."
+        )
     _check_image_size(source, frames)
     return frames, StillImages(source.folder, source.undistortion, source.depths, mesh), skipped
 
