@@ -224,6 +224,33 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
     return found
 
 
+def _explanations(
+    before: Mapping[int, float], after: Sequence[Mapping[int, float]], suspect: set[int]
+) -> list[tuple[int, set[int]]]:
+    """Greedy cover: mistakes, as places in `after`, each with the suspect rows that it explains and
+    no earlier one does. The mistake that explains most comes first, of equals the likelier one.
+
+    Args:
+        before: scores of frames by row, as they are stored.
+        after: for each mistake, likelier ones first, scores by row with it undone.
+    """
+    found, left = [], set(suspect)
+    while left:
+        fixes = [
+            {r for r in left if value[r] >= GOOD and not before[r] > value[r] - BETTER}
+            for value in after
+        ]
+        best = max(
+            range(len(after)),
+            key=lambda index: sum(after[index][r] - LATER * index for r in fixes[index]),
+        )
+        if not fixes[best]:
+            break
+        found.append((best, fixes[best]))
+        left -= fixes[best]
+    return found
+
+
 def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray, set[int]]:
     """Frames whose depth the mesh contradicts, and the mistakes that explain it.
 
@@ -261,21 +288,8 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
     before = {row: score(row, none) for row in usable}
     suspect = {row for row, value in before.items() if not value >= SUSPECT}
     left, candidates = set(suspect), _mistakes(evidence, sorted(suspect))
-    after = {
-        index: {row: undone(row, mistake) for row in sorted(suspect)}
-        for index, mistake in enumerate(candidates)
-    }
-    while left:
-        fixes = {
-            index: {r for r in left if value[r] >= GOOD and not before[r] > value[r] - BETTER}
-            for index, value in after.items()
-        }
-        best = max(
-            fixes, key=lambda index: sum(after[index][r] - LATER * index for r in fixes[index])
-        )
-        fixed = fixes[best]
-        if not fixed:
-            break
+    after = [{row: undone(row, mistake) for row in sorted(suspect)} for mistake in candidates]
+    for best, fixed in _explanations(before, after, suspect):
         mistake = candidates[best]
         ids = {evidence.frames[row].frame_id for row in fixed}
         share = np.nanmean([after[best][row] for row in fixed])
