@@ -193,7 +193,7 @@ def _edges(faces: np.ndarray, near: np.ndarray, count: int) -> np.ndarray:
     place[near] = np.arange(len(near))
     corners = place[faces]
     corners = corners[(corners >= 0).all(axis=1)]
-    return np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
+    return np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
 
 
 def _goes_on(surface: np.ndarray, inside: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The small files of ARKitScenes: trajectories and camera files. Host side, NumPy.
 
-A `.traj` line is a time, an axis-angle and a translation, the mesh in the camera, ten a second. A
-`.pincam` file is width, height, fx, fy, cx, cy of one picture. Its principal point counts from the
-middle of the first pixel: at 1920x1440 that of an ideal camera is 959.5, 719.5, and the owners' own
-loader multiplies whole pixel indices with it. Hence 0.5 is added to both here.
+A `.traj` line is a timestamp, an axis-angle rotation and a translation: camera_from_mesh, ten times
+a second. A `.pincam` file is width, height, fx, fy, cx, cy of one picture. Its principal point is
+measured from the centre of the first pixel: at 1920x1440 that of an ideal camera is 959.5, 719.5,
+and the official loader unprojects integer pixel indices with it. Hence half a pixel is added here.
 """
 
 from pathlib import Path
@@ -12,14 +12,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from data_pipelines import raw_json
-from data_pipelines.scan import ScanError, Skipped
+from data_pipelines.scan import HALF_PIXEL, ScanError, Skipped
 from data_pipelines.trajectory import Trajectory
-
-PIXEL_MIDDLE = 0.5  # of the first pixel, from the image's corner
 
 
 def read_trajectory(path: Path) -> tuple[Trajectory, tuple[Skipped, ...]]:
-    """The poses of a `.traj` file, camera in mesh, and those that are not finite.
+    """The poses of a `.traj` file as mesh_from_camera, and those that are not finite.
 
     Raises:
         ScanError: a line that is not seven numbers, no finite pose, or two of one time.
@@ -70,5 +68,5 @@ def read_pincam(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
             f"{path}: expected width, height, fx, fy, cx and cy, got {numbers.tolist()}."
         )
     width, height, fx, fy, cx, cy = numbers
-    intrinsics = np.array([[fx, 0, cx + PIXEL_MIDDLE], [0, fy, cy + PIXEL_MIDDLE], [0, 0, 1.0]])
-    return intrinsics, (int(width), int(height))
+    intrinsics = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    return intrinsics + HALF_PIXEL, (int(width), int(height))

@@ -24,7 +24,7 @@ from data_pipelines.trajectory import Trajectory, poses_at
 
 FOLDS = {"Training": "train", "Validation": "val"}
 RELEASES = ("raw", "3dod")  # the first one that has a file wins
-EXACT = 0.005  # seconds; a pose this near belongs to the picture, as for the owners' loader
+EXACT = 0.005  # seconds; a pose this near belongs to the picture, as in the official loader
 LONGEST_GAP = 0.150  # seconds between two poses that one may interpolate between
 PINCAM_TOLERANCE = 1  # milliseconds
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -1,5 +1,5 @@
 """A raw scan -> a unified scene: which frames, which objects, their boxes, what each frame shows,
-the floor, and how far to trust it all. No files, no chance.
+the floor, and a score of how well it all agrees. Reads and writes no files; deterministic.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from data_pipelines.scan import (
     ScanFrame,
     ScanObject,
     Skipped,
+    first_reason,
 )
 from data_pipelines.unified import (
     FrameRecord,
@@ -112,11 +113,9 @@ def build(scan: Scan, settings: BuildSettings | None = None) -> Built:
     selection = coverage.select(frames, scan.images, scan.mesh, most=settings.frames)
     skipped += selection.skipped
     if not selection.frames:
-        lost = [*outside, *selection.skipped]
-        why = f"; {lost[0].what}: {lost[0].why.removesuffix('.')}" if lost else ""
         raise ScanError(
             f"{scan.source_id}: expected a frame that shows some of the room, found none of "
-            f"{len(scan.frames)}{why}."
+            f"{len(scan.frames)}{first_reason([*outside, *selection.skipped])}."
         )
     in_world = Mesh(_moved(alignment, scan.mesh.points), scan.mesh.colors, scan.mesh.faces)
     eyes = _moved(alignment, world.eyes(frames))
@@ -214,7 +213,7 @@ def _annotated_floor(
 
 @dataclasses.dataclass(frozen=True)
 class _Things:
-    """All annotated objects of a scan, surfaces and leftovers included, row by row."""
+    """All annotated objects of a scan, row by row, also those that the scene drops."""
 
     objects: tuple[ScanObject, ...]
     labels: tuple[labels.Label, ...]
@@ -395,8 +394,8 @@ def _seen(shown: views.ObjectViews, row: int, column: int, object_id: int) -> Se
 
 
 def _labelled(mesh: Mesh, things: _Things) -> LabelledMesh:
-    """Segments are the finest parts that every object is a union of: vertices may belong to several
-    objects.
+    """Segments are the coarsest partition of which every object is a union, as vertices may belong
+    to several objects.
     """
     segments = np.zeros(len(mesh.points), np.int64)
     count = 1

@@ -28,8 +28,8 @@ def camera_path(
     *,
     away_from: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Somebody walks along an arc near the walls, looking across the room, and back again on
-    another line.
+    """A hand-held walk along an arc near the walls, looking across the room, and back on another
+    line.
 
     Args:
         size: (3,) of the room, metres.
@@ -74,12 +74,13 @@ def _along(frames: int) -> np.ndarray:
     count = frames * POSES_PER_FRAME
     back = max(count - 1 - corner, 1)
     step = np.arange(count)
-    return np.where(step <= corner, step / corner, 1 - (step - corner) / back)
+    return np.where(step <= corner, step / max(corner, 1), 1 - (step - corner) / back)
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: np.ndarray) -> np.ndarray:
     """(M, 4, 4) world_from_camera of cameras at `eye` (M, 3), the optical axis through `target`
-    (M, 3), turned about it by `roll` (M,) radians, clockwise as the camera sees it.
+    (M, 3), turned about it by `roll` (M,) radians, clockwise as the camera sees it. No axis may be
+    vertical.
     """
     forward = target - eye
     forward /= np.linalg.norm(forward, axis=1, keepdims=True)

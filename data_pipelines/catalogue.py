@@ -1,6 +1,7 @@
-"""What people live with: categories by how they are put up, and which of them make a bedroom, a
-living room, an office, a kitchen or a bathroom. Object frame as in `furniture`: x to the right, y
-to the front, z up; what hangs on a wall has its back at y = 0.
+"""Furniture of the lived-in rooms: categories by where they go (against a wall, free-standing, on a
+wall, on top of something), and which of them make a bedroom, a living room, an office, a kitchen or
+a bathroom. Object frame as in `furniture`: x to the right, y to the front, z up; what hangs on a
+wall has its back at y = 0.
 """
 
 import dataclasses
@@ -13,7 +14,9 @@ from data_pipelines.furniture import (
     Category,
     Color,
     Part,
-    Texture,
+    Top,
+    ball,
+    box,
 )
 
 OAK, WALNUT, PINE = (0.62, 0.44, 0.26), (0.36, 0.22, 0.13), (0.78, 0.62, 0.42)
@@ -28,41 +31,15 @@ LEAF, TERRACOTTA, GLASS = (0.16, 0.44, 0.14), (0.7, 0.38, 0.25), (0.62, 0.78, 0.
 PORCELAIN, CHARCOAL, SKY = (0.95, 0.95, 0.93), (0.16, 0.16, 0.18), (0.66, 0.8, 0.95)
 
 
-def box(
-    x: float,
-    y: float,
-    z: float,
-    dx: float,
-    dy: float,
-    dz: float,
-    color: Color,
-    texture: Texture = "plain",
-) -> Part:
-    """A box from its middle in the plane, its bottom, and its full sides, metres."""
-    return Part("box", (x, y, z + dz / 2), (dx / 2, dy / 2, dz / 2), color, texture)
-
-
-def ball(
-    x: float,
-    y: float,
-    z: float,
-    dx: float,
-    dy: float,
-    dz: float,
-    color: Color,
-    texture: Texture = "plain",
-) -> Part:
-    """An ellipsoid, given as `box` is."""
-    return dataclasses.replace(box(x, y, z, dx, dy, dz, color, texture), shape="ellipsoid")
-
-
 def legs(width: float, depth: float, height: float, thick: float, color: Color) -> tuple[Part, ...]:
     x, y = (width - thick) / 2, (depth - thick) / 2
-    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))  # the order that points are drawn in, from a seed
     return tuple(box(sx * x, sy * y, 0, thick, thick, height, color, "wood") for sx, sy in signs)
 
 
-def fronts(columns: int, rows: int, width: float, y: float, z: float, height: float, color: Color):
+def fronts(
+    columns: int, rows: int, width: float, y: float, z: float, height: float, color: Color
+) -> tuple[Part, ...]:
     """Doors or drawers with handles on the front of a body of the given width."""
     parts = []
     dx, dz = width / columns, height / rows
@@ -75,11 +52,15 @@ def fronts(columns: int, rows: int, width: float, y: float, z: float, height: fl
     return tuple(parts)
 
 
-def by_wall(label: str, color: Color, *parts: Part, top=None, small: bool = False) -> Category:
+def by_wall(
+    label: str, color: Color, *parts: Part, top: Top | None = None, small: bool = False
+) -> Category:
     return Category(label, color, parts, by_wall=True, small=small, top=top)
 
 
-def free(label: str, color: Color, *parts: Part, top=None, small: bool = False) -> Category:
+def free(
+    label: str, color: Color, *parts: Part, top: Top | None = None, small: bool = False
+) -> Category:
     return Category(label, color, parts, by_wall=False, small=small, top=top)
 
 

@@ -1,8 +1,8 @@
-"""Which frames of a scan to keep: those that together show most of it. No chance, no seed.
+"""Which frames of a scan to keep: those that together show most of it. Deterministic.
 
-As in the published selection (Video-3D-LLM's maximum coverage sampling): the scan is cut into
-voxels, each candidate frame shows some of them, and the frame that adds most is taken again and
-again. Ties go to the lowest frame id.
+Greedy maximum coverage, as in the published selection (Video-3D-LLM's maximum coverage sampling):
+the scan is cut into voxels, each candidate frame shows some of them, and the frame that adds the
+most new ones is taken next. Ties go to the lowest frame id.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ COARSE = 48  # columns of the grid of pixels in which vertices hide one another
 
 class Coverage(NamedTuple):
     frames: tuple[ScanFrame, ...]  # ascending by id
-    colors: dict[int, np.ndarray]  # their pictures by frame id, decoded to see whether they do
+    colors: dict[int, np.ndarray]  # their pictures by frame id: only those that decode are kept
     share: float  # of the candidates' voxels that the frames show
     skipped: tuple[Skipped, ...]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from data_pipelines import placement, reprojection, scene_files
+from data_pipelines import registration, reprojection, scene_files
 from data_pipelines.findings import Finding
 from data_pipelines.reprojection import BETTER, GOOD, Evidence, Mistake
 from data_pipelines.scene_files import SceneFiles, shown
@@ -224,6 +224,33 @@ def _mistakes(evidence: Evidence, rows: Sequence[int]) -> list[Mistake]:
     return found
 
 
+def _explanations(
+    before: Mapping[int, float], after: Sequence[Mapping[int, float]], suspect: set[int]
+) -> list[tuple[int, set[int]]]:
+    """Greedy cover: mistakes, as places in `after`, each with the suspect rows that it explains and
+    no earlier one does. The mistake that explains most comes first, of equals the likelier one.
+
+    Args:
+        before: scores of frames by row, as they are stored.
+        after: for each mistake, likelier ones first, scores by row with it undone.
+    """
+    found, left = [], set(suspect)
+    while left:
+        fixes = [
+            {r for r in left if value[r] >= GOOD and not before[r] > value[r] - BETTER}
+            for value in after
+        ]
+        best = max(
+            range(len(after)),
+            key=lambda index: sum(after[index][r] - LATER * index for r in fixes[index]),
+        )
+        if not fixes[best]:
+            break
+        found.append((best, fixes[best]))
+        left -= fixes[best]
+    return found
+
+
 def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray, set[int]]:
     """Frames whose depth the mesh contradicts, and the mistakes that explain it.
 
@@ -254,28 +281,15 @@ def _check_frames(evidence: Evidence, zoom: float, add: Add) -> tuple[np.ndarray
         value = score(row, mistake)
         if not value >= GOOD or mistake.depth_factor != 1:
             return value
-        points = placement.measured_points(evidence.frames[row], mistake._replace(zoom=zoom))
+        points = registration.measured_points(evidence.frames[row], mistake._replace(zoom=zoom))
         moved = mistake.undo_pose(evidence.poses[row : row + 1])[0]
-        return float(np.fmin(value, placement.share_on_mesh(mesh, points, moved)))
+        return float(np.fmin(value, registration.share_on_mesh(mesh, points, moved)))
 
     before = {row: score(row, none) for row in usable}
     suspect = {row for row, value in before.items() if not value >= SUSPECT}
     left, candidates = set(suspect), _mistakes(evidence, sorted(suspect))
-    after = {
-        index: {row: undone(row, mistake) for row in sorted(suspect)}
-        for index, mistake in enumerate(candidates)
-    }
-    while left:
-        fixes = {
-            index: {r for r in left if value[r] >= GOOD and not before[r] > value[r] - BETTER}
-            for index, value in after.items()
-        }
-        best = max(
-            fixes, key=lambda index: sum(after[index][r] - LATER * index for r in fixes[index])
-        )
-        fixed = fixes[best]
-        if not fixed:
-            break
+    after = [{row: undone(row, mistake) for row in sorted(suspect)} for mistake in candidates]
+    for best, fixed in _explanations(before, after, suspect):
         mistake = candidates[best]
         ids = {evidence.frames[row].frame_id for row in fixed}
         share = np.nanmean([after[best][row] for row in fixed])
@@ -312,7 +326,7 @@ def _check_places(
         (4, 4) poses by row, with the causes undone.
     """
     every = sum(frame.depth is not None for frame in evidence.frames)
-    found = placement.causes(evidence, mesh, rows, zoom)
+    found = registration.causes(evidence, mesh, rows, zoom)
     for code in dict.fromkeys(one.code for one in found):
         alike = [one for one in found if one.code == code]
         first, *_ = alike

@@ -1,4 +1,4 @@
-"""The four-coefficient fisheye camera (OPENCV_FISHEYE in COLMAP), and pictures freed of it.
+"""The four-coefficient fisheye camera (OPENCV_FISHEYE in COLMAP), and undistorting its pictures.
 
 A ray at angle t from the optical axis meets the image plane at distance
 t (1 + k1 t^2 + k2 t^4 + k3 t^6 + k4 t^8) from the principal point, in focal lengths (Kannala and
@@ -48,9 +48,9 @@ class Fisheye:
         return angle * (1 + angle[..., None] ** np.array([2, 4, 6, 8]) @ self.coefficients)
 
     def pinhole(self, size: tuple[int, int]) -> np.ndarray:
-        """(3, 3) intrinsics of a pinhole camera of that size, the principal point in its middle,
-        that the picture fills up to the middles of all four sides; pixels are as high as wide where
-        the fisheye's are. OpenCV's estimate with balance 0 does the same.
+        """(3, 3) intrinsics of a pinhole camera of that size with the principal point in the centre
+        and the same pixel aspect ratio, such that the fisheye picture just covers its image at the
+        middle of each of the four sides, as OpenCV estimates it with balance 0.
         """
         width, height = size
         middles = np.array([[width / 2, 0], [width, height / 2], [width / 2, height]])
@@ -73,7 +73,7 @@ class Undistortion:
 
     @functools.cached_property
     def sources(self) -> np.ndarray:
-        """(2, H, W) f32: row and column, counted from the middle of the first pixel, where the
+        """(2, H, W) f32: row and column, counted from the centre of the first pixel, where the
         fisheye picture has what a pixel of the pinhole camera shows.
         """
         v, u = np.mgrid[: self.size[1], : self.size[0]] + 0.5

@@ -1,5 +1,5 @@
-"""What procedural rooms are furnished with: categories of several parts, each with its own
-silhouette and colour. These twelve are for the plain rooms; `catalogue` has what people live with.
+"""Furniture of procedural rooms: categories built of several parts, each with its own silhouette
+and colour. These twelve are for the plain rooms; `catalogue` has those of the lived-in rooms.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ Texture = Literal[
     "plain", "wood", "fabric", "leaves", "books", "bricks", "screen", "view", "stripes"
 ]
 Color = tuple[float, float, float]
+Top = tuple[float, float, float]  # width, depth and height of a surface that carries things, metres
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +35,37 @@ class Category:
     parts: tuple[Part, ...]
     by_wall: bool  # stands with its back to a wall
     small: bool  # may occur several times in one room
-    hangs: tuple[float, float] | None = None  # lowest and highest bottom on a wall, metres
+    hangs: tuple[float, float] | None = None  # range of its bottom edge on a wall, metres
     on_top: bool = False  # stands on the top of something else
-    top: tuple[float, float, float] | None = None  # sides and height of a top that carries things
+    top: Top | None = None  # a table top, say; None: nothing stands on it
 
 
-def _box(x: float, y: float, z: float, dx: float, dy: float, dz: float, color: Color) -> Part:
-    """A box from its middle in the plane, its bottom, and its full sides."""
-    return Part("box", (x, y, z + dz / 2), (dx / 2, dy / 2, dz / 2), color)
+def box(
+    x: float,
+    y: float,
+    z: float,
+    dx: float,
+    dy: float,
+    dz: float,
+    color: Color,
+    texture: Texture = "plain",
+) -> Part:
+    """A box from its middle in the plane, its bottom, and its full sides, metres."""
+    return Part("box", (x, y, z + dz / 2), (dx / 2, dy / 2, dz / 2), color, texture)
 
 
-def _ball(x: float, y: float, z: float, dx: float, dy: float, dz: float, color: Color) -> Part:
-    return Part("ellipsoid", (x, y, z + dz / 2), (dx / 2, dy / 2, dz / 2), color)
+def ball(
+    x: float,
+    y: float,
+    z: float,
+    dx: float,
+    dy: float,
+    dz: float,
+    color: Color,
+    texture: Texture = "plain",
+) -> Part:
+    """An ellipsoid, given as `box` is."""
+    return dataclasses.replace(box(x, y, z, dx, dy, dz, color, texture), shape="ellipsoid")
 
 
 def _legs(
@@ -53,7 +73,7 @@ def _legs(
 ) -> tuple[Part, ...]:
     x, y = (width - thick) / 2, (depth - thick) / 2
     return tuple(
-        _box(sx * x, sy * y, 0, thick, thick, height, color) for sx in (-1, 1) for sy in (-1, 1)
+        box(sx * x, sy * y, 0, thick, thick, height, color) for sx in (-1, 1) for sy in (-1, 1)
     )
 
 
@@ -68,10 +88,10 @@ CATEGORIES: tuple[Category, ...] = (
         "bed",
         BLUE,
         (
-            _box(0, 0, 0, 1.5, 2.0, 0.45, BLUE),
-            _box(0, -0.98, 0.45, 1.5, 0.08, 0.50, BROWN),
-            _box(-0.36, -0.70, 0.45, 0.55, 0.40, 0.14, WHITE),
-            _box(0.36, -0.70, 0.45, 0.55, 0.40, 0.14, WHITE),
+            box(0, 0, 0, 1.5, 2.0, 0.45, BLUE),
+            box(0, -0.98, 0.45, 1.5, 0.08, 0.50, BROWN),
+            box(-0.36, -0.70, 0.45, 0.55, 0.40, 0.14, WHITE),
+            box(0.36, -0.70, 0.45, 0.55, 0.40, 0.14, WHITE),
         ),
         by_wall=True,
         small=False,
@@ -80,10 +100,10 @@ CATEGORIES: tuple[Category, ...] = (
         "sofa",
         PURPLE,
         (
-            _box(0, 0.05, 0, 1.7, 0.75, 0.42, PURPLE),
-            _box(0, -0.35, 0, 1.7, 0.20, 0.85, PURPLE),
-            _box(-0.92, 0, 0, 0.18, 0.85, 0.62, (0.40, 0.09, 0.52)),
-            _box(0.92, 0, 0, 0.18, 0.85, 0.62, (0.40, 0.09, 0.52)),
+            box(0, 0.05, 0, 1.7, 0.75, 0.42, PURPLE),
+            box(0, -0.35, 0, 1.7, 0.20, 0.85, PURPLE),
+            box(-0.92, 0, 0, 0.18, 0.85, 0.62, (0.40, 0.09, 0.52)),
+            box(0.92, 0, 0, 0.18, 0.85, 0.62, (0.40, 0.09, 0.52)),
         ),
         by_wall=True,
         small=False,
@@ -91,7 +111,7 @@ CATEGORIES: tuple[Category, ...] = (
     Category(
         "table",
         ORANGE,
-        (_box(0, 0, 0.68, 1.3, 0.85, 0.07, ORANGE), *_legs(1.2, 0.75, 0.68, 0.09, BROWN)),
+        (box(0, 0, 0.68, 1.3, 0.85, 0.07, ORANGE), *_legs(1.2, 0.75, 0.68, 0.09, BROWN)),
         by_wall=False,
         small=False,
     ),
@@ -99,8 +119,8 @@ CATEGORIES: tuple[Category, ...] = (
         "chair",
         RED,
         (
-            _box(0, 0, 0.42, 0.46, 0.46, 0.06, RED),
-            _box(0, -0.21, 0.48, 0.46, 0.06, 0.50, RED),
+            box(0, 0, 0.42, 0.46, 0.46, 0.06, RED),
+            box(0, -0.21, 0.48, 0.46, 0.06, 0.50, RED),
             *_legs(0.46, 0.46, 0.42, 0.06, (0.45, 0.05, 0.05)),
         ),
         by_wall=False,
@@ -110,9 +130,9 @@ CATEGORIES: tuple[Category, ...] = (
         "lamp",
         YELLOW,
         (
-            _box(0, 0, 0, 0.32, 0.32, 0.05, BLACK),
-            _box(0, 0, 0.05, 0.05, 0.05, 1.25, BLACK),
-            _box(0, 0, 1.20, 0.44, 0.44, 0.34, YELLOW),
+            box(0, 0, 0, 0.32, 0.32, 0.05, BLACK),
+            box(0, 0, 0.05, 0.05, 0.05, 1.25, BLACK),
+            box(0, 0, 1.20, 0.44, 0.44, 0.34, YELLOW),
         ),
         by_wall=False,
         small=True,
@@ -121,9 +141,9 @@ CATEGORIES: tuple[Category, ...] = (
         "cabinet",
         GREEN,
         (
-            _box(0, 0, 0, 1.0, 0.5, 1.5, GREEN),
-            _box(-0.24, 0.26, 0.10, 0.42, 0.03, 1.30, (0.08, 0.55, 0.18)),
-            _box(0.24, 0.26, 0.10, 0.42, 0.03, 1.30, (0.08, 0.55, 0.18)),
+            box(0, 0, 0, 1.0, 0.5, 1.5, GREEN),
+            box(-0.24, 0.26, 0.10, 0.42, 0.03, 1.30, (0.08, 0.55, 0.18)),
+            box(0.24, 0.26, 0.10, 0.42, 0.03, 1.30, (0.08, 0.55, 0.18)),
         ),
         by_wall=True,
         small=False,
@@ -132,13 +152,13 @@ CATEGORIES: tuple[Category, ...] = (
         "bookshelf",
         BROWN,
         (
-            _box(0, -0.13, 0, 0.95, 0.04, 1.9, BROWN),
-            _box(-0.46, 0, 0, 0.05, 0.30, 1.9, BROWN),
-            _box(0.46, 0, 0, 0.05, 0.30, 1.9, BROWN),
-            *(_box(0, 0, z, 0.95, 0.30, 0.05, BROWN) for z in (0.05, 0.65, 1.25, 1.85)),
-            _box(-0.10, 0, 0.10, 0.6, 0.22, 0.40, CREAM),
-            _box(0.10, 0, 0.70, 0.6, 0.22, 0.40, STEEL),
-            _box(-0.08, 0, 1.30, 0.6, 0.22, 0.40, CREAM),
+            box(0, -0.13, 0, 0.95, 0.04, 1.9, BROWN),
+            box(-0.46, 0, 0, 0.05, 0.30, 1.9, BROWN),
+            box(0.46, 0, 0, 0.05, 0.30, 1.9, BROWN),
+            *(box(0, 0, z, 0.95, 0.30, 0.05, BROWN) for z in (0.05, 0.65, 1.25, 1.85)),
+            box(-0.10, 0, 0.10, 0.6, 0.22, 0.40, CREAM),
+            box(0.10, 0, 0.70, 0.6, 0.22, 0.40, STEEL),
+            box(-0.08, 0, 1.30, 0.6, 0.22, 0.40, CREAM),
         ),
         by_wall=True,
         small=False,
@@ -146,7 +166,7 @@ CATEGORIES: tuple[Category, ...] = (
     Category(
         "plant",
         LIME,
-        (_box(0, 0, 0, 0.34, 0.34, 0.32, CLAY), _ball(0, 0, 0.28, 0.62, 0.62, 0.75, LIME)),
+        (box(0, 0, 0, 0.34, 0.34, 0.32, CLAY), ball(0, 0, 0.28, 0.62, 0.62, 0.75, LIME)),
         by_wall=False,
         small=True,
     ),
@@ -154,9 +174,9 @@ CATEGORIES: tuple[Category, ...] = (
         "refrigerator",
         WHITE,
         (
-            _box(0, 0, 0, 0.75, 0.70, 1.75, WHITE),
-            _box(0, 0.36, 1.18, 0.75, 0.02, 0.03, STEEL),
-            _box(0.28, 0.38, 0.75, 0.04, 0.05, 0.80, STEEL),
+            box(0, 0, 0, 0.75, 0.70, 1.75, WHITE),
+            box(0, 0.36, 1.18, 0.75, 0.02, 0.03, STEEL),
+            box(0.28, 0.38, 0.75, 0.04, 0.05, 0.80, STEEL),
         ),
         by_wall=True,
         small=False,
@@ -164,7 +184,7 @@ CATEGORIES: tuple[Category, ...] = (
     Category(
         "stool",
         PINK,
-        (_ball(0, 0, 0.38, 0.48, 0.48, 0.18, PINK), *_legs(0.34, 0.34, 0.44, 0.06, CREAM)),
+        (ball(0, 0, 0.38, 0.48, 0.48, 0.18, PINK), *_legs(0.34, 0.34, 0.44, 0.06, CREAM)),
         by_wall=False,
         small=True,
     ),
@@ -172,8 +192,8 @@ CATEGORIES: tuple[Category, ...] = (
         "bin",
         CYAN,
         (
-            _box(0, 0, 0, 0.36, 0.36, 0.50, CYAN),
-            _box(0, 0, 0.50, 0.42, 0.42, 0.06, (0.05, 0.45, 0.5)),
+            box(0, 0, 0, 0.36, 0.36, 0.50, CYAN),
+            box(0, 0, 0.50, 0.42, 0.42, 0.06, (0.05, 0.45, 0.5)),
         ),
         by_wall=False,
         small=True,
@@ -182,9 +202,9 @@ CATEGORIES: tuple[Category, ...] = (
         "tv",
         BLACK,
         (
-            _box(0, 0, 0, 1.2, 0.40, 0.40, CREAM),
-            _box(0, 0, 0.40, 0.30, 0.16, 0.08, STEEL),
-            _box(0, 0, 0.46, 1.1, 0.06, 0.65, BLACK),
+            box(0, 0, 0, 1.2, 0.40, 0.40, CREAM),
+            box(0, 0, 0.40, 0.30, 0.16, 0.08, STEEL),
+            box(0, 0, 0.46, 1.1, 0.06, 0.65, BLACK),
         ),
         by_wall=True,
         small=False,

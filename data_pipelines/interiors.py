@@ -1,5 +1,5 @@
-"""Rooms as people live in them: bedrooms, living rooms, offices, kitchens and bathrooms, some of
-them L-shaped, with doors, windows, things on the walls and on the tables, textures and shadows.
+"""Lived-in rooms: bedrooms, living rooms, offices, kitchens and bathrooms, some of them L-shaped,
+with doors, windows, things on the walls and on the tables, textures and shadows.
 
 World: metres, z up, the origin in a corner of the floor's bounding rectangle. Everything follows
 from a seed.

@@ -1,6 +1,6 @@
 """The points of objects against depth images: how many the frames show, and where.
 
-A point counts as shown when it is before the camera, inside the picture, and not deeper than the
+A point counts as shown when it is in front of the camera, in the picture, and not deeper than the
 depth image by more than a share of its depth. That is how the published scenes were measured, and
 what many frames can be scanned with quickly.
 
@@ -34,7 +34,7 @@ class PointTiles(NamedTuple):
 
 class PointStatistics(NamedTuple):
     touching: jax.Array  # (F, N) bool, some point projects into the picture, also from behind
-    inside: jax.Array  # (F, N) i32, points before the camera and inside the picture
+    inside: jax.Array  # (F, N) i32, points in front of the camera and inside the picture
     hidden: jax.Array  # (F, N) i32, those of them that lie deeper than the depth image
     pixel_low: jax.Array  # (F, N, 2) least column and row of the points shown; inf without any
     pixel_high: jax.Array  # (F, N, 2) greatest; -inf without any

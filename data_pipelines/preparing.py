@@ -1,8 +1,8 @@
 """Raw data sets -> unified scenes on disk, one scan at a time; and rooms as raw scans.
 
-A scene is current when it was written to the end and its pictures are there, with the same
-settings, from files of the same names and sizes, small ones also of the same bytes. What was looked
-for in vain counts too: an alignment that is downloaded later makes another scene.
+A scene is current when it is complete and was made with the same settings from the same raw files:
+the same names and sizes, and for small files the same bytes. A file that was missing counts too: an
+alignment that is downloaded later makes another scene.
 """
 
 import dataclasses
@@ -149,8 +149,9 @@ def _digest(content: bytes) -> str:
 
 
 def stamp(raw: Path, path: Path) -> dict[str, Any]:
-    """What tells whether a file, or a folder of files, has changed, as JSON: its name below `raw`,
-    its bytes, null where it is not there, and of a folder's listing and of small files a digest.
+    """Whether a file or a folder of files has changed shows in this record, as JSON: its name below
+    `raw`, its size in bytes (null where it is missing), and a digest of a small file's content or
+    of a folder's listing.
     """
     told: dict[str, Any] = {"name": Path(os.path.relpath(path, raw)).as_posix(), "bytes": None}
     if path.is_dir():

@@ -1,10 +1,10 @@
-"""Triangles to depth: a z-buffer for each owner of triangles, exact at the middle of every pixel.
+"""Triangles to depth: a z-buffer for each owner of triangles, exact at every pixel centre.
 
 A triangle becomes spans of pixels, row by row; all triangles of a frame go through each step at
-once. A pixel belongs to a triangle when its middle lies inside; on an edge that two triangles share
+once. A pixel belongs to a triangle when its centre lies inside; on an edge that two triangles share
 it belongs to one of them. Depth is interpolated as 1 / z, which is linear in the image.
 
-Camera: x right, y down, z forward. Pixel (column, row) has its middle at (column + 0.5, row + 0.5).
+Camera: x right, y down, z forward. Pixel (column, row) has its centre at (column + 0.5, row + 0.5).
 V vertices, T triangles.
 """
 
@@ -84,7 +84,7 @@ def _cut(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cuts triangles (T, 3, 3), camera metres, that cross z = NEAR.
 
     Returns:
-        triangles (T', 3, 3) before the plane, and the row that each comes from.
+        triangles (T', 3, 3) in front of the plane, and the row that each comes from.
     """
     ahead = points[..., 2] > NEAR
     cut, source = [points[:0]], [np.zeros(0, int)]
@@ -102,7 +102,7 @@ def _cut(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_image(points: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Camera points (3, ...) before the camera as (3, ...): column, row, 1 / z."""
+    """Camera points (3, ...) with positive z as (3, ...): column, row, 1 / z."""
     x, y, z = points
     nearness = 1 / z
     column = (intrinsics[0, 0] * x + intrinsics[0, 1] * y) * nearness + intrinsics[0, 2]
@@ -156,7 +156,7 @@ def project(
 
 
 def _first_middle(edge: np.ndarray, size: int) -> np.ndarray:
-    """The first of pixels 0 to size whose middle is at or after a coordinate."""
+    """The first of pixels 0 to size whose centre is at or after a coordinate."""
     return np.clip(np.ceil(edge - 0.5), 0, size).astype(np.int32)
 
 
@@ -192,7 +192,7 @@ def rasterise(corners: Corners, size: tuple[int, int]) -> list[Layer]:
         size: width, height of the image in pixels.
 
     Returns:
-        One layer for each owner that covers the middle of a pixel, ascending by owner.
+        One layer for each owner that covers the centre of a pixel, ascending by owner.
     """
     width, height = size
     begins_at = (corners.column.min(0), corners.row.min(0))

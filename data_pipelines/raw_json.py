@@ -10,7 +10,7 @@ from data_pipelines.scan import ScanError
 
 
 def read_text(path: Path) -> str:
-    """UTF-8, with or without a mark of its byte order before it, as editors on Windows write it.
+    """UTF-8, with or without a byte-order mark, which editors on Windows write.
 
     Raises:
         ScanError: no such file, or no such text.

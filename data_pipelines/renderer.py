@@ -64,8 +64,8 @@ class Shell:
     wall_color: jax.Array  # (4, 3) f32: x = 0, x = size, y = 0, y = size
     floor_color: jax.Array  # (2, 3) f32, of the two kinds of tiles
     ceiling_color: jax.Array  # (3,) f32
-    planks: jax.Array | None = None  # () bool, a floor of planks and walls with skirting, in rooms
-    # with textures
+    # () bool, whether the floor is of planks; None: plain, without skirting, textures and shadows
+    planks: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -95,7 +95,7 @@ def _ray_grid(width: int, height: int, intrinsics: np.ndarray) -> tuple[np.ndarr
     pixel_v = np.concatenate([v.ravel(), ring_v[outside] + offset])
     weight = np.ones(len(pixel_u), np.float32)
     weight[u.size :] = RING_STRIDE**2
-    # A ray goes through the middle of its pixel.
+    # A ray goes through the centre of its pixel.
     x = (pixel_u + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (pixel_v + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
     return np.stack([x, y, np.ones_like(x)]).astype(np.float32), weight
@@ -332,7 +332,7 @@ def render(
 
     Args:
         world_from_camera: (F, 4, 4), camera x right, y down, z forward.
-        intrinsics: (3, 3) pinhole in pixels of the image, pixel middles at half-integers.
+        intrinsics: (3, 3) pinhole in pixels of the image, pixel centres at half-integers.
 
     Raises:
         ValueError: more objects than a word has bits.

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+# From intrinsics whose pixel centres are at whole numbers to ours, with the origin in the corner.
+HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 MOST_OBJECTS = 1 << 20  # numbers above are damage, and would not fit where ids are kept
 
 
@@ -105,9 +107,8 @@ class Scan:
     objects: tuple[ScanObject, ...]
     frames: tuple[ScanFrame, ...]  # those with a finite, rigid pose, ascending by frame_id
     images: Images
-    world_from_mesh: (
-        np.ndarray | None
-    )  # (4, 4) rigid, the data set's alignment; None: it gives none
+    # (4, 4) rigid, the alignment that the data set gives; None: it gives none
+    world_from_mesh: np.ndarray | None
     is_video: bool = True  # whether neighbouring frames are neighbours in time
     skipped: tuple[Skipped, ...] = ()
     files: tuple[Path, ...] = ()  # files, and folders of pictures, that it depends on, there or not
@@ -145,6 +146,11 @@ def _has_some(folder: Path, find: Callable[[Path], Iterable[str]]) -> bool:
         return False
 
 
+def first_reason(skipped: Sequence[Skipped]) -> str:
+    """Why the first one was skipped, to end an error with; empty when nothing was."""
+    return f"; {skipped[0].what}: {skipped[0].why.removesuffix('.')}" if skipped else ""
+
+
 def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], where: Path) -> None:
     """
     Raises:
@@ -152,8 +158,8 @@ def require_some(objects: Sequence[ScanObject], skipped: Sequence[Skipped], wher
     """
     if not objects and skipped:
         raise ScanError(
-            f"{where}: expected objects that can be used, found none among {len(skipped)}; "
-            f"{skipped[0].what}: {skipped[0].why.removesuffix('.')}."
+            f"{where}: expected objects that can be used, found none among "
+            f"{len(skipped)}{first_reason(skipped)}."
         )
 
 

@@ -27,6 +27,7 @@ from data_pipelines.scan import (
     ScanError,
     ScanObject,
     Skipped,
+    first_reason,
     listed,
     object_fault,
     pose_fault,
@@ -271,10 +272,8 @@ def read_scan(
         )
     if not frames:
         raise ScanError(
-            f"{folder}: expected frames with a pose, found none among {len(skipped)}; "
-            f"{skipped[0].what}: {skipped[0].why.removesuffix('.')}."
-            if skipped
-            else f"{folder}: expected frames, found none."
+            f"{folder}: expected frames with a pose, found none among "
+            f"{len(skipped)}{first_reason(skipped)}."
         )
     mesh, objects, left_out = _read_labelled_mesh(folder, files)
     return Scan(

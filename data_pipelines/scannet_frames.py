@@ -1,8 +1,8 @@
 """Frames of ScanNet scans: from a .sens file, or from the folders that its exporter makes of one.
 
 ScanNet's intrinsics put pixel centres on whole numbers: its own reader unprojects pixel (column,
-row) as it is, and nominal principal points are (width - 1) / 2. Ours have the origin in the image's
-corner, so that half a pixel is added here.
+row) as it is, and nominal principal points are (width - 1) / 2. Half a pixel is added here, as the
+intrinsics of a `Scan` have their origin in the image's corner.
 """
 
 import dataclasses
@@ -12,9 +12,8 @@ import numpy as np
 
 from data_pipelines import raw_json, sens
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
-from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, pose_fault
+from data_pipelines.scan import HALF_PIXEL, Images, ScanError, ScanFrame, Skipped, pose_fault
 
-HALF_PIXEL = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # to intrinsics with a corner origin
 OFF_CENTRE = 0.25  # of half the image, by which a principal point may be off its middle
 
 

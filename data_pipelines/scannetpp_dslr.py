@@ -1,6 +1,6 @@
 """The stills of a ScanNet++ scan: `<scan>/dslr/`.
 
-Images and cameras belong together: `undistorted_images` (of the owners' toolkit) and
+Images and cameras belong together: `undistorted_images` (of the official toolkit) and
 `resized_undistorted_images` (released) to `nerfstudio/transforms_undistorted.json`, the fisheye
 `resized_images` to `nerfstudio/transforms.json`. Where only the latter are there, pictures are
 undistorted when they are asked for, to the camera of transforms_undistorted.json or, without it, to
@@ -21,7 +21,15 @@ from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.raster import depth_map
-from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, pose_fault
+from data_pipelines.scan import (
+    Images,
+    Mesh,
+    ScanError,
+    ScanFrame,
+    Skipped,
+    first_reason,
+    pose_fault,
+)
 
 Part = Literal["train", "test", "all"]
 PINHOLE_FILE, FISHEYE_FILE = "transforms_undistorted.json", "transforms.json"
@@ -229,8 +237,10 @@ def read_frames(
             )
         )
     if not frames:
-        why = f"; {skipped[0].what}: {skipped[0].why}" if skipped else ""
-        raise ScanError(f"{transforms.path}: expected frames with image and pose, found none{why}.")
+        raise ScanError(
+            f"{transforms.path}: expected frames with image and pose, found none"
+            f"{first_reason(skipped)}."
+        )
     _check_image_size(source, frames)
     return frames, StillImages(source.folder, source.undistortion, source.depths, mesh), skipped
 

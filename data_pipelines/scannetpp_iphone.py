@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import depth_bin, raw_json
-from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, pose_fault
+from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, first_reason, pose_fault
 from data_pipelines.video import Video, read_index
 
 VIDEOS = ("rgb.mkv", "rgb.mp4")
@@ -97,8 +97,8 @@ def read_frames(iphone: Path) -> tuple[list[ScanFrame], Images, list[Skipped]]:
         )
     if not frames:
         raise ScanError(
-            f"{iphone / POSES}: expected frames with a rigid pose, found none; "
-            f"{skipped[0].what}: {skipped[0].why}."
+            f"{iphone / POSES}: expected frames with a rigid pose, found none"
+            f"{first_reason(skipped)}."
         )
     return frames, VideoImages(Video(video), depths), skipped
 

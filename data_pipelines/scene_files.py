@@ -1,4 +1,4 @@
-"""The files of a scene in the unified layout: which are there, whole and of one mind, and what they
+"""The files of a scene in the unified layout: which are there, whole and consistent, and what they
 say about its geometry. Nothing here raises for what a file holds: it becomes a finding.
 """
 

@@ -94,8 +94,7 @@ class SensIndex:
     times: np.ndarray  # (n, 2) u64 microseconds: colour, depth; often 0
     offsets: np.ndarray  # (n, 2) i64 bytes from the start of the file: colour, depth
     sizes: np.ndarray  # (n, 2) i64 bytes: colour, depth
-    imu_offset: int
-    imu_count: int
+    imu_count: int  # whole records of the IMU block, which nothing here reads
     cut: str  # a sentence where the file ends too early; empty where it is whole
 
 
@@ -186,7 +185,6 @@ def read_index(path: Path) -> SensIndex:
         times=table["times"],
         offsets=np.stack([start, start + sizes[:, 0]], axis=1),
         sizes=sizes,
-        imu_offset=at + _COUNT.size,
         imu_count=imu_count,
         cut=cut,
     )
@@ -297,13 +295,6 @@ def depth(index: SensIndex, row: int) -> np.ndarray:
         return units.astype(np.uint16, copy=False)
     millimetres = np.rint(units * (1000.0 / header.depth_shift))
     return np.minimum(millimetres, 65535).astype(np.uint16)
-
-
-def read_imu(index: SensIndex) -> np.ndarray:
-    """(m,) records of `IMU_DTYPE`; angles in radians, times in microseconds."""
-    with index.path.open("rb") as file:
-        file.seek(index.imu_offset)
-        return np.fromfile(file, IMU_DTYPE, index.imu_count)
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ N objects, V vertices, T triangles, h x w samples of a picture.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -205,6 +206,44 @@ def _majority(mask: np.ndarray, among: np.ndarray) -> np.ndarray:
     return mask & (2 * ballots[0] > ballots[1])
 
 
+class _DepthComparison(NamedTuple):
+    """What the depth image says of the mesh at the samples, (h, w) each."""
+
+    depth: np.ndarray  # f32 metres, 0 where nothing was measured
+    before: np.ndarray  # bool, something nearer than the mesh was measured
+    behind: np.ndarray  # bool, something farther was
+    agreement: float  # share of measured samples that lie on the mesh; NaN: none was measured
+
+
+def _compare_depth(
+    frame: ScanFrame,
+    depth: np.ndarray | None,
+    sampling: _Sampling,
+    nearest: np.ndarray,
+    *,
+    depth_tolerance: float,
+    least_tolerance: float,
+) -> _DepthComparison:
+    """The depth image against the mesh, whose nearest surface is at 1 / `nearest` (h, w)."""
+    nothing = np.zeros(nearest.shape, bool)
+    if depth is None or not depth.any():
+        return _DepthComparison(np.zeros(nearest.shape, np.float32), nothing, nothing, float("nan"))
+    mesh_depth = 1 / np.maximum(nearest, 1e-9)
+    measured = _measured(frame, depth, sampling)
+    # A depth pixel may show what the mesh has beside it: poses are off by a pixel, and depth images
+    # are often coarser than pictures.
+    columns, rows = sampling.size
+    coarseness = max(columns / depth.shape[1], rows / depth.shape[0])
+    reach = max(1, round(coarseness / 2))
+    slack = np.maximum(least_tolerance, depth_tolerance * mesh_depth)
+    known = measured > 0
+    before = known & (measured < _around(mesh_depth - slack, reach, np.minimum))
+    behind = known & (measured > _around(mesh_depth + slack, reach, np.maximum))
+    on_mesh = known & ~before & ~behind & (nearest > 0)
+    agreement = float(on_mesh.sum() / known.sum()) if known.any() else float("nan")
+    return _DepthComparison(measured, _majority(before, known), _majority(behind, known), agreement)
+
+
 def frame_statistics(
     surfaces: Surfaces,
     frame: ScanFrame,
@@ -241,23 +280,14 @@ def frame_statistics(
     rest = raster.rasterise(project(slice(owned, None), (0, 0), sampling.size), sampling.size)
     nearest = _front([*layers, *rest], sampling.size)
 
-    mesh_depth = 1 / np.maximum(nearest, 1e-9)
-    before = behind = np.zeros((rows, columns), bool)
-    measured, agreement = np.zeros_like(mesh_depth), float("nan")
-    if depth is not None and depth.any():
-        measured = _measured(frame, depth, sampling)
-        # A depth pixel may show what the mesh has beside it: poses are off by a pixel, and depth
-        # images are often coarser than pictures.
-        coarseness = max(columns / depth.shape[1], rows / depth.shape[0])
-        reach = max(1, round(coarseness / 2))
-        slack = np.maximum(least_tolerance, depth_tolerance * mesh_depth)
-        known = measured > 0
-        before = known & (measured < _around(mesh_depth - slack, reach, np.minimum))
-        behind = known & (measured > _around(mesh_depth + slack, reach, np.maximum))
-        if known.any():
-            agreement = float((known & ~before & ~behind & (nearest > 0)).sum() / known.sum())
-        before, behind = _majority(before, known), _majority(behind, known)
-
+    measured = _compare_depth(
+        frame,
+        depth,
+        sampling,
+        nearest,
+        depth_tolerance=depth_tolerance,
+        least_tolerance=least_tolerance,
+    )
     statistics = SurfaceStatistics(
         shown=np.zeros(count),
         inside=np.zeros(count),
@@ -265,7 +295,7 @@ def frame_statistics(
         bbox_2d=np.zeros((count, 4), np.int32),
         camera_low=np.zeros((count, 3), np.float32),
         camera_high=np.zeros((count, 3), np.float32),
-        agreement=agreement,
+        agreement=measured.agreement,
     )
     wide, high = sampling.cell
     color = sampling.intrinsics.astype(np.float32)
@@ -275,8 +305,8 @@ def frame_statistics(
         z = 1 / np.maximum(layer.nearness, 1e-9)
         front = layer.nearness >= nearest[window] * (1 - SAME_DEPTH)
         limit = np.maximum(least_tolerance, depth_tolerance * z)
-        through = behind[window] & (measured[window] >= z - limit)
-        shown = covers & ((front & ~before[window]) | through)
+        through = measured.behind[window] & (measured.depth[window] >= z - limit)
+        shown = covers & ((front & ~measured.before[window]) | through)
         statistics.shown[own] = shown.sum()
         statistics.inside[own] = covers.sum()
         statistics.alone[own] += covers.sum()

@@ -6,8 +6,9 @@ as everywhere in a `Scan`.
 
 import numpy as np
 
-SKIES = ("Up", "Left", "Down", "Right")  # the side of the stored image where the sky is: the index
-# is the number of quarter turns clockwise that bring it up
+# The side of the stored image where the sky is. Its index is the number of quarter turns clockwise
+# that bring the sky up.
+SKIES = ("Up", "Left", "Down", "Right")
 
 # A quarter turn clockwise takes the direction (x, y) of the image to (-y, x).
 QUARTER_TURN = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])

@@ -21,9 +21,7 @@ class VideoIndex(NamedTuple):
 
     path: Path
     size: tuple[int, int]  # width, height
-    times: (
-        np.ndarray
-    )  # (N,) i64, ascending, in the stream's own unit; the row is the frame's number
+    times: np.ndarray  # (N,) i64, ascending, in the stream's own unit; row n is frame n
     keyframes: np.ndarray  # (k,) rows that can be decoded without the ones before
 
 

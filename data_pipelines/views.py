@@ -54,8 +54,9 @@ class ObjectViews(NamedTuple):
     occluded: np.ndarray  # (F, N) bool, `hidden` is above the threshold
     bbox_2d: np.ndarray  # (F, N, 4) i32, first column and row, last ones + 1, colour pixels
     camera_location: np.ndarray  # (F, N, 3) f32, metres, middle of what is seen, in the camera
-    agreement: np.ndarray  # (F,) f32, share of measured depth that lies on the mesh; NaN where none
-    # was measured, and by points
+    # (F,) f32, share of measured depth that lies on the mesh; NaN where none was measured, and for
+    # all frames by points
+    agreement: np.ndarray
 
 
 def _depth(frame: ScanFrame, images: Images) -> np.ndarray | None:

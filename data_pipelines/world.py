@@ -1,7 +1,7 @@
 """The world frame of a scan: floor near z = 0, walls along x and y.
 
 A data set's own alignment is taken as it is. Where there is none, z is up already and what is left
-is the height of the floor and one angle; both are estimated from the mesh, with no chance in it.
+is the height of the floor and one angle; both are estimated from the mesh, deterministically.
 """
 
 from collections.abc import Sequence

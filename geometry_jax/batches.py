@@ -17,15 +17,9 @@ import numpy as np
 
 from geometry_jax import checks, ops
 from geometry_jax.tasks import TASKS
-from geometry_jax.types import Query, Scene, Verdict
+from geometry_jax.types import SCENE_AXES, Query, Scene, Verdict
 
-PER_FRAME = frozenset(
-    {
-        *("world_from_camera", "heading", "frame_valid", "pose_valid", "image_size"),
-        *("path_turn_xz", "seen", "visibility", "bbox_2d", "camera_location"),
-        *("truncated", "occluded"),
-    }
-)
+PER_FRAME = frozenset(name for name, axes in SCENE_AXES.items() if axes.startswith("F"))
 # Leaves that oracles search through: fetched once. The others are read at the place that is found,
 # for which the compiler makes one lookup of two.
 SEARCHED = frozenset({"label", "object_valid", "seen", "visibility"})
@@ -111,9 +105,12 @@ def judge_by_task(scenes: Scene, index: np.ndarray, queries: Query) -> Verdict:
     """Verdicts of B questions in their order; NumPy leaves.
 
     Args:
-        scenes: a scene set, on the device.
-        index: (B,) i32, the scene that each question asks about.
+        scenes: a scene set of S scenes, on the device.
+        index: (B,) i32, 0 to S - 1, the scene that each question asks about.
         queries: NumPy leaves with B rows, tasks in any order.
+
+    Raises:
+        ValueError: no queries, or a task or a scene that does not exist.
     """
     return _by_task(judge_one, scenes, index, queries)
 
@@ -123,10 +120,19 @@ def answer_by_task(scenes: Scene, index: np.ndarray, queries: Query) -> Answers:
     return Answers(*_by_task(answer_one, scenes, index, queries))
 
 
+def _require_below(count: int, indices: np.ndarray, name: str) -> None:
+    wrong = indices[(indices < 0) | (indices >= count)]
+    if wrong.size:
+        raise ValueError(f"{name}: expected 0 to {count - 1}, got {wrong[0]}.")
+
+
 def _by_task(one: Callable[..., Any], scenes: Scene, index: np.ndarray, queries: Query) -> Any:
     task = np.asarray(queries.task_id)
     if len(task) == 0:
         raise ValueError("queries: expected at least one, got none.")
+    # An index out of range would be clamped on the device, and its question answered all the same.
+    _require_below(len(TASKS), task, "queries.task_id")
+    _require_below(scenes.label.shape[0], index, "index")
     order = np.argsort(task.astype(np.uint8), kind="stable")  # of bytes: a radix sort
     starts = np.searchsorted(task[order], np.arange(len(TASKS) + 1))
     done = []

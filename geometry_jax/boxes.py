@@ -7,9 +7,10 @@ from jaxtyping import Array, Bool, Float
 
 from geometry_jax import ops
 
-# NumPy: whoever imports this module has not asked for a device yet.
-# Counter-clockwise.
+# Constants are NumPy arrays, so that importing this module does not initialise a JAX backend.
+# Corners of the unit square, counter-clockwise.
 SIGNS = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]], np.float32)
+SLANTED = 1e-8  # squared sine of an angle; edges at a smaller one are parallel and do not cross
 
 
 def footprint(
@@ -46,9 +47,6 @@ def _inside(
     return jnp.all(jnp.abs((points - center[:2]) @ world_from_box) <= extent[:2] / 2, axis=-1)
 
 
-SLANTED = 1e-8  # squared sine of the angle between two edges that may cross
-
-
 def _crossing(a: Float[Array, "4 2"], b: Float[Array, "4 2"]) -> tuple[jax.Array, jax.Array]:
     """Whether edges of two rectangles cross, and a crossing point."""
     start_a, start_b = a[:, None], b[None]
@@ -60,8 +58,8 @@ def _crossing(a: Float[Array, "4 2"], b: Float[Array, "4 2"]) -> tuple[jax.Array
         return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
 
     denominator = cross(along_a, along_b)
-    # Of parallel edges it is rounding, and so are the shares: rectangles that overlap have others
-    # that cross, or a corner inside.
+    # Between parallel edges the denominator, and with it the shares, is mere rounding. Leaving them
+    # out loses nothing: rectangles that overlap have other edges that cross, or a corner inside.
     slanted = denominator**2 > SLANTED * (along_a**2).sum(-1) * (along_b**2).sum(-1)
     safe = jnp.where(slanted, denominator, 1.0)
     share_a, share_b = cross(between, along_b) / safe, cross(between, along_a) / safe
@@ -132,15 +130,15 @@ def closest_to_point(
     return center + jnp.clip(local, -extent / 2, extent / 2) @ rotation.T
 
 
-# --- boxes that are tilted -----------------------------------------------------------------------
+# --- tilted boxes --------------------------------------------------------------------------------
 
 CORNERS = np.array(
     [[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)], np.float32
 )
 # Pairs of corners that differ along one axis: x, y, z in turn.
 EDGES = np.array([[i, i | bit] for bit in (4, 2, 1) for i in range(8) if not i & bit])  # (12, 2)
-PARALLEL = 1e-6  # squared length of the product of unit axes that counts as none
-PULLS = 24  # projections from box to box that lead into what two boxes share
+PARALLEL = 1e-6  # squared sine of an angle; edges or axes at a smaller one are parallel
+PROJECTIONS = 24  # alternating projections onto two boxes that lead to a point of both
 
 
 def _edge_to_edge(
@@ -172,7 +170,9 @@ def _separated(
     half_b: Float[Array, "3"],
     rotation_b: Float[Array, "3 3"],
 ) -> Bool[Array, ""]:
-    """Whether one of the 15 separating axes of two boxes parts them."""
+    """Whether two boxes are disjoint: the separating axis test with its 15 candidate axes
+    (Gottschalk et al. 1996). `between` leads from the first centre to the second.
+    """
     a, b = rotation_a.T, rotation_b.T  # rows: axes in the world
     crossed = jnp.cross(a[:, None], b[None]).reshape(9, 3)
     axes = jnp.concatenate([a, b, crossed])
@@ -191,8 +191,9 @@ def closest_points_tilted(
 ) -> Float[Array, "2 3"]:
     """`closest_points` of boxes with any rotation (world_from_box), one on each.
 
-    Boxes apart are nearest at a corner of one or between two edges. Boxes that no axis parts share
-    a point; where they barely overlap, the one given may lie a few centimetres beside.
+    Disjoint boxes are nearest at a corner of one or between two edges. Overlapping boxes share the
+    point given, found by alternating projections; where they barely overlap, it may lie a few
+    centimetres outside them.
     """
     corners_a = center_a + (CORNERS * extent_a) @ rotation_a.T
     corners_b = center_b + (CORNERS * extent_b) @ rotation_b.T
@@ -203,7 +204,7 @@ def closest_points_tilted(
     on_b = jnp.concatenate([into_b, corners_b, edge_b])
     nearest = jnp.argmin(ops.safe_norm(on_a - on_b))
     shared = (center_a + center_b) / 2
-    for _ in range(PULLS):
+    for _ in range(PROJECTIONS):
         shared = closest_to_point(center_a, extent_a, rotation_a, shared)
         shared = closest_to_point(center_b, extent_b, rotation_b, shared)
     apart = _separated(center_b - center_a, extent_a / 2, rotation_a, extent_b / 2, rotation_b)

@@ -55,6 +55,7 @@ def verdict(
 
 
 def angle_margin(angle_to_edge: jax.Array) -> jax.Array:
+    """Margin of an angle, radians from the edge of its bin: 1 at `CLEAR_ANGLE`."""
     return jnp.abs(angle_to_edge) / CLEAR_ANGLE
 
 
@@ -70,7 +71,7 @@ def least(*margins: jax.Array) -> jax.Array:
 
 
 def share_margin(value: jax.Array, edge: jax.Array | float) -> jax.Array:
-    """Relative distance of a length or ratio to the edge where the answer changes."""
+    """Margin of a length or ratio to the edge where the answer changes: 1 at `CLEAR_SHARE`."""
     return jnp.abs(value - edge) / (CLEAR_SHARE * jnp.maximum(jnp.abs(jnp.asarray(edge)), 1e-6))
 
 

@@ -22,7 +22,7 @@ def safe_norm(x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
 def first_index(mask: Bool[Array, "*b n"]) -> Int[Array, "*b"]:
     """Index of the first True of the last axis, 0 where there is none.
 
-    As `argmax`, but a plain minimum, which compilers make fast code of.
+    As `argmax`, but by a plain minimum, which XLA compiles to faster code.
     """
     n = mask.shape[-1]
     place = jnp.min(jnp.where(mask, jnp.arange(n, dtype=jnp.int32), n), axis=-1)
@@ -33,7 +33,7 @@ def compass_bin(forward: jax.Array, rightward: jax.Array) -> tuple[jax.Array, ja
     """Index into PLANAR of a horizontal displacement, and its angle to the nearest bin edge (0 to
     22.5 degrees).
     """
-    # Nowhere counts as to the right, also where arithmetic left a zero with a minus sign.
+    # No displacement counts as to the right, whatever the signs of its zeros.
     angle = jnp.arctan2(forward, jnp.where(rightward == 0, 0.0, rightward))
     eighth = TAU / 8
     index = jnp.floor((angle + eighth / 2) / eighth)

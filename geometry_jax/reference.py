@@ -44,13 +44,13 @@ class ReferenceOracle(Protocol):
 
 
 def _centers(scene: Scene, labels: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(k, 3) middles of the axis-aligned boxes of labels, (k,) absent, (k,) several, (k,) index."""
+    """(k, 3) centres of the axis-aligned boxes of labels, (k,) absent, (k,) several, (k,) index."""
     index, absent, several = jax.vmap(lambda label: checks.unique_object(scene, label))(labels)
     return scene.center[index], absent, several, index
 
 
 def _camera(scene: Scene, frame: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(3, 3) camera axes in the world, (3,) position: the alignment alone where a pose is lost."""
+    """(3, 3) world_from_camera rotation, (3,) position; the alignment's where a pose is lost."""
     pose = scene.world_from_camera[frame]
     return pose[:3, :3], pose[:3, 3]
 
@@ -90,7 +90,7 @@ def _room_size(scene: Scene, query: Query, *, rules: jax.Array | bool) -> Verdic
 
 
 def _absolute_distance(scene: Scene, query: Query, *, rules: jax.Array | bool) -> Verdict:
-    """Between the middles of the axis-aligned boxes."""
+    """Between the centres of the axis-aligned boxes."""
     ends, absent, several, index = _centers(scene, query.labels[:2])
     distance = ops.safe_norm(ends[1] - ends[0])
     return checks.verdict(
@@ -128,7 +128,7 @@ def _relative_distance(scene: Scene, query: Query, *, rules: jax.Array | bool) -
 
 
 def _relative_direction(scene: Scene, query: Query, *, rules: jax.Array | bool) -> Verdict:
-    """Bins of the projections of unit vectors that are made flat only after being made unit."""
+    """Bins of unit vectors that are normalised in 3D first and projected onto the floor after."""
     (stand, face, asked), absent, several, index = _centers(scene, query.labels[:3])
     facing = (face - stand) / (ops.safe_norm(face - stand) + TINY)
     towards = (asked - stand) / (ops.safe_norm(asked - stand) + TINY)

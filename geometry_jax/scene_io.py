@@ -21,11 +21,12 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from geometry_jax.types import Scene, leaf
+from geometry_jax.types import OPTIONAL_LEAVES, SCENE_AXES, Scene, leaf
 
 PACK_VERSION = 2
 # As ScanNet writes it; other tools write the name in other letters, or a colon.
@@ -155,7 +156,7 @@ def _require_near(metres: np.ndarray, where: str) -> None:
         )
 
 
-def _identity(value: Any, where: str) -> int:
+def _object_id(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{where}.object_id: expected a whole number, got {value!r}.")
     return value
@@ -328,6 +329,100 @@ def _length(value: Any) -> float:
     return float(value) if known and abs(value) <= LARGEST else math.nan
 
 
+class _ObjectTable(NamedTuple):
+    """What a scene's record says of its N objects."""
+
+    ids: tuple[int, ...]
+    labels: tuple[str, ...]  # (N,) of each object
+    aabb: np.ndarray  # (N, 6) minima and maxima, world metres
+    obb: np.ndarray  # (N, 7) centre, full sides, yaw; the axis-aligned box where there is none
+    stored_size: np.ndarray  # (N,) centimetres
+
+
+class _FrameTable(NamedTuple):
+    """What the frames' records say of F frames and N objects, as in `Scene`."""
+
+    image_size: np.ndarray  # (F, 2)
+    seen: np.ndarray  # (F, N) bool
+    visibility: np.ndarray  # (F, N)
+    bbox_2d: np.ndarray  # (F, N, 4)
+    camera_location: np.ndarray  # (F, N, 3)
+    truncated: np.ndarray  # (F, N) bool
+    occluded: np.ndarray  # (F, N) bool
+
+
+def _parse_objects(record: dict[str, Any], path: Path) -> _ObjectTable:
+    ids, labels, aabb, obb, sizes = [], [], [], [], []
+    for index, one in enumerate(_objects(record, path)):
+        where = f"{path}: objects[{index}]"
+        labels.append(_label(one.get("label"), where))
+        box = _metres(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
+        low, high = box[:3], box[3:]
+        if (high < low).any():
+            raise ValueError(
+                f"{where}.3d_bbox: expected minima before maxima, got {one['3d_bbox']}."
+            )
+        aabb.append(box)
+        upright = [*(low + high) / 2, *(high - low), 0.0]
+        obb.append(_parse_obb(one["obb"], f"{where}.obb") if "obb" in one else upright)
+        ids.append(_object_id(one.get("object_id", index + 1), where))
+        sizes.append(_stored_size(one.get("size")))
+    if len(set(ids)) < len(ids):
+        twice = next(number for number in ids if ids.count(number) > 1)
+        raise ValueError(f"{path}: expected distinct values of object_id, got {twice} twice.")
+    return _ObjectTable(
+        tuple(ids),
+        tuple(labels),
+        np.array(aabb).reshape(-1, 6),
+        np.array(obb).reshape(-1, 7),
+        np.array(sizes),
+    )
+
+
+def _parse_obb(box: Any, where: str) -> list[float]:
+    """Centre, full sides and yaw."""
+    if not isinstance(box, dict):
+        raise ValueError(f"{where}: expected center, extent and yaw, got {box!r}.")
+    center = _metres(box.get("center"), 3, f"{where}.center")
+    extent = _metres(box.get("extent"), 3, f"{where}.extent")
+    if (extent < 0).any():
+        raise ValueError(f"{where}.extent: expected full sides, got {extent.tolist()}.")
+    return [*center, *extent, *_numbers([box.get("yaw")], 1, f"{where}.yaw")]
+
+
+def _read_frames(
+    files: Sequence[Path], images: Sequence[Path], object_ids: tuple[int, ...]
+) -> _FrameTable:
+    column_of_id = {object_id: column for column, object_id in enumerate(object_ids)}
+    shape = (len(files), len(object_ids))
+    table = _FrameTable(
+        image_size=np.zeros((len(files), 2)),
+        seen=np.zeros(shape, bool),
+        visibility=np.zeros(shape),
+        bbox_2d=np.zeros((*shape, 4)),
+        camera_location=np.zeros((*shape, 3)),
+        truncated=np.zeros(shape, bool),
+        occluded=np.zeros(shape, bool),
+    )
+    for row, (file, image) in enumerate(zip(files, images, strict=True)):
+        frame = _read_json(file)
+        table.image_size[row] = _image_size(frame, image, file)
+        for index, one in enumerate(_objects(frame, file)):
+            where = f"{file}: objects[{index}]"
+            column = column_of_id.get(_object_id(one.get("object_id"), where))
+            if column is None:
+                raise ValueError(f"{where}.object_id: {one['object_id']} is not in the scene.")
+            at = (row, column)
+            table.seen[at] = True
+            table.visibility[at] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
+            table.bbox_2d[at] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
+            location = _metres(one.get("camera_location"), 3, f"{where}.camera_location")
+            table.camera_location[at] = location
+            table.truncated[at] = bool(one.get("truncated", False))
+            table.occluded[at] = bool(one.get("occluded", False))
+    return table
+
+
 def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRecord:
     """Reads a scene from its JSON and pose files. See `load_scene` for errors.
 
@@ -336,40 +431,8 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     scene_id = scene_id or folder.name
     path = metadata / f"{scene_id}.json"
     record = _read_json(path)
-    objects = _objects(record, path)
-    named = [
-        _label(one.get("label"), f"{path}: objects[{index}]") for index, one in enumerate(objects)
-    ]
-    labels = tuple(dict.fromkeys(named))
-    aabb = np.zeros((len(objects), 6))
-    obb = np.zeros((len(objects), 7))
-    stored_size = np.full(len(objects), np.nan)
-    object_ids = []
-    for index, one in enumerate(objects):
-        where = f"{path}: objects[{index}]"
-        aabb[index] = _metres(one.get("3d_bbox"), 6, f"{where}.3d_bbox")
-        low, high = aabb[index, :3], aabb[index, 3:]
-        if (high < low).any():
-            raise ValueError(
-                f"{where}.3d_bbox: expected minima before maxima, got {one['3d_bbox']}."
-            )
-        obb[index] = [*(low + high) / 2, *(high - low), 0.0]
-        if "obb" in one:
-            box = one["obb"]
-            if not isinstance(box, dict):
-                raise ValueError(f"{where}.obb: expected center, extent and yaw, got {box!r}.")
-            center = _metres(box.get("center"), 3, f"{where}.obb.center")
-            extent = _metres(box.get("extent"), 3, f"{where}.obb.extent")
-            if (extent < 0).any():
-                raise ValueError(f"{where}.obb.extent: expected full sides, got {extent.tolist()}.")
-            yaw = _numbers([box.get("yaw")], 1, f"{where}.obb.yaw")
-            obb[index] = [*center, *extent, *yaw]
-        object_ids.append(_identity(one.get("object_id", index + 1), where))
-        stored_size[index] = _stored_size(one.get("size"))
-    row_of_id = {identity: index for index, identity in enumerate(object_ids)}
-    if len(row_of_id) < len(object_ids):
-        twice = next(i for i in object_ids if object_ids.count(i) > 1)
-        raise ValueError(f"{path}: expected distinct values of object_id, got {twice} twice.")
+    objects = _parse_objects(record, path)
+    labels = tuple(dict.fromkeys(objects.labels))
 
     alignment = read_alignment(folder / f"{scene_id}.txt")
     pose_ids = {p.stem for p in (folder / "pose").glob("*.txt") if p.stem.isdigit()}
@@ -381,67 +444,45 @@ def read_layout(folder: Path, metadata: Path, *, scene_id: str = "") -> SceneRec
     path_ids = sorted(pose_ids | set(frame_ids), key=int)
     poses = _path_poses(folder, path_ids, alignment)
     at = [path_ids.index(frame_id) for frame_id in frame_ids]
-    headings, turns = path_headings(poses), path_turns_xz(poses)
     # A tracker that is lost writes numbers that are not finite, or that run away.
     pose_valid = np.asarray((np.abs(poses[at]) <= FARTHEST).all(axis=(1, 2)))
 
-    frames, count = len(frame_ids), len(objects)
-    seen = np.zeros((frames, count), bool)
-    visibility = np.zeros((frames, count))
-    bbox_2d = np.zeros((frames, count, 4))
-    location = np.zeros((frames, count, 3))
-    truncated, occluded = np.zeros((frames, count), bool), np.zeros((frames, count), bool)
-    image_size = np.zeros((frames, 2))
-    image_paths = []
-    for row, file in enumerate(frame_files):
-        frame = _read_json(file)
-        image_paths.append(_image_path(folder, file.stem))
-        image_size[row] = _image_size(frame, image_paths[-1], file)
-        for index, one in enumerate(_objects(frame, file)):
-            where = f"{file}: objects[{index}]"
-            column = row_of_id.get(_identity(one.get("object_id"), where))
-            if column is None:
-                raise ValueError(f"{where}.object_id: {one['object_id']} is not in the scene.")
-            seen[row, column] = True
-            visibility[row, column] = _numbers([one.get("visibility")], 1, f"{where}.visibility")[0]
-            bbox_2d[row, column] = _numbers(one.get("2d_bbox"), 4, f"{where}.2d_bbox")
-            location[row, column] = _metres(
-                one.get("camera_location"), 3, f"{where}.camera_location"
-            )
-            truncated[row, column] = bool(one.get("truncated", False))
-            occluded[row, column] = bool(one.get("occluded", False))
+    image_paths = tuple(_image_path(folder, frame_id) for frame_id in frame_ids)
+    frames = _read_frames(frame_files, image_paths, objects.ids)
 
-    f32 = np.float32
+    def f32(array: np.ndarray) -> jax.Array:
+        return leaf(array.astype(np.float32))
+
+    low, high = objects.aabb[:, :3], objects.aabb[:, 3:]
+    count = len(objects.ids)
     scene = Scene(
-        center=leaf(((aabb[:, :3] + aabb[:, 3:]) / 2).astype(f32)),
-        extent=leaf((aabb[:, 3:] - aabb[:, :3]).astype(f32)),
-        obb_center=leaf(obb[:, :3].astype(f32)),
-        obb_extent=leaf(obb[:, 3:6].astype(f32)),
-        obb_yaw=leaf(obb[:, 6].astype(f32)),
-        obb_rotation=leaf(np.zeros((0, 3, 3), f32)),
-        label=leaf(np.array([labels.index(label) for label in named], np.int32)),
+        center=f32((low + high) / 2),
+        extent=f32(high - low),
+        obb_center=f32(objects.obb[:, :3]),
+        obb_extent=f32(objects.obb[:, 3:6]),
+        obb_yaw=f32(objects.obb[:, 6]),
+        obb_rotation=f32(np.zeros((0, 3, 3))),
+        label=leaf(np.array([labels.index(label) for label in objects.labels], np.int32)),
         object_valid=leaf(np.ones(count, bool)),
-        world_from_camera=leaf(
-            np.where(pose_valid[:, None, None], poses[at], alignment).astype(f32)
-        ),
-        heading=leaf(headings[at].astype(f32)),
-        frame_valid=leaf(np.ones(frames, bool)),
+        world_from_camera=f32(np.where(pose_valid[:, None, None], poses[at], alignment)),
+        heading=f32(path_headings(poses)[at]),
+        frame_valid=leaf(np.ones(len(frame_ids), bool)),
         pose_valid=leaf(pose_valid),
-        image_size=leaf(image_size.astype(f32)),
-        seen=leaf(seen),
-        visibility=leaf(visibility.astype(f32)),
-        bbox_2d=leaf(bbox_2d.astype(f32)),
-        camera_location=leaf(location.astype(f32)),
-        truncated=leaf(truncated),
-        occluded=leaf(occluded),
-        points=leaf(np.zeros((count, 0, 3), f32)),
+        image_size=f32(frames.image_size),
+        seen=leaf(frames.seen),
+        visibility=f32(frames.visibility),
+        bbox_2d=f32(frames.bbox_2d),
+        camera_location=f32(frames.camera_location),
+        truncated=leaf(frames.truncated),
+        occluded=leaf(frames.occluded),
+        points=f32(np.zeros((count, 0, 3))),
         point_valid=leaf(np.zeros((count, 0), bool)),
-        floor_area=leaf(f32(_floor_area(record.get("room_size"), path))),
-        stored_size=leaf(stored_size.astype(f32)),
-        path_turn_xz=leaf(turns[at].astype(f32)),
-        box_gap=leaf(np.zeros((0, 0), f32)),
+        floor_area=leaf(np.float32(_floor_area(record.get("room_size"), path))),
+        stored_size=f32(objects.stored_size),
+        path_turn_xz=f32(path_turns_xz(poses)[at]),
+        box_gap=f32(np.zeros((0, 0))),
     )
-    return SceneRecord(scene_id, scene, labels, tuple(object_ids), frame_ids, tuple(image_paths))
+    return SceneRecord(scene_id, scene, labels, objects.ids, frame_ids, image_paths)
 
 
 def _image_path(folder: Path, frame_id: str) -> Path:
@@ -576,45 +617,18 @@ def pad_scene(scene: Scene, num_objects: int, num_frames: int, num_points: int =
             f"expected at most {num_objects} objects and {num_frames} frames, "
             f"got {objects} and {frames}."
         )
-    per_object = {
-        "center",
-        "extent",
-        "obb_center",
-        "obb_extent",
-        "obb_yaw",
-        "label",
-        "object_valid",
-        "stored_size",
-    }
-    per_frame = {
-        "world_from_camera",
-        "heading",
-        "frame_valid",
-        "pose_valid",
-        "image_size",
-        "path_turn_xz",
-    }
+    sizes = {"N": num_objects, "F": num_frames, "K": num_points}
     padded = {}
-    for field in dataclasses.fields(Scene):
-        value = np.asarray(getattr(scene, field.name))
-        if field.name in ("points", "point_valid"):
+    for name, axes in SCENE_AXES.items():
+        value = np.asarray(getattr(scene, name))
+        if name in OPTIONAL_LEAVES and not len(value):
+            padded[name] = value
+            continue
+        if axes == "NK":
             value = value[:, :num_points]
-            sizes = [num_objects, num_points]
-        elif field.name == "obb_rotation":
-            sizes = [num_objects if len(value) else 0]
-        elif field.name == "box_gap":
-            sizes = [num_objects if len(value) else 0] * 2
-        elif field.name in per_object:
-            sizes = [num_objects]
-        elif field.name in per_frame:
-            sizes = [num_frames]
-        elif field.name == "floor_area":
-            sizes = []
-        else:
-            sizes = [num_frames, num_objects]
-        width = [(0, size - value.shape[axis]) for axis, size in enumerate(sizes)]
-        width += [(0, 0)] * (value.ndim - len(width))
-        padded[field.name] = np.pad(value, width) if value.ndim else value
+        width = [(0, sizes[axis] - length) for axis, length in zip(axes, value.shape, strict=False)]
+        width += [(0, 0)] * (value.ndim - len(axes))
+        padded[name] = np.pad(value, width) if value.ndim else value
     # Padding must be harmless wherever it is computed with: a rigid pose, a label that nothing has.
     padded["world_from_camera"][frames:] = np.eye(4)
     padded["label"][objects:] = -1

@@ -13,14 +13,13 @@ import numpy as np
 Modality = Literal["scene", "single_image", "image_pair"]
 AnswerKind = Literal["choice", "label", "metres", "centimetres", "square_metres", "count"]
 
+MAX_LABELS = 6  # slots of a query: a target with up to five candidates
+MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
+
 
 def leaf(array: np.ndarray | np.generic) -> jax.Array:
     """A NumPy array as a pytree leaf: JAX takes both kinds, the fields' types name one."""
     return cast(jax.Array, array)
-
-
-MAX_LABELS = 6  # slots of a query: a target with up to five candidates
-MIN_VISIBILITY = 0.1  # share of an object that an image must show for a question about it
 
 
 @jax.tree_util.register_dataclass
@@ -60,6 +59,21 @@ class Scene:
     stored_size: jax.Array  # (N,) f32, centimetres, the record's own `size`, NaN where it has none
     # (F,) f32, radians, turns of the optical axis in the world's x-z plane summed along the path
     path_turn_xz: jax.Array
+
+
+# The leading axes of each leaf: N objects, F frames, K points.
+SCENE_AXES: dict[str, str] = {
+    **dict.fromkeys(("center", "extent", "obb_center", "obb_extent", "obb_yaw"), "N"),
+    **dict.fromkeys(("obb_rotation", "label", "object_valid", "stored_size"), "N"),
+    **dict.fromkeys(("world_from_camera", "heading", "frame_valid", "pose_valid"), "F"),
+    **dict.fromkeys(("image_size", "path_turn_xz"), "F"),
+    **dict.fromkeys(("seen", "visibility", "bbox_2d", "camera_location"), "FN"),
+    **dict.fromkeys(("truncated", "occluded"), "FN"),
+    **dict.fromkeys(("points", "point_valid"), "NK"),
+    "box_gap": "NN",
+    "floor_area": "",
+}
+OPTIONAL_LEAVES = ("obb_rotation", "box_gap")  # without rows where a scene has none
 
 
 @jax.tree_util.register_dataclass

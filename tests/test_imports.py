@@ -13,7 +13,7 @@ ALLOWED = {
     "launch": {"geometry_jax", "spatialevo_jax", "data_pipelines"},
 }
 # geometry_jax knows no model, dataset, text or training: these are all it may ask for.
-GEOMETRY_LIBRARIES = {"jax", "numpy", "jaxtyping", "geometry_jax", "plyfile", "PIL"}
+GEOMETRY_LIBRARIES = {"jax", "numpy", "jaxtyping", "geometry_jax", "PIL"}
 
 
 def imported_packages(path: Path) -> set[str]:

@@ -1,6 +1,6 @@
 """A scan in the raw format of ARKitScenes, as `data_pipelines.arkitscenes` reads it.
 
-Objects without a box are not annotated: neither are floors and walls by the data set's owners.
+Objects without a box are not annotated, as floors and walls are not in the released data.
 """
 
 import csv
@@ -15,8 +15,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from data_pipelines import arkitscenes, meshes, upright
-from data_pipelines.arkit_formats import PIXEL_MIDDLE
-from data_pipelines.scan import OrientedBox, Scan, ScanFrame
+from data_pipelines.scan import HALF_PIXEL, OrientedBox, Scan, ScanFrame
 
 Layout = Literal["raw_wide", "raw_vga", "raw_lowres", "3dod"]
 START = 1627.68140546  # seconds; device time of the first frame
@@ -97,7 +96,7 @@ def sensor_frame(frame: ScanFrame, turns: int) -> ScanFrame:
 
 
 def trajectory_line(time: float, mesh_from_camera: np.ndarray) -> str:
-    """Seven numbers: seconds, the axis-angle and the translation of the mesh in the camera."""
+    """Seven numbers: seconds, and axis-angle and translation of camera_from_mesh."""
     camera_from_mesh = np.linalg.inv(mesh_from_camera)
     turn = Rotation.from_matrix(camera_from_mesh[:3, :3]).as_rotvec()
     numbers = [*(f"{x:.16g}" for x in turn), *(f"{x:.9g}" for x in camera_from_mesh[:3, 3])]
@@ -105,10 +104,9 @@ def trajectory_line(time: float, mesh_from_camera: np.ndarray) -> str:
 
 
 def pincam_line(intrinsics: np.ndarray, size: tuple[int, int]) -> str:
-    """Width, height, focal lengths, principal point from the middle of the first pixel."""
-    (fx, _, cx), (_, fy, cy) = intrinsics[:2]
-    numbers = (fx, fy, cx - PIXEL_MIDDLE, cy - PIXEL_MIDDLE)
-    return " ".join([*map(str, size), *(f"{x:.9g}" for x in numbers)])
+    """Width, height, focal lengths, principal point from the centre of the first pixel."""
+    (fx, _, cx), (_, fy, cy) = (intrinsics - HALF_PIXEL)[:2]
+    return " ".join([*map(str, size), *(f"{x:.9g}" for x in (fx, fy, cx, cy))])
 
 
 def _write_frame(

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines import meshes, sens
-from data_pipelines.scan import Mesh, Scan, ScanFrame
+from data_pipelines.scan import HALF_PIXEL, Mesh, Scan, ScanFrame
 from data_pipelines.scannet import MESH_FILES
-from data_pipelines.scannet_frames import HALF_PIXEL
 
 SEGMENT_SIZE = 200  # vertices of a segment at most, so that objects have several
 LOST = np.full((4, 4), -np.inf)
@@ -44,7 +43,7 @@ def write_scan(
     0, one less than they are.
 
     Args:
-        form: a .sens file, or the folders that the owners' exporter makes of one.
+        form: a .sens file, or the folders that ScanNet's exporter makes of one.
         lost: ids of frames whose pose is written as -inf, as where tracking was lost. Ids that the
             scan has no frame for are written so too, with empty images.
 

@@ -35,11 +35,13 @@ def position_cam_reg(scene: Scene, query: Query) -> Verdict:
     apart = ops.safe_norm(offset[:, :2])
     first = ops.first_index(anchors)
     value, _ = ops.compass_bin(forward[first], rightward[first])
-    # The bin's middle, and how far from it the farthest of the objects lies.
+    # The angle between the bin's middle and the farthest of the objects: by arctan2, as an arccos
+    # loses half its digits near the middle.
     middle = value * (ops.TAU / 8)
     along = forward * jnp.sin(middle) + rightward * jnp.cos(middle)
-    nearness = jnp.min(jnp.where(anchors & (apart > 0), along / jnp.maximum(apart, 1e-9), 1.0))
-    to_edge = ops.TAU / 16 - jnp.arccos(jnp.clip(nearness, -1.0, 1.0))
+    across = forward * jnp.cos(middle) - rightward * jnp.sin(middle)
+    off_middle = jnp.where(anchors & (apart > 0), jnp.abs(jnp.arctan2(across, along)), 0.0)
+    to_edge = ops.TAU / 16 - off_middle.max()
     count = jnp.maximum(anchors.sum(), 1)
     place = jnp.sum(jnp.where(anchors[:, None], scene.obb_center, 0.0), 0) / count
     ahead, aside = ops.levelled(pose, place - camera)

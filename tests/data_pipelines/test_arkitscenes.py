@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from data_pipelines import arkit_annotation, arkit_formats, arkitscenes, rooms, upright
 from data_pipelines.room_scan import box_surface, room_scan
-from data_pipelines.scan import Mesh, Scan, ScanError, ScanFrame
+from data_pipelines.scan import Mesh, OrientedBox, Scan, ScanError, ScanFrame
 from data_pipelines.writers import arkitscenes as writer
 
 VIDEO = "00000042"
@@ -454,6 +454,17 @@ def test_a_wall_is_not_of_the_picture_on_it_however_its_triangles_turn(
     path.write_text(json.dumps({"data": [box_entry("picture", *picture)]}))
     (only,), _ = arkit_annotation.read_objects(path, mesh, EYES)
     np.testing.assert_array_equal(only.vertices, on_picture)
+
+
+@pytest.mark.parametrize("first", range(3))
+def test_a_surface_goes_on_whichever_corner_its_triangle_begins_with(first: int) -> None:
+    """A floor that leaves the box along one side of a triangle whose third corner is off it."""
+    box = OrientedBox(np.array([0.0, 0.0, 0.5]), np.ones(3), np.eye(3))
+    points = np.array([[0.4, 0.0, 0.0], [0.7, 0.0, 0.0], [0.6, 0.1, 0.3]])
+    up, aside = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]
+    faces = np.roll([[0, 1, 2]], first, axis=1)
+    found = arkit_annotation.vertices_in(box, points, np.array([up, up, aside]), faces)
+    assert not len(found)
 
 
 def test_what_two_boxes_hold_belongs_to_the_smaller(tmp_path: Path) -> None:

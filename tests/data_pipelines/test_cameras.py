@@ -9,7 +9,7 @@ from geometry_jax.scene_io import path_headings
 SIZE = np.array([5.0, 4.0, 2.6])
 
 
-@pytest.fixture(params=[2, 3, 8, 20])
+@pytest.fixture(params=[1, 2, 3, 8, 20])
 def path(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
     return cameras.camera_path(SIZE, request.param, np.random.default_rng(3))
 

@@ -656,6 +656,14 @@ def poses(raw: Path) -> Path:
     return folder_of(raw) / "iphone" / "pose_intrinsic_imu.json"
 
 
+def test_a_video_without_a_usable_frame_is_refused_in_one_sentence(raw: Path) -> None:
+    edit(poses(raw), lambda value: [record.update(intrinsic=None) for record in value.values()])
+    with pytest.raises(
+        ScanError, match=r"rigid pose, found none; frame 0: .*: intrinsic: .*[^.]\.$"
+    ):
+        read(raw, camera="iphone")
+
+
 def test_poses_in_the_phones_own_world_are_refused(raw: Path) -> None:
     edit(poses(raw), lambda value: [record.pop("aligned_pose") for record in value.values()])
     with pytest.raises(ScanError, match="`pose` alone is in the phone's own world"):

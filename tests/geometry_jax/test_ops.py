@@ -53,8 +53,7 @@ def test_a_steep_camera_looks_vertical(pitch: float, vertical: bool) -> None:
 
 
 def test_the_norm_of_nothing_is_zero_with_a_zero_gradient() -> None:
-
-    value, gradient = jax.value_and_grad(lambda x: ops.safe_norm(x))(jnp.zeros(3))
+    value, gradient = jax.value_and_grad(ops.safe_norm)(jnp.zeros(3))
     assert float(value) == 0.0
     np.testing.assert_array_equal(np.asarray(gradient), 0.0)
 

@@ -145,24 +145,6 @@ def test_a_thousand_scenes_of_64_frames_fit_in_a_gigabyte() -> None:
     assert 100e6 < total < 1e9
 
 
-def test_questions_in_any_order_are_answered_in_that_order() -> None:
-    scenes = jax.device_put(bench.random_scenes(3, 8, 4))
-    index, queries = bench.random_queries(QUICK, bench.random_scenes(3, 8, 4), 150)
-    order = np.random.default_rng(1).permutation(150)
-    found = batches.answer_by_task(
-        scenes, index[order], jax.tree.map(lambda leaf: leaf[order], queries)
-    )
-    verdicts = batches.judge_by_task(scenes, index, queries)
-    areas = np.asarray(scenes.floor_area)[index]
-    sizes = np.asarray(queries.task_id) == TASK_IDS["room_size"]
-    np.testing.assert_array_equal(verdicts.value[sizes], areas[sizes])
-    for name in ("value", "reason", "margin"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(verdicts, name)[order])
-    assert verdicts.evidence.points.shape == (150, 4, 3)
-    with pytest.raises(ValueError, match="expected at least one"):
-        batches.answer_by_task(scenes, index[:0], jax.tree.map(lambda leaf: leaf[:0], queries))
-
-
 def test_visibility_is_timed_against_its_twin_and_the_published_loop() -> None:
     printed = bench_visibility.report(2000, 10, 1, (80, 60))
     assert "2,000 points of" in printed and "in 10 frames of 80 x 60 depth" in printed

@@ -1,9 +1,9 @@
-"""What puts measured depth on the mesh where it lies beside it: another scale, one small motion of
-the poses, or the pose of another frame.
+"""Why measured depth does not lie on the mesh: another depth scale, one small rigid motion of the
+poses (found by point-to-plane registration), or the pose of another frame.
 
 A measured point lies on the mesh when it is near the plane through the vertices around it. This
-tells decimetres and degrees, which the share of vertices on a depth image does not: along a ray
-that grazes a wall, a shift of the camera is hardly seen. In generated rooms 0.74 to 1 of a frame's
+resolves decimetres and degrees, which the share of vertices on a depth image does not: along a ray
+that grazes a wall, a shift of the camera hardly shows. In generated rooms 0.74 to 1 of a frame's
 points lie on the mesh, 0.85 to 0.95 of a scene's; with all poses off by 0.2 m it is at most 0.75 of
 a scene's, and with the pose of another frame at most 0.5 of the frame's.
 """

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import placement
-from data_pipelines.placement import Cause
+from data_pipelines import registration
+from data_pipelines.registration import Cause
 from data_pipelines.reprojection import Evidence, Frame
 
 SIDES = np.array([4.2, 3.1, 2.5])  # of the room, metres, from the origin
@@ -67,7 +67,7 @@ def with_poses(evidence: Evidence, poses: list[np.ndarray]) -> Evidence:
 
 def causes(evidence: Evidence) -> list[Cause]:
     rows = range(len(evidence.frames))
-    return placement.causes(evidence, KDTree(evidence.points), rows, 1.0)
+    return registration.causes(evidence, KDTree(evidence.points), rows, 1.0)
 
 
 def motion(degrees: float, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
@@ -82,7 +82,7 @@ def motion(degrees: float, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np
 
 def test_distance_is_that_to_the_plane_of_the_vertices_around() -> None:
     points = np.array([[0.13, 1.04, 1.16], [2.03, 1.51, -0.2]])
-    distance, normal = placement.planes(KDTree(walls()), points)
+    distance, normal = registration.planes(KDTree(walls()), points)
     np.testing.assert_allclose(np.abs(distance), [0.13, 0.2], atol=1e-9)
     np.testing.assert_allclose(np.abs(normal), [[1, 0, 0], [0, 0, 1]], atol=1e-9)
 
@@ -91,10 +91,10 @@ def test_all_that_a_camera_measures_lies_on_the_walls() -> None:
     evidence = room()
     mesh = KDTree(evidence.points)
     for frame in evidence.frames:
-        points = placement.measured_points(frame)
-        assert placement.share_on_mesh(mesh, points, frame.mesh_from_camera) > 0.95
-    few = placement.measured_points(evidence.frames[0])[:20]
-    assert np.isnan(placement.share_on_mesh(mesh, few, evidence.frames[0].mesh_from_camera))
+        points = registration.measured_points(frame)
+        assert registration.share_on_mesh(mesh, points, frame.mesh_from_camera) > 0.95
+    few = registration.measured_points(evidence.frames[0])[:20]
+    assert np.isnan(registration.share_on_mesh(mesh, few, evidence.frames[0].mesh_from_camera))
     assert causes(evidence) == []
 
 
@@ -102,12 +102,12 @@ def test_all_that_a_camera_measures_lies_on_the_walls() -> None:
 def test_points_return_to_the_walls(moved: np.ndarray) -> None:
     evidence = room()
     seen = [
-        placement.measured_points(one) @ one.mesh_from_camera[:3, :3].T
+        registration.measured_points(one) @ one.mesh_from_camera[:3, :3].T
         + one.mesh_from_camera[:3, 3]
         for one in evidence.frames
     ]
     points = np.concatenate(seen) @ moved[:3, :3].T + moved[:3, 3]
-    found = placement.register(KDTree(evidence.points), points)
+    found = registration.register(KDTree(evidence.points), points)
     np.testing.assert_allclose(found @ moved, np.eye(4), atol=0.01)
 
 
