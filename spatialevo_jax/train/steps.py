@@ -393,9 +393,8 @@ class Steps:
         """
         setup, config = self.setup, self.setup.config
         rows, (vision, first) = self.shown_rows(step)
-        possible = episode.feasible_mask(setup.train, rows)
         rng = np.random.default_rng((config.seed, 3, step))
-        assignments = episode.assign_tasks(setup.train, rows, chances * possible, rng)
+        assignments = episode.assign_tasks(setup.train, rows, chances, rng)
         own = setup.share.dealt(len(rows))
         asking = [
             setup.encoder.turn(
