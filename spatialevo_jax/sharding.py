@@ -152,7 +152,7 @@ def whole_weights(params: Params, config: ModelConfig) -> Params:
     return {**params, **jax.tree_util.tree_map_with_path(place, decoder)}
 
 
-def born(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:
+def init_sharded(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:
     """What `init(*args)` makes, laid out as `shardings` says, and never anywhere else. The arrays
     among `args` are given away.
     """

@@ -76,7 +76,7 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         )
     setup, params = prepare(config, workdir, saved or 0)
     if saved is None:
-        state = sharding.born(
+        state = sharding.init_sharded(
             lambda params: init_state(config, params, setup.scheduler),
             setup.policy.config,
             setup.mesh,
@@ -167,7 +167,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
                 f"gradient {metrics['optimizer/grad_norm']}. A smaller rate may help."
             )
         if number + 1 == warm:
-            state = sharding.born(
+            state = sharding.init_sharded(
                 lambda state: begin_evolution(config, state),
                 setup.policy.config,
                 setup.mesh,

@@ -5,6 +5,7 @@ numbers from wherever it was cut, it compiles once.
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import zlib
@@ -224,6 +225,28 @@ def test_a_run_records_every_step_and_its_summary(
     assert summary["final_accuracy"] == evaluations[-1]["accuracy"]
     assert set(summary["per_task"]) == set(TASKS)
     assert summary["peak_memory_bytes"] > 1e8
+
+
+def test_every_metric_is_explained(
+    unbroken: tuple[TrainConfig, Path, Seen], repository: Path
+) -> None:
+    explained = (repository / "docs" / "training.md").read_text(encoding="utf-8")
+    kinds = {"time/.*_s": "time/PHASE_s", "speed/.*": "speed/PHASE", "invalid/.*": "invalid/REASON"}
+    kinds |= {rf"(.*)\b{task}": r"\1TASK" for task in TASKS}
+    kinds |= {
+        r"(.*[/_]|)(questioner|solver)(/.*|)": r"\1ROLE\3",
+        "(.*)_(text|vision)": r"\1_BRANCH",
+    }
+
+    def forms(name: str) -> list[str]:
+        """The name, and what it is one of."""
+        return [f"`{name}`"] + [
+            f"`{re.sub(own, kind, name)}`" for own, kind in kinds.items() if re.fullmatch(own, name)
+        ]
+
+    names = {name for line in lines(unbroken[1] / "metrics.jsonl") for name in line if "/" in name}
+    missing = [name for name in names if not any(form in explained for form in forms(name))]
+    assert sorted(missing) == []
 
 
 def test_what_was_sampled_moves_the_policy_and_the_curriculum(
