@@ -23,7 +23,8 @@ from tqdm import tqdm
 from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import alarms, checkpoint
-from spatialevo_jax.train.records import CHECKPOINTS, METRICS, Records, forget_refused_start
+from spatialevo_jax.train.checkpoint import CHECKPOINTS
+from spatialevo_jax.train.records import METRICS, Records, forget_refused_start
 from spatialevo_jax.train.setup import (
     Setup,
     placed_state,

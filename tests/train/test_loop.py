@@ -427,7 +427,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path, empt
     recorded = tmp_path / records.METRICS
     recorded.write_text('{"step": 0}\n')
     if emptied:
-        (tmp_path / records.CHECKPOINTS).mkdir()
+        (tmp_path / checkpoint.CHECKPOINTS).mkdir()
     with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found none"):
         loop.open_run(TrainConfig(), tmp_path)
     assert recorded.read_text() == '{"step": 0}\n'
