@@ -16,7 +16,7 @@ from spatialevo_jax.trees import dotted
 
 VISION = "vision"  # the branch of the parameters that is the vision tower
 FIXED = ("bias", "scale")  # names of parameters that do not decay
-ADAPTER = 0x10AA  # folded into the run's key for the adapter; steps fold in small numbers
+ADAPTER = 2**32 - 1  # folded into the run's key for the adapter; no step has this number
 
 
 @jax.tree_util.register_dataclass

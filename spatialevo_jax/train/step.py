@@ -388,7 +388,7 @@ def _role_metrics(config: GrpoConfig, name: str, found: Found, part: Part) -> Me
     drift = jnp.abs(jnp.where(mask > 0, logprobs - old, 0.0))
     replies = (mask.sum(-1) > 0).astype(mask.dtype)
     # Standardised advantages that differ at all differ by about 1.
-    live = grpo.live_groups(role.advantages, 0.5 if config.normalise_std else 1e-6)
+    live = grpo.live_groups(role.advantages, 0.5 if config.normalise_std else grpo.EQUAL)
     metrics = {
         f"loss/{name}": role_loss(config, found, part),
         f"policy/entropy_{name}": grpo.masked_mean(found.policy.entropies, mask),
