@@ -16,7 +16,6 @@ names the nearest field.
 import dataclasses
 import difflib
 import enum
-import json
 import linecache
 import runpy
 import sys
@@ -90,7 +89,7 @@ def load_config(path: Path, overrides: Sequence[str], expected: type[T]) -> T:
     config = read_config_file(path)
     if not isinstance(config, expected):
         raise UserError(
-            f"{path}: expected CONFIG to be a {expected.__name__}, got {_describe(config)}."
+            f"{path}: expected CONFIG of type {expected.__name__}, got {_describe(config)}."
         )
     _require_types(config, f"{path}: ")
     return override(config, overrides)
@@ -216,10 +215,7 @@ def _insert(tree: dict[str, Any], node: Any, names: list[str], text: str, place:
         return
     if not dataclasses.is_dataclass(value):
         reached = ".".join([*filter(None, [prefix]), name])
-        raise UserError(
-            f"--config.{place}: {reached} has no fields, it is {_describe(value)} "
-            f"of type {type_name(hints[name])}."
-        )
+        raise UserError(f"--config.{place}: {reached} has no fields, it is {_describe(value)}.")
     child = tree.setdefault(name, {})
     if not isinstance(child, dict):
         raise UserError(f"--config.{place}: an earlier override set {name} to {child!r}.")
@@ -389,7 +385,7 @@ def type_name(annotation: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return f"{type_name(arguments[0])} values separated by commas"
+        return f"values separated by commas, each {type_name(arguments[0])}"
     if origin is tuple:
         return f"{len(arguments)} values ({', '.join(map(type_name, arguments))})"
     if annotation is type(None):
@@ -400,28 +396,3 @@ def type_name(annotation: Any) -> str:
         return f"one of {', '.join(annotation.__members__)}"
     names = {int: "an int", float: "a float", str: "a str", Path: "a path"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
-
-
-# --- config.json ---------------------------------------------------------------------------
-
-
-def config_to_json(config: Any) -> str:
-    """The resolved config as indented JSON text, fields in their order; enums by their name."""
-    return json.dumps(_plain(config, "config"), indent=2) + "\n"
-
-
-def _plain(value: Any, place: str) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {f.name: _plain(getattr(value, f.name), f"{place}.{f.name}") for f in fields}
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{place}[{key!r}]") for key, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{place}: expected a plain value, got {_describe(value)}.")

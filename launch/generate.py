@@ -332,6 +332,7 @@ def _let_ask(policy: Path, root: Path, path: Path) -> None:
     than there shall be rows.
     """
     from spatialevo_jax.qa import questioner  # brings the model and its tokenizer
+    from spatialevo_jax.train.checkpoint import CHECKPOINTS
 
     if _HOSTS.value > 1:
         raise UserError("--questioner: let one host ask first; then give --questions to all.")
@@ -339,7 +340,7 @@ def _let_ask(policy: Path, root: Path, path: Path) -> None:
     data = dataclasses.replace(config.data, scenes=root, tasks=tuple(_TASKS.value or ()))
     config = dataclasses.replace(config, data=data, seed=_SEED.value)
     workdir = policy
-    if not (policy / questioner.CHECKPOINTS).is_dir():
+    if not (policy / CHECKPOINTS).is_dir():
         config = dataclasses.replace(config, model=str(policy))
         workdir = path.with_suffix(".tokenizer")
     wanted = SPARE_QUESTIONS * _COUNT.value

@@ -114,7 +114,7 @@ def kill(
         if end is None and len(lines(workdir / records.METRICS)) > known:
             end = time.monotonic() + after
         waited = end is not None and time.monotonic() >= end
-        if waited and into is not None and writing(workdir / records.CHECKPOINTS, since):
+        if waited and into is not None and writing(workdir / checkpoint.CHECKPOINTS, since):
             end, into = time.monotonic() + into, None
         time.sleep(POLL_SECONDS)
     process.send_signal(signal.SIGKILL)
@@ -133,7 +133,7 @@ def what_it_did(workdir: Path, since: float, known: int) -> str:
         since: when it was started, a time of the clock.
         known: steps that were recorded then.
     """
-    if writing(workdir / records.CHECKPOINTS, since):
+    if writing(workdir / checkpoint.CHECKPOINTS, since):
         return "writing a checkpoint"
     metrics = lines(workdir / records.METRICS)
     if len(metrics) <= known:
@@ -182,7 +182,7 @@ def kills(
                 number += 1
                 saved = [
                     int(path.name)
-                    for path in (workdir / records.CHECKPOINTS).glob("*")
+                    for path in (workdir / checkpoint.CHECKPOINTS).glob("*")
                     if path.name.isdecimal()
                 ]
                 yield Kill(

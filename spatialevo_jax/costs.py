@@ -8,6 +8,7 @@ import jax
 
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
+from spatialevo_jax.trees import dotted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Sizes(NamedTuple):
 
 def sizes(config: ModelConfig) -> Sizes:
     named = {
-        jax.tree_util.keystr(path, simple=True, separator="."): math.prod(leaf.shape)
+        dotted(path): math.prod(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(qwen.abstract_params(config))
     }
 

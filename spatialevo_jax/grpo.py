@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 MAX_LOG_RATIO = 20.0  # beyond this, exp overflows long before the clip could matter
 MAX_KL = 10.0  # of one token, so that one lost token cannot dominate the step
+EQUAL = 1e-6  # rewards of a group that differ by no more are equal but for rounding
 
 RatioLevel = Literal["token", "sequence"]
 Aggregation = Literal["token", "sequence", "constant"]
@@ -40,7 +41,7 @@ def group_advantages(
     return centred / (rewards.std(axis=-1, ddof=1, keepdims=True) + eps)
 
 
-def live_groups(rewards: Float[Array, "p g"], tolerance: float = 1e-6) -> Bool[Array, " p"]:
+def live_groups(rewards: Float[Array, "p g"], tolerance: float = EQUAL) -> Bool[Array, " p"]:
     """Groups that teach something: those whose rewards are not all equal."""
     return jnp.ptp(rewards, axis=-1) > tolerance
 
@@ -127,7 +128,7 @@ def kl_penalty(
 
 
 def entropy(logits: Float[Array, "... v"]) -> Float[Array, "..."]:
-    """Of the distribution of the next token, in nats. Banned tokens may have logits of -1e30."""
+    """Entropy of the next-token distribution, nats. Banned tokens may have logits of -1e30."""
     logprobs = jax.nn.log_softmax(logits, axis=-1)
     return -(jnp.exp(logprobs) * jnp.maximum(logprobs, -1e4)).sum(-1)
 

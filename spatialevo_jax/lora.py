@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spatialevo_jax.config import LoraConfig
+from spatialevo_jax.trees import dotted
 
 
 class Factors(NamedTuple):
@@ -90,7 +91,7 @@ def adapted(params: Any, config: LoraConfig) -> dict[str, Any]:
     """
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        name = dotted(path)
         if name.endswith(".kernel"):
             found[name.removesuffix(".kernel")] = leaf
     for pattern in config.targets:

@@ -25,7 +25,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from spatialevo_jax.mesh import AXES, BATCH, FSDP, TENSOR
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.model import Params, abstract_params
-from spatialevo_jax.rollout.batch import Prompts, Suffixes
+from spatialevo_jax.rollout.batch import map_rows
+from spatialevo_jax.trees import dotted
 
 Axis = str | None
 
@@ -97,7 +98,7 @@ def shardings(tree: Any, config: ModelConfig, mesh: Mesh) -> Any:
     """
 
     def place(path: Any, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        name = dotted(path)
         return NamedSharding(mesh, spec(name, leaf.shape, config, dict(mesh.shape)))
 
     return jax.tree_util.tree_map_with_path(place, tree)
@@ -138,7 +139,7 @@ def whole_weights(params: Params, config: ModelConfig) -> Params:
     devices = jax.sharding.get_abstract_mesh()
 
     def place(path: Any, leaf: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        name = dotted(path)
         if not name.endswith("scale"):  # norms compute in float32
             leaf = leaf.astype(config.compute_dtype)
         if devices.empty:
@@ -151,7 +152,7 @@ def whole_weights(params: Params, config: ModelConfig) -> Params:
     return {**params, **jax.tree_util.tree_map_with_path(place, decoder)}
 
 
-def born(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:
+def init_sharded(init: Callable[..., Any], config: ModelConfig, mesh: Mesh, *args: Any) -> Any:
     """What `init(*args)` makes, laid out as `shardings` says, and never anywhere else. The arrays
     among `args` are given away.
     """
@@ -171,7 +172,7 @@ def batch_shardings(batch: Any, mesh: Mesh, blocks: int = 1) -> Any:
     """
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
 
-    def place(name: str, leaf: Any, axis: int = 0) -> NamedSharding:
+    def place(name: str, leaf: Any, axis: int) -> NamedSharding:
         if leaf.ndim == 0:
             return NamedSharding(mesh, PartitionSpec())
         size = leaf.shape[axis] * blocks
@@ -181,18 +182,4 @@ def batch_shardings(batch: Any, mesh: Mesh, blocks: int = 1) -> Any:
             )
         return NamedSharding(mesh, PartitionSpec(*(None,) * axis, BATCH))
 
-    def part(path: Any, node: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or type(node).__name__
-        if not isinstance(node, Prompts | Suffixes):
-            return place(name, node)
-        placed = {}
-        for field in dataclasses.fields(node):
-            # Rotary positions have their three axes in front.
-            axis = int(field.name == "positions")
-            placed[field.name] = place(f"{name}.{field.name}", getattr(node, field.name), axis)
-        return type(node)(**placed)
-
-    def whole(node: Any) -> bool:
-        return isinstance(node, Prompts | Suffixes)
-
-    return jax.tree_util.tree_map_with_path(part, batch, is_leaf=whole)
+    return map_rows(place, batch)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launch.errors import UserError
-from launch.flags import config_to_json, load_config, override
+from launch.flags import load_config, override
 from spatialevo_jax.config import TrainConfig
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
@@ -38,7 +38,7 @@ def test_a_config_file_builds_and_begins_with_its_command(path: Path) -> None:
     names = runpy.run_path(str(path)).get("CONFIGS", {"": None})
     for name in names:
         given = path.with_name(f"{path.name}:{name}") if name else path
-        assert config_to_json(load_config(given, [], TrainConfig))
+        load_config(given, [], TrainConfig)
     assert f"--config=configs/{path.name}" in path.read_text(encoding="utf-8").split('"""')[1]
 
 
@@ -53,7 +53,10 @@ def test_a_config_file_builds_and_begins_with_its_command(path: Path) -> None:
         ("data=DataConfig(scenes='rooms')", "data.scenes: expected a path, got 'rooms' (str)."),
         ("data=DataConfig(rows=(1, 2, 3, 4))", "data.rows: expected 3 values (an int, an int, "),
         ("data=DataConfig(rows=(1.5, 2, 0.5))", "data.rows: expected 3 values (an int, an int, "),
-        ("lora=LoraConfig(targets='text.*')", "lora.targets: expected a str values separated by "),
+        (
+            "lora=LoraConfig(targets='text.*')",
+            "lora.targets: expected values separated by commas, ",
+        ),
     ],
 )
 def test_a_field_of_another_type_is_refused(tmp_path: Path, text: str, message: str) -> None:

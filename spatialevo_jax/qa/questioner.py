@@ -19,7 +19,6 @@ from spatialevo_jax.train import batches, checkpoint
 from spatialevo_jax.train.batches import QUESTIONER
 from spatialevo_jax.train.setup import Setup, placed_state, prepare
 
-CHECKPOINTS = "checkpoints"  # of a run
 FRUITLESS = 20  # steps without a question after which nothing more is expected
 
 
@@ -35,7 +34,7 @@ def ask(config: TrainConfig, workdir: Path, count: int) -> Iterator[dict[str, An
         FileNotFoundError: no rooms or no model. ValueError: the policy asks nothing.
     """
     setup, params = prepare(config, workdir)
-    if (workdir / CHECKPOINTS).is_dir():
+    if (workdir / checkpoint.CHECKPOINTS).is_dir():
         params = _trained(setup, workdir)
     key = jax.random.key(config.seed)
     asked, step, samples = 0, 0, config.rollout.questioner_samples

@@ -12,7 +12,8 @@ token that follows the prompt:
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from geometry_jax.types import leaf
 from spatialevo_jax.models.qwen2_5_vl.images import Visual, grid_list
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
 from spatialevo_jax.tokenizer import SpecialIds
+from spatialevo_jax.trees import dotted
 
 
 @jax.tree_util.register_dataclass
@@ -51,6 +53,28 @@ class Starts:
 
     tokens: jax.Array  # (P,) i32
     positions: jax.Array  # (P,) i32, the same on all three rotary axes
+
+
+def map_rows(function: Callable[[str, Any, int], Any], batch: Any) -> Any:
+    """A tree of batches with `function(name, array, axis)` in the place of each array. Its rows lie
+    along `axis`: the first one, but for rotary positions, which have three numbers for each token.
+    """
+
+    def at(path: Any, node: Any) -> Any:
+        name = dotted(path) or type(node).__name__
+        if not isinstance(node, Prompts | Suffixes):
+            return function(name, node, 0)
+        arrays = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+        mapped = {
+            field: function(f"{name}.{field}", array, int(field == "positions"))
+            for field, array in arrays.items()
+        }
+        return dataclasses.replace(node, **mapped)
+
+    def whole(node: Any) -> bool:
+        return isinstance(node, Prompts | Suffixes)
+
+    return jax.tree_util.tree_map_with_path(at, batch, is_leaf=whole)
 
 
 class PromptTooLongError(ValueError):

@@ -74,7 +74,7 @@ def generate(
     `sharding.whole_weights`.
     """
     features = qwen.encode_images(policy, params, vision)
-    prefix = qwen.apart(prefill(policy, params, features, prompts))
+    prefix = qwen.unstacked(prefill(policy, params, features, prompts))
     shape = (keys.shape[0], keys.shape[1], length)
     if whole_weights:
         params = sharding.whole_weights(params, policy.config)

@@ -26,6 +26,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as preserva
 from spatialevo_jax import hosts, manifest
 from spatialevo_jax.train.state import TrainState
 
+CHECKPOINTS = "checkpoints"  # below the folder of a run
 STATE, ROWS = "state", "rows"
 BROKEN = "broken-"
 UNFINISHED = "*.orbax-checkpoint-tmp*"
@@ -195,7 +196,7 @@ def latest_folder(workdir: Path) -> Path:
     Raises:
         FileNotFoundError: there is none. ValueError: none is whole.
     """
-    folder = (workdir / "checkpoints").absolute()
+    folder = (workdir / CHECKPOINTS).absolute()
     latest = newest(folder)
     if latest is None:
         raise FileNotFoundError(f"{folder}: expected a checkpoint, found none.")

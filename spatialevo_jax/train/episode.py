@@ -58,7 +58,7 @@ class Question:
 
 
 def feasible_mask(rooms: RoomSet, rows: Sequence[Row]) -> np.ndarray:
-    """(R, K) bool."""
+    """(R, K) bool: the tasks that can be asked about each row."""
     mask = np.zeros((len(rows), len(TASKS)), bool)
     for index, row in enumerate(rows):
         for task in rooms.feasible_tasks(row):
@@ -69,10 +69,14 @@ def feasible_mask(rooms: RoomSet, rows: Sequence[Row]) -> np.ndarray:
 def assign_tasks(
     rooms: RoomSet, rows: Sequence[Row], probabilities: np.ndarray, rng: np.random.Generator
 ) -> list[Assignment]:
-    """Draws one task for each row; `probabilities` is (R, K)."""
+    """Draws one task for each row among those that are feasible for it, by the (K,) probabilities
+    of all tasks; evenly where the feasible ones have none, as the scheduler does.
+    """
     chosen = []
-    for row, chances in zip(rows, probabilities.astype(np.float64), strict=True):
-        task = TASKS[rng.choice(len(TASKS), p=chances / chances.sum())].name
+    for row, feasible in zip(rows, feasible_mask(rooms, rows), strict=True):
+        weights = np.where(feasible, probabilities.astype(np.float64), 0.0)
+        weights = weights if weights.any() else feasible.astype(np.float64)
+        task = TASKS[rng.choice(len(TASKS), p=weights / weights.sum())].name
         chosen.append(Assignment(row, task, pools(rooms.records[row.room], row.frames)))
     return chosen
 

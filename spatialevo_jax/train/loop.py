@@ -23,7 +23,8 @@ from tqdm import tqdm
 from spatialevo_jax import hosts, sharding
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.train import alarms, checkpoint
-from spatialevo_jax.train.records import CHECKPOINTS, METRICS, Records, forget_refused_start
+from spatialevo_jax.train.checkpoint import CHECKPOINTS
+from spatialevo_jax.train.records import METRICS, Records, forget_refused_start
 from spatialevo_jax.train.setup import (
     Setup,
     placed_state,
@@ -76,7 +77,7 @@ def open_run(config: TrainConfig, workdir: Path, *, tensorboard: bool = False) -
         )
     setup, params = prepare(config, workdir, saved or 0)
     if saved is None:
-        state = sharding.born(
+        state = sharding.init_sharded(
             lambda params: init_state(config, params, setup.scheduler),
             setup.policy.config,
             setup.mesh,
@@ -167,7 +168,7 @@ def _updates(run: Run, steps: Steps, asked: Asked) -> TrainState:
                 f"gradient {metrics['optimizer/grad_norm']}. A smaller rate may help."
             )
         if number + 1 == warm:
-            state = sharding.born(
+            state = sharding.init_sharded(
                 lambda state: begin_evolution(config, state),
                 setup.policy.config,
                 setup.mesh,

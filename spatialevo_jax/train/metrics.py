@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from geometry_jax.tasks import TASKS
+from spatialevo_jax import grpo
 from spatialevo_jax.data import RoomSet, row_paths
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.roles.replies import SolverReply, parse_solver
 from spatialevo_jax.train import episode
 from spatialevo_jax.train.records import Records
 
-FLAT = 1e-6  # rewards of a group that spread less teach nothing
 SAMPLES_SHOWN = 6  # samples of a step that are logged with their texts
 
 
@@ -53,7 +53,7 @@ def _of_role(role: str, lengths: np.ndarray, earned: np.ndarray) -> dict[str, fl
     return {
         f"reward/{role}": float(earned.mean()),
         f"reward_std/{role}": float(earned.std()),
-        f"{role}/flat_groups": float((earned.std(1) < FLAT).mean()),
+        f"{role}/flat_groups": float((np.ptp(earned, axis=1) <= grpo.EQUAL).mean()),
         f"length/mean_{role}": float(lengths[..., 0].mean()),  # tokens
         f"length/max_{role}": float(lengths[..., 0].max()),
         f"rollout/unfinished_{role}": 1.0 - float(lengths[..., 1].mean()),

@@ -31,12 +31,13 @@ from spatialevo_jax.evaluation.runs import read_summary
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import folders
+from spatialevo_jax.train.checkpoint import CHECKPOINTS
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
 ALARMS = "alarms.jsonl"
 TENSORBOARD = "tensorboard"
 CONFIG, SUMMARY = "config.json", "summary.json"
-CHECKPOINTS, TOKENIZER = "checkpoints", "tokenizer"
+TOKENIZER = "tokenizer"
 FLUSHED = 10  # seconds between writes of TensorBoard's files
 LOCK = ".lock"  # held while a run goes on
 CLOCKS = ("seconds", "time/", "speed/")  # begin the fields that no two runs share

@@ -12,10 +12,11 @@ from optax.contrib import MuonDimensionNumbers
 from spatialevo_jax import lora
 from spatialevo_jax.config import GrpoConfig, TrainConfig, WarmStartConfig
 from spatialevo_jax.scheduler import Scheduler, SchedulerState
+from spatialevo_jax.trees import dotted
 
 VISION = "vision"  # the branch of the parameters that is the vision tower
 FIXED = ("bias", "scale")  # names of parameters that do not decay
-ADAPTER = 0x10AA  # folded into the run's key for the adapter; steps fold in small numbers
+ADAPTER = 2**32 - 1  # folded into the run's key for the adapter; no step has this number
 
 
 @jax.tree_util.register_dataclass
@@ -105,7 +106,7 @@ def _layer_matrices(params: Any) -> Any:
     """
 
     def axes(path: Any, leaf: jax.Array) -> MuonDimensionNumbers | None:
-        names = jax.tree_util.keystr(path)
+        names = dotted(path)
         if "kernel" not in names or "patch_embed" in names or "head" in names:
             return None
         return MuonDimensionNumbers((leaf.ndim - 2,), (leaf.ndim - 1,))
@@ -181,7 +182,7 @@ def evolution_optimizer(
 
 def _decaying(params: Any) -> Any:
     def one(path: Any, leaf: Any) -> bool:
-        return not jax.tree_util.keystr(path, simple=True, separator=".").endswith(FIXED)
+        return not dotted(path).endswith(FIXED)
 
     return jax.tree_util.tree_map_with_path(one, params)
 
@@ -249,7 +250,7 @@ def frozen_copy(params: Any, *, dtype: str) -> Any:
     """
 
     def copy(path: Any, leaf: jax.Array) -> jax.Array:
-        norm = jax.tree_util.keystr(path, simple=True, separator=".").endswith("scale")
+        norm = dotted(path).endswith("scale")
         return jnp.array(leaf, leaf.dtype if norm else dtype, copy=True)
 
     return jax.tree_util.tree_map_with_path(copy, params)

@@ -17,9 +17,10 @@ from spatialevo_jax.config import GrpoConfig
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.rollout import decode
-from spatialevo_jax.rollout.batch import Prompts, Suffixes
+from spatialevo_jax.rollout.batch import Prompts, Suffixes, map_rows
 from spatialevo_jax.train.likelihoods import Likelihoods, token_likelihoods
 from spatialevo_jax.train.state import VISION, TrainState
+from spatialevo_jax.trees import dotted
 
 Metrics = dict[str, jax.Array]
 ROLES = ("questioner", "solver")
@@ -87,15 +88,6 @@ class WarmStartBatch:
     kinds: tuple[Supervised, ...]  # of KINDS: all three, looking alone, or none
 
 
-def _gradient(loss_fn: Callable[..., Any], state: TrainState, batch: Any) -> tuple[Any, Metrics]:
-    """With respect to what is trained."""
-
-    def loss(trained: Any) -> tuple[jax.Array, Metrics]:
-        return loss_fn(state.computing(trained), batch)
-
-    return jax.grad(loss, has_aux=True)(state.trained)
-
-
 def _apply(
     state: TrainState,
     tx: optax.GradientTransformation,
@@ -124,6 +116,21 @@ def _apply(
         (state.trained, state.opt_state),
     )
     return state.moved(trained, opt_state, state.step + int(advance)), metrics
+
+
+def _supervised_step(
+    loss_fn: Callable[[Any, Any], tuple[jax.Array, Metrics]], tx: optax.GradientTransformation
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """The update by the gradient of `loss_fn(params, batch)`; it donates the state."""
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        def loss(trained: Any) -> tuple[jax.Array, Metrics]:
+            return loss_fn(state.computing(trained), batch)
+
+        grads, metrics = jax.grad(loss, has_aux=True)(state.trained)
+        return _apply(state, tx, grads, metrics)
+
+    return jax.jit(step, donate_argnums=0)
 
 
 def reply_loss(
@@ -161,11 +168,7 @@ def make_warm_start_step(
         total = jnp.stack(losses).mean() + naming_weight * naming if losses else naming
         return total, named | {"loss/naming": naming, "loss/total": total}
 
-    def step(state: TrainState, batch: WarmStartBatch) -> tuple[TrainState, Metrics]:
-        grads, metrics = _gradient(loss_fn, state, batch)
-        return _apply(state, tx, grads, metrics)
-
-    return jax.jit(step, donate_argnums=0)
+    return _supervised_step(loss_fn, tx)
 
 
 def make_sft_step(
@@ -178,11 +181,7 @@ def make_sft_step(
         loss = reply_loss(policy, params, features, batch.lessons)
         return loss, {"loss/total": loss}
 
-    def step(state: TrainState, batch: SftBatch) -> tuple[TrainState, Metrics]:
-        grads, metrics = _gradient(loss_fn, state, batch)
-        return _apply(state, tx, grads, metrics)
-
-    return jax.jit(step, donate_argnums=0)
+    return _supervised_step(loss_fn, tx)
 
 
 # --- evolution -----------------------------------------------------------------------------------
@@ -252,15 +251,17 @@ def make_evolution_step(
         if policy.config.remat != "off":
             encode = jax.checkpoint(encode)
         features, pull_back = jax.vjp(encode, tower)
-        known = seen = None
+        reference = reference_features = None
         if config.kl_coefficient:
-            known, seen = state.reference_params, features
+            reference, reference_features = state.reference_params, features
             if tower:  # it moves: the reference sees with the tower of the beginning
-                seen = qwen.encode_images(policy, known, batch.vision)
+                reference_features = qwen.encode_images(policy, reference, batch.vision)
 
         def gradient(parts: dict[str, Part]) -> tuple[Any, dict[str, Found]]:
             references = {
-                name: None if seen is None else score(known, seen, part.role).logprobs
+                name: None
+                if reference_features is None
+                else score(reference, reference_features, part.role).logprobs
                 for name, part in parts.items()
             }
 
@@ -287,7 +288,7 @@ def make_evolution_step(
 
 
 def role_loss(config: GrpoConfig, found: Found, part: Part) -> jax.Array:
-    """Of one role: clipped objective, KL to the reference and entropy, over the tokens of a part.
+    """One role's clipped objective, KL to the reference and entropy, over the tokens of a part.
 
     Padding groups have advantage 0 and no mask. Groups without signal stay in the token count on
     purpose: the step size must not grow as the policy gets better.
@@ -348,9 +349,7 @@ def _micro_batches(parts: dict[str, Part], count: int) -> dict[str, Part]:
     many from each device of a mesh.
     """
 
-    def cut(path: Any, x: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        axis = int(name.endswith("positions"))  # their three rotary axes are in front
+    def cut(name: str, x: jax.Array, axis: int) -> jax.Array:
         prompts = x.shape[axis]
         if prompts % count:
             raise ValueError(
@@ -361,7 +360,7 @@ def _micro_batches(parts: dict[str, Part], count: int) -> dict[str, Part]:
         x = jnp.moveaxis(x, axis + 1, 0)
         return mesh.constrain(x, *[None] * (axis + 1), mesh.BATCH)
 
-    return jax.tree_util.tree_map_with_path(cut, parts)
+    return map_rows(cut, parts)
 
 
 def _as_parameters(grads: Any, config: ModelConfig) -> Any:
@@ -374,8 +373,7 @@ def _as_parameters(grads: Any, config: ModelConfig) -> Any:
     sizes = dict(devices.shape)
 
     def pin(path: Any, x: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        spec = sharding.spec(name, x.shape, config, sizes)
+        spec = sharding.spec(dotted(path), x.shape, config, sizes)
         return jax.lax.with_sharding_constraint(x, spec)
 
     return jax.tree_util.tree_map_with_path(pin, grads)
@@ -390,7 +388,7 @@ def _role_metrics(config: GrpoConfig, name: str, found: Found, part: Part) -> Me
     drift = jnp.abs(jnp.where(mask > 0, logprobs - old, 0.0))
     replies = (mask.sum(-1) > 0).astype(mask.dtype)
     # Standardised advantages that differ at all differ by about 1.
-    live = grpo.live_groups(role.advantages, 0.5 if config.normalise_std else 1e-6)
+    live = grpo.live_groups(role.advantages, 0.5 if config.normalise_std else grpo.EQUAL)
     metrics = {
         f"loss/{name}": role_loss(config, found, part),
         f"policy/entropy_{name}": grpo.masked_mean(found.policy.entropies, mask),

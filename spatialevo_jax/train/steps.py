@@ -393,9 +393,8 @@ class Steps:
         """
         setup, config = self.setup, self.setup.config
         rows, (vision, first) = self.shown_rows(step)
-        possible = episode.feasible_mask(setup.train, rows)
         rng = np.random.default_rng((config.seed, 3, step))
-        assignments = episode.assign_tasks(setup.train, rows, chances * possible, rng)
+        assignments = episode.assign_tasks(setup.train, rows, chances, rng)
         own = setup.share.dealt(len(rows))
         asking = [
             setup.encoder.turn(
@@ -569,41 +568,8 @@ class Steps:
 
     def evaluate(self, state: TrainState, moment: str, records: Records) -> float:
         """Greedy answers to all held-out items; records and returns the accuracy."""
-        setup, config, share = self.setup, self.setup.config, self.setup.share
-        items, size = setup.items, config.evaluation.batch
-        replies: list[str] = []
-        for start in range(0, len(items), size):
-            # The last batch is filled up with items from the front: one shape, one program.
-            part = [items[(start + offset) % len(items)] for offset in range(size)]
-            own = share.dealt(size)
-            mine = hosts.local(part, own)
-            shown = map(setup.held_out.row_images, (item.row for item in mine))
-            vision, first = batches.show(setup, setup.held_out, [item.row for item in part], shown)
-            conversations = [
-                setup.encoder.turn(
-                    prompts.solver(item.task, item.question, config.rewards.observation),
-                    setup.visuals(setup.held_out, item.row),
-                )
-                for item in mine
-            ]
-            asked = batches.decodable(
-                setup, conversations, hosts.local(first, own), config.rollout.solver_prompt
-            )
-            keys = batches.keys(setup, state.key, 0, SOLVER, size, 1)
-            out = batches.generate(
-                setup,
-                state.policy_params,
-                vision,
-                asked,
-                keys,
-                config.rollout.solver_tokens,
-                greedy=True,
-            )
-            said = {
-                place: group[0] for place, group in zip(own, batches.texts(setup, out), strict=True)
-            }
-            replies += hosts.gather(said, size)
-        replies = replies[: len(items)]
+        setup, items = self.setup, self.setup.items
+        replies = self._held_out_replies(state)
         score, points = scoring.score(items, replies)
         samples = []
         if moment != "during":
@@ -623,6 +589,37 @@ class Steps:
         phase = "warm_start" if moment == "before" else "evolve"
         records.evaluation(step, phase, moment, score, samples)
         return score.accuracy
+
+    def _held_out_replies(self, state: TrainState) -> list[str]:
+        """One greedy reply to each held-out item."""
+        setup, config, share = self.setup, self.setup.config, self.setup.share
+        items, size, params = setup.items, config.evaluation.batch, state.policy_params
+        keys = batches.keys(setup, state.key, 0, SOLVER, size, 1)  # greedy replies use none
+        replies: list[str] = []
+        for start in range(0, len(items), size):
+            # The last batch is filled up with items from the front: one shape, one program.
+            part = [items[(start + offset) % len(items)] for offset in range(size)]
+            own = share.dealt(size)
+            mine = hosts.local(part, own)
+            shown = map(setup.held_out.row_images, (item.row for item in mine))
+            vision, first = batches.show(setup, setup.held_out, [item.row for item in part], shown)
+            conversations = [
+                setup.encoder.turn(
+                    prompts.solver(item.task, item.question, config.rewards.observation),
+                    setup.visuals(setup.held_out, item.row),
+                )
+                for item in mine
+            ]
+            asked = batches.decodable(
+                setup, conversations, hosts.local(first, own), config.rollout.solver_prompt
+            )
+            length = config.rollout.solver_tokens
+            out = batches.generate(setup, params, vision, asked, keys, length, greedy=True)
+            said = {
+                place: group[0] for place, group in zip(own, batches.texts(setup, out), strict=True)
+            }
+            replies += hosts.gather(said, size)
+        return replies[: len(items)]
 
 
 def row_counts(config: TrainConfig, step: int) -> Counts:
@@ -657,16 +654,14 @@ def _cut(role: RoleBatch, number: int, size: int, blocks: int) -> RoleBatch:
     In the batch the items are dealt to the blocks of hosts, and so are those of the part.
     """
 
-    def cut(path: Any, x: jax.Array) -> jax.Array:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        axis = int(name.endswith("positions") and x.ndim > 1)  # three rotary axes are in front
+    def cut(_: str, x: jax.Array, axis: int) -> jax.Array:
         before, rows, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
         x = x.reshape(*before, blocks, rows // blocks, *after)
         own = size // blocks
         x = jax.lax.dynamic_slice_in_dim(x, number * own, own, axis + 1)
         return mesh.constrain(x.reshape(*before, size, *after), *[None] * axis, BATCH)
 
-    return jax.tree_util.tree_map_with_path(cut, role)
+    return packing.map_rows(cut, role)
 
 
 def _joined(updates: Sequence[dict[str, float]]) -> dict[str, float]:

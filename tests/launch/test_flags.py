@@ -12,7 +12,7 @@ from typing import Any, Literal, Optional
 import pytest
 
 from launch.errors import UserError
-from launch.flags import config_to_json, load_config, override, parse_value, read_config_file
+from launch.flags import load_config, override, parse_value, read_config_file
 
 
 class Mode(enum.Enum):
@@ -114,8 +114,8 @@ def test_text_becomes_a_value_of_the_annotated_type(text: str, annotation: Any, 
         ("slow", Mode, "one of FAST, EXACT"),
         ("x", int | None, "an int or none"),
         ("1,2", tuple[int, int, int], "3 values (an int, an int, an int)"),
-        ("1,b", tuple[int, ...], "an int values separated by commas"),
-        ("1,,2", tuple[int, ...], "an int values separated by commas"),
+        ("1,b", tuple[int, ...], "values separated by commas, each an int"),
+        ("1,,2", tuple[int, ...], "values separated by commas, each an int"),
     ],
 )
 def test_a_wrong_value_names_the_flag_the_type_and_the_value(
@@ -166,7 +166,7 @@ def test_a_group_is_not_a_value() -> None:
 
 def test_a_value_is_not_a_group() -> None:
     assert refusal("inner.lr.x=3") == (
-        "--config.inner.lr.x: inner.lr has no fields, it is 0.001 (float) of type a float."
+        "--config.inner.lr.x: inner.lr has no fields, it is 0.001 (float)."
     )
 
 
@@ -214,7 +214,7 @@ CONFIG = Config(steps=4)
 
 def test_a_config_file_is_read_and_overridden(tmp_path: Path) -> None:
     config = load_config(config_file(tmp_path, GOOD), ["inner.lr=2"], object)
-    assert json.loads(config_to_json(config)) == {"steps": 4, "inner": {"lr": 2.0}}
+    assert repr(config) == "Config(steps=4, inner=Inner(lr=2.0))"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_missing_config_file_names_the_nearest_one(tmp_path: Path) -> None:
 
 
 def test_a_config_of_another_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected CONFIG to be a Outer, got Config"):
+    with pytest.raises(UserError, match="expected CONFIG of type Outer, got Config"):
         load_config(config_file(tmp_path, GOOD), [], Outer)
 
 
@@ -264,31 +264,16 @@ def test_a_file_may_hold_several_configurations(tmp_path: Path) -> None:
         read_config_file(path.with_name(f"{path.name}:long"))
 
 
-def test_the_resolved_config_is_written_as_plain_json() -> None:
-    config = changed("mode=EXACT", "tasks=a,b", "extra=none", "folder=x/y")
-    written = json.loads(config_to_json(config))
-    assert list(written) == [field.name for field in dataclasses.fields(Outer)]
-    assert written["mode"] == "EXACT"
-    assert written["tasks"] == ["a", "b"]
-    assert written["folder"] == "x/y"
-    assert written["inner"] == {"lr": 1e-3, "low": 0.1, "high": 0.2}
-
-
-def test_json_refuses_what_it_could_not_write() -> None:
-    with pytest.raises(TypeError, match=r"config\.tasks\[0\]: expected a plain value"):
-        config_to_json(dataclasses.replace(Outer(), tasks=(object(),)))  # type: ignore[arg-type]
-
-
 # --- as a command --------------------------------------------------------------------------
 
 TOOL = '''"""A tool.
 
 Example: python tool.py --config=tiny.py --config.steps=5
 """
-import sys
+import dataclasses, json
 from absl import flags
 from launch.errors import run, user_errors
-from launch.flags import config_to_json, define_config
+from launch.flags import define_config
 _CONFIG = define_config(object)
 _NUMBER = flags.DEFINE_integer("number", 1, "A number.")
 def main(argv):
@@ -297,7 +282,7 @@ def main(argv):
             open("missing.txt")
     if _NUMBER.value == 3:
         raise RuntimeError("a bug")
-    print(config_to_json(_CONFIG.load()))
+    print(json.dumps(dataclasses.asdict(_CONFIG.load())))
 if __name__ == "__main__":
     run(main)
 '''

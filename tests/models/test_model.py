@@ -128,7 +128,7 @@ def test_a_loop_that_decodes_keeps_keys_as_its_products_read_them(
     own = model.empty_cache(policy, (2, 3, 5))
     shape = (text.num_layers, 2, 5, text.num_kv_heads, text.head_dim)
     keys = jnp.arange(math.prod(shape), dtype=dtype).reshape(shape)
-    prefix = model.apart(model.KVCache(keys, -keys, jnp.ones((2, 5), bool)))
+    prefix = model.unstacked(model.KVCache(keys, -keys, jnp.ones((2, 5), bool)))
     assert own.heads_first is prefix.heads_first is expected
     for number in range(text.num_layers):
         one, wanted = prefix.layer(number), keys[number]

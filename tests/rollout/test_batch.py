@@ -21,6 +21,7 @@ from spatialevo_jax.rollout.batch import (
     bucket,
     dialogue,
     dialogue_length,
+    map_rows,
     pad_dialogues,
     pad_prompts,
     prompts_for_decoding,
@@ -284,3 +285,14 @@ def test_a_dialogue_goes_on_where_the_prompt_was_cut(encoder: ChatEncoder, end: 
     positions = np.concatenate([conversation.positions[:, :end], found.positions], axis=1)
     after = conversation.positions[:, -1:] + 1 + np.arange(len(reply))
     np.testing.assert_array_equal(positions, np.hstack([conversation.positions, after]))
+
+
+def test_rows_are_found_behind_the_axes_of_rotary_positions(encoder: ChatEncoder) -> None:
+    """Those of the starts have no such axes, and are called the same."""
+    conversations = [encoder.turn(text, [IMAGE]) for text in ("Where?", "How far?")]
+    prompts, starts = prompts_for_decoding(conversations, [0, 4], 160)
+    found = {}
+    map_rows(lambda name, x, axis: found.update({name: x.shape[axis]}), (prompts, starts))
+    names = ("tokens", "positions", "valid", "feature_index")
+    expected = [*(f"0.{name}" for name in names), "1.tokens", "1.positions"]
+    assert found == dict.fromkeys(expected, 2)

@@ -104,31 +104,35 @@ def test_only_tasks_of_the_run_are_feasible() -> None:
 
 
 def test_every_feasible_task_is_drawn_and_no_other() -> None:
-    mask = episode.feasible_mask(ROOMS, ROWS)
-    chances = (mask / mask.sum(-1, keepdims=True)).astype(np.float32)
-    rng = np.random.default_rng(0)
+    chances, rng = np.full(len(TASKS), 1 / len(TASKS), np.float32), np.random.default_rng(0)
     steps = [episode.assign_tasks(ROOMS, ROWS, chances, rng) for _ in range(60)]
     assert [{step[row].task for step in steps} for row in range(len(ROWS))] == FEASIBLE
 
 
 def test_a_task_is_drawn_as_often_as_its_chance() -> None:
-    chances = np.zeros((400, len(TASKS)), np.float32)
-    chances[:, TASK_IDS["distance_cam_obj"]] = 0.3
-    chances[:, TASK_IDS["depth_order_obj_obj"]] = 0.1  # chances are relative: 3 to 1
+    chances = np.zeros(len(TASKS), np.float32)
+    chances[TASK_IDS["distance_cam_obj"]] = 0.3
+    chances[TASK_IDS["depth_order_obj_obj"]] = 0.1  # chances are relative: 3 to 1
     drawn = episode.assign_tasks(ROOMS, ROWS[:1] * 400, chances, np.random.default_rng(0))
     tasks = [one.task for one in drawn]
     assert set(tasks) == {"distance_cam_obj", "depth_order_obj_obj"}
     assert 270 <= tasks.count("distance_cam_obj") <= 330  # 300, give or take 3.5 deviations
 
 
+def test_a_row_whose_tasks_have_no_chance_draws_them_evenly() -> None:
+    """As with `scheduler.floor` 0, where tasks answered perfectly have none."""
+    chances = np.zeros(len(TASKS), np.float32)
+    chances[TASK_IDS["room_size"]] = 1.0  # of scenes alone
+    drawn = episode.assign_tasks(ROOMS, ROWS[:1] * 60, chances, np.random.default_rng(0))
+    assert {one.task for one in drawn} == FEASIBLE[0]
+
+
 def test_assignments_keep_the_rows_order_and_pools() -> None:
-    chances = episode.feasible_mask(ROOMS, ROWS).astype(np.float32)
+    chances = np.ones(len(TASKS), np.float32)
     drawn = episode.assign_tasks(ROOMS, ROWS, chances, np.random.default_rng(1))
     assert [one.row for one in drawn] == ROWS
     for one in drawn:
         assert one.pools == pools(ROOMS.records[0], one.row.frames)
-    with pytest.raises(ValueError, match="shorter"):
-        episode.assign_tasks(ROOMS, ROWS, chances[:-1], np.random.default_rng(1))
 
 
 # --- questions -------------------------------------------------------------------------------

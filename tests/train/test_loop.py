@@ -5,6 +5,7 @@ numbers from wherever it was cut, it compiles once.
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -203,6 +204,28 @@ def test_a_run_records_every_step_and_its_summary(
     assert summary["peak_memory_bytes"] > 1e8
 
 
+def test_every_metric_is_explained(
+    unbroken: tuple[TrainConfig, Path, Seen], repository: Path
+) -> None:
+    explained = (repository / "docs" / "training.md").read_text(encoding="utf-8")
+    kinds = {"time/.*_s": "time/PHASE_s", "speed/.*": "speed/PHASE", "invalid/.*": "invalid/REASON"}
+    kinds |= {rf"(.*)\b{task}": r"\1TASK" for task in TASKS}
+    kinds |= {
+        r"(.*[/_]|)(questioner|solver)(/.*|)": r"\1ROLE\3",
+        "(.*)_(text|vision)": r"\1_BRANCH",
+    }
+
+    def forms(name: str) -> list[str]:
+        """The name, and what it is one of."""
+        return [f"`{name}`"] + [
+            f"`{re.sub(own, kind, name)}`" for own, kind in kinds.items() if re.fullmatch(own, name)
+        ]
+
+    names = {name for line in lines(unbroken[1] / "metrics.jsonl") for name in line if "/" in name}
+    missing = [name for name in names if not any(form in explained for form in forms(name))]
+    assert sorted(missing) == []
+
+
 def test_what_was_sampled_moves_the_policy_and_the_curriculum(
     unbroken: tuple[TrainConfig, Path, Seen],
 ) -> None:
@@ -381,7 +404,7 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(tmp_path: Path, empt
     recorded = tmp_path / records.METRICS
     recorded.write_text('{"step": 0}\n')
     if emptied:
-        (tmp_path / records.CHECKPOINTS).mkdir()
+        (tmp_path / checkpoint.CHECKPOINTS).mkdir()
     with pytest.raises(ValueError, match=r"expected the checkpoints of the run .* found none"):
         loop.open_run(TrainConfig(), tmp_path)
     assert recorded.read_text() == '{"step": 0}\n'

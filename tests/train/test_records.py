@@ -17,6 +17,7 @@ from spatialevo_jax.evaluation.held_out import Score
 from spatialevo_jax.evaluation.runs import read_run
 from spatialevo_jax.models.qwen2_5_vl import folders
 from spatialevo_jax.train import alarms, records
+from spatialevo_jax.train.checkpoint import CHECKPOINTS
 from spatialevo_jax.train.records import Records
 
 CONFIG: dict[str, Any] = {"seed": 3, "data": {"scenes": Path("rooms"), "rows": (1, 2, 3)}}
@@ -457,7 +458,7 @@ def test_a_start_that_was_refused_does_not_bind_the_next(tmp_path: Path) -> None
     Records(tmp_path, config | {"seed": 1})
 
 
-@pytest.mark.parametrize("begun", [records.METRICS, records.CHECKPOINTS])
+@pytest.mark.parametrize("begun", [records.METRICS, CHECKPOINTS])
 def test_a_run_that_began_keeps_all_it_has(tmp_path: Path, begun: str) -> None:
     config = started(tmp_path)
     (tmp_path / begun).mkdir()

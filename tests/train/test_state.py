@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from spatialevo_jax.config import (
+    MOST,
     DataConfig,
     EvaluationConfig,
     GrpoConfig,
@@ -25,6 +26,7 @@ from spatialevo_jax.models.qwen2_5_vl import model
 from spatialevo_jax.models.qwen2_5_vl.config import TINY
 from spatialevo_jax.scheduler import Scheduler, accuracy_scheduler
 from spatialevo_jax.train.state import (
+    ADAPTER,
     begin_evolution,
     evolution_optimizer,
     init_state,
@@ -184,6 +186,14 @@ def test_evolution_keeps_what_its_loss_compares_with(scheduler: Scheduler) -> No
     assert len(places) == 6
     on_set = dataclasses.replace(config, sft=SftConfig(data=Path("set")))
     assert init_state(on_set, BRANCHES, scheduler, step=WARM).reference is None
+
+
+def test_no_step_has_the_noise_of_the_adapter() -> None:
+    """Both are folded into the run's key."""
+    assert ADAPTER > MOST  # what a run has at most, see `TrainConfig.total_steps`
+    key = jax.random.key(0)
+    adapter, last = (jax.random.fold_in(key, number) for number in (ADAPTER, jnp.int32(MOST)))
+    assert not bool((jax.random.key_data(adapter) == jax.random.key_data(last)).any())
 
 
 def test_an_adapter_of_a_frozen_tower_is_refused(scheduler: Scheduler) -> None:

@@ -66,7 +66,7 @@ def for_decoding(cache: KVCache) -> KVCache:
     )
 
 
-def written(cache: KVCache, new: KVCache, start: jax.Array | int) -> KVCache:
+def update_cache(cache: KVCache, new: KVCache, start: jax.Array | int) -> KVCache:
     """One layer's cache with new keys and values (P, G, T, K, D) from slot `start` on; `valid` is
     that of the new one.
     """
@@ -85,7 +85,7 @@ def _heads_first(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, -2, 1)
 
 
-def chosen(wanted: Attention, keys: int, head_dim: int, dtype: jnp.dtype) -> Attention:
+def choose(wanted: Attention, keys: int, head_dim: int, dtype: jnp.dtype) -> Attention:
     """How to attend to so many keys: `wanted`, or what suits the platform if that is "auto"."""
     if wanted != "auto":
         return wanted
@@ -101,17 +101,19 @@ def chosen(wanted: Attention, keys: int, head_dim: int, dtype: jnp.dtype) -> Att
 # --- rows that see themselves: images and windows ------------------------------------------------
 
 
-def whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Attention) -> jax.Array:
+def bidirectional(
+    q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, how: Attention
+) -> jax.Array:
     """Each row of (B, N, H, D) sees all of itself that is `valid` (B, N): first what is real, then
     padding. Returns (B, N, H, D).
     """
-    how = chosen(how, q.shape[1], q.shape[-1], q.dtype)
+    how = choose(how, q.shape[1], q.shape[-1], q.dtype)
     if how == "splash":
-        return _splash_whole(q, k, v, valid)
+        return _splash_bidirectional(q, k, v, valid)
     if how == "cudnn":
-        return _fused_whole(q, k, v, valid, implementation="cudnn")
+        return _fused_bidirectional(q, k, v, valid, implementation="cudnn")
     q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-    return _attended(q, [(k, v, valid[:, None, None])]).swapaxes(1, 2)
+    return _softmax_attention(q, [(k, v, valid[:, None, None])]).swapaxes(1, 2)
 
 
 # --- suffixes behind a shared prefix -------------------------------------------------------------
@@ -136,7 +138,7 @@ def causal(
     slots = own.valid.shape[-1]
     cached = slots != q.shape[2]
     seen = slots + (0 if prefix is None else prefix.valid.shape[-1])
-    how = chosen(how, seen, q.shape[-1], q.dtype)
+    how = choose(how, seen, q.shape[-1], q.dtype)
     if cached:
         if how == "cudnn" and right_padded and q.shape[2] == 1:
             return _fused_step(q, own, prefix, start, implementation="cudnn")
@@ -167,7 +169,7 @@ def _plain_suffixes(
     blocks = [(keys, values, mask)]
     if prefix is not None:
         blocks.append((*_for_products(prefix), prefix.valid[:, None, None, None]))
-    out = _attended(q, blocks).reshape(p, kv, g, t, repeats, d)
+    out = _softmax_attention(q, blocks).reshape(p, kv, g, t, repeats, d)
     return out.transpose(0, 2, 3, 1, 4, 5).reshape(p, g, t, heads, d)
 
 
@@ -184,7 +186,7 @@ Block = tuple[jax.Array, jax.Array, jax.Array]  # keys, values, and which of the
 
 
 @jax.custom_vjp
-def _attended(q: jax.Array, blocks: list[Block]) -> jax.Array:
+def _softmax_attention(q: jax.Array, blocks: list[Block]) -> jax.Array:
     """(..., N, D) queries, scaled, that see all blocks in one softmax, which is in float32; the
     products are of the type of `q`.
 
@@ -192,10 +194,10 @@ def _attended(q: jax.Array, blocks: list[Block]) -> jax.Array:
     (..., N, S). Where its leading axes are fewer than the queries', the last of those share it.
     The gradient is that of flash attention (arXiv 2205.14135, appendix B.4), with the weights kept.
     """
-    return _attended_forward(q, blocks)[0]
+    return _softmax_attention_forward(q, blocks)[0]
 
 
-def _attended_forward(q: jax.Array, blocks: list[Block]) -> tuple[jax.Array, Any]:
+def _softmax_attention_forward(q: jax.Array, blocks: list[Block]) -> tuple[jax.Array, Any]:
     scores = []
     for keys, _, seen in blocks:
         found = _product(_rows(q, keys), keys.swapaxes(-1, -2))
@@ -212,7 +214,7 @@ def _attended_forward(q: jax.Array, blocks: list[Block]) -> tuple[jax.Array, Any
     return out, (q, [block[:2] for block in blocks], weights, out)
 
 
-def _attended_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, list[Any]]:
+def _softmax_attention_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, list[Any]]:
     q, blocks, weights, out = kept
     mean = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
     of_q, of_blocks = [], []
@@ -235,13 +237,13 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-_attended.defvjp(_attended_forward, _attended_backward)
+_softmax_attention.defvjp(_softmax_attention_forward, _softmax_attention_backward)
 
 
 # --- dot_product_attention -----------------------------------------------------------------------
 
 
-def _fused_whole(
+def _fused_bidirectional(
     q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array, *, implementation: Library
 ) -> jax.Array:
     lengths = jnp.maximum(valid.sum(-1, dtype=jnp.int32), 1)  # a softmax over nothing is no number
@@ -418,7 +420,7 @@ def _tiled(x: jax.Array, axis: int) -> jax.Array:
     return _pad(x, axis, TILE if x.shape[axis] >= TILE else LANES)
 
 
-def _splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
+def _splash_bidirectional(q: jax.Array, k: jax.Array, v: jax.Array, valid: jax.Array) -> jax.Array:
     count = q.shape[1]
     q, k, v, valid = (_tiled(x, 1) for x in (q, k, v, valid))
     tile = math.gcd(q.shape[1], LARGEST_TILE)

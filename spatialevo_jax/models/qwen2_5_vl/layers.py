@@ -79,25 +79,25 @@ class Norm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = cast(nnx.Param, self.norm.scale)
-        return normalized(x, scale[...], self.norm.epsilon)
+        return rms_norm(x, scale[...], self.norm.epsilon)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def normalized(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32 whatever comes in. For its
     gradient nothing is kept but `x` and one number of each row: what lies between is float32 and
     several times as much as `x`.
     """
-    return _normalized_forward(x, scale, eps)[0]
+    return _rms_norm_forward(x, scale, eps)[0]
 
 
-def _normalized_forward(x: jax.Array, scale: jax.Array, eps: float) -> tuple[jax.Array, Any]:
+def _rms_norm_forward(x: jax.Array, scale: jax.Array, eps: float) -> tuple[jax.Array, Any]:
     wide = x.astype(jnp.float32)
     inverse = jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + eps)
     return (wide * (inverse * scale)).astype(x.dtype), (x, scale, inverse)
 
 
-def _normalized_backward(_: float, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rms_norm_backward(_: float, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, scale, inverse = kept
     unit, g = x.astype(jnp.float32) * inverse, g.astype(jnp.float32)
     of_unit = g * scale
@@ -106,7 +106,7 @@ def _normalized_backward(_: float, kept: Any, g: jax.Array) -> tuple[jax.Array, 
     return of_x.astype(x.dtype), of_scale.astype(scale.dtype)
 
 
-normalized.defvjp(_normalized_forward, _normalized_backward)
+rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 class GatedMlp(nnx.Module):
@@ -129,13 +129,13 @@ class GatedMlp(nnx.Module):
     def __call__(self, x: jax.Array, norm: Norm) -> jax.Array:
         def opened(x: jax.Array) -> tuple[jax.Array, jax.Array]:
             x = norm(x)
-            return products.unrepeated(self.gate(x)), products.unrepeated(self.up(x))
+            return products.computed_once(self.gate(x)), products.computed_once(self.up(x))
 
-        return from_inputs(lambda gate, up: self.down(gated(gate, up)))(*from_inputs(opened)(x))
+        return recomputed(lambda gate, up: self.down(swiglu(gate, up)))(*recomputed(opened)(x))
 
 
 @jax.custom_vjp
-def gated(gate: jax.Array, up: jax.Array) -> jax.Array:
+def swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
     """silu(gate) * up, in float32 whatever comes in. For its gradient nothing is kept but the two:
     with what lies between, an MLP's memory would be twice as much.
     """
@@ -143,18 +143,20 @@ def gated(gate: jax.Array, up: jax.Array) -> jax.Array:
     return (wide * jax.nn.sigmoid(wide) * other).astype(gate.dtype)
 
 
-def _gated_back(given: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _swiglu_backward(
+    given: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     gate, up, g = (x.astype(jnp.float32) for x in (*given, g))
     open_ = jax.nn.sigmoid(gate)
     of_gate = g * up * open_ * (1 + gate * (1 - open_))
     return of_gate.astype(given[0].dtype), (g * gate * open_).astype(given[1].dtype)
 
 
-gated.defvjp(lambda gate, up: (gated(gate, up), (gate, up)), _gated_back)
+swiglu.defvjp(lambda gate, up: (swiglu(gate, up), (gate, up)), _swiglu_backward)
 
 
-def from_inputs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of arrays, whose backward pass keeps what comes in and no more: for what is
+def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of arrays, whose backward pass keeps its inputs and no more: for what is
     cheap to compute and as large as its inputs, with a product at its end. The product itself is
     computed once, its gradient does not need it.
     """
@@ -171,10 +173,10 @@ def rematerialized(layer: Callable[..., Any], remat: Remat) -> Callable[..., Any
     return jax.checkpoint(layer, policy=kept)
 
 
-def over_layers(
+def scan_layers(
     body: Callable[[Any, Any], tuple[Any, Any]], x: Any, layers: Any, *, unroll: int
 ) -> tuple[Any, Any]:
-    """`jax.lax.scan` over what is stacked by layers. A loop with no turns left is none: what the
+    """`jax.lax.scan` over stacked layers. Where all of them are unrolled there is no loop: what the
     backward pass needs of each layer is then not stacked first and cut out again, which only moves
     it.
     """

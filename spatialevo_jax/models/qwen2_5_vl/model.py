@@ -34,7 +34,6 @@ __all__ = [
     "Policy",
     "VisionInputs",
     "abstract_params",
-    "apart",
     "as_prefix",
     "build",
     "embed",
@@ -43,6 +42,7 @@ __all__ = [
     "extend",
     "for_decoding",
     "logits",
+    "unstacked",
 ]
 
 
@@ -77,10 +77,10 @@ class Policy:
 
 
 def for_decoding(params: Params) -> Params:
-    """The same parameters for a loop that decodes, made once before it; of such parameters,
-    themselves. The decoder's layers are apart: of stacked layers the loop would copy each one out
-    at every step. On processors the kernels of its linear maps become weights (outputs, inputs),
-    see `products.linear_of_few`.
+    """The parameters in the form that a decoding loop reads, made once before it; parameters that
+    have it already are returned as they are. The decoder's layers are a tuple: of stacked layers
+    the loop would copy each one out at every step. On CPU the kernels of its linear maps become
+    weights (outputs, inputs), see `products.linear_of_few`.
     """
     text = params["text"]
     blocks = text["blocks"]
@@ -198,7 +198,7 @@ def extend(
         prefix: keys and values of the prompts, seen by all suffixes.
         cache: keys and values of earlier tokens of the suffixes, layer by layer as `empty_cache`
             makes them; the new ones are written at `start`. Without a cache the tokens see the
-            prefix and each other. A loop that decodes passes `for_decoding` parameters.
+            prefix and each other. A decoding loop passes `for_decoding` parameters.
         start: slot of the first token in the cache.
         right_padded: promises that all padding, of prefix and cache too, comes after what is valid,
             which lets kernels on GPUs do without a mask.
@@ -223,13 +223,13 @@ def as_prefix(cache: KVCache) -> KVCache:
     return KVCache(cache.keys[:, :, 0], cache.values[:, :, 0], cache.valid[:, 0])
 
 
-def apart(cache: KVCache) -> KVCache:
-    """Keys and values layer by layer, for a loop that decodes: see `for_decoding`."""
+def unstacked(cache: KVCache) -> KVCache:
+    """The cache with keys and values layer by layer, for a decoding loop: see `for_decoding`."""
     return _joined([cache.layer(number) for number in range(len(cache.keys))])
 
 
 def _joined(layers: list[KVCache]) -> KVCache:
-    """One layer each, as a loop that decodes keeps them."""
+    """A cache of these layers, as a decoding loop keeps it."""
     layers = [attention.for_decoding(layer) for layer in layers]
     keys, values = tuple(one.keys for one in layers), tuple(one.values for one in layers)
     return dataclasses.replace(layers[0], keys=keys, values=values)

@@ -30,7 +30,7 @@ def linear_of_few(x: jax.Array, weight: jax.Array, bias: jax.Array | None) -> ja
     return y if bias is None else y + bias
 
 
-def once(x: jax.Array) -> jax.Array:
+def materialized(x: jax.Array) -> jax.Array:
     """The same float32 numbers (..., D), which no compiler works out again where they are read."""
     if mesh.platform() != "cpu":
         return jax.lax.optimization_barrier(x)
@@ -40,7 +40,7 @@ def once(x: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def unrepeated(x: jax.Array) -> jax.Array:
+def computed_once(x: jax.Array) -> jax.Array:
     """The same result of a product, which a training step computes once. A loop over layers stacks
     it for the gradient; XLA on GPUs may let the product write into the stack itself, and computes
     it again for whatever else reads it, unless a barrier stands between.
@@ -48,11 +48,11 @@ def unrepeated(x: jax.Array) -> jax.Array:
     return x
 
 
-def _unrepeated_forward(x: jax.Array) -> tuple[jax.Array, None]:
+def _computed_once_forward(x: jax.Array) -> tuple[jax.Array, None]:
     return (jax.lax.optimization_barrier(x) if mesh.platform() == "gpu" else x), None
 
 
-unrepeated.defvjp(_unrepeated_forward, lambda _, g: (g,))
+computed_once.defvjp(_computed_once_forward, lambda _, g: (g,))
 
 
 @jax.custom_vjp

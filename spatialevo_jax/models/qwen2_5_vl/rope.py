@@ -36,8 +36,8 @@ def frequencies(dim: int, theta: float) -> np.ndarray:
 def mrope_angles(
     positions: jax.Array, head_dim: int, theta: float, section: tuple[int, int, int]
 ) -> jax.Array:
-    """(3, ...) positions -> (..., head_dim / 2) angles; frequency i turns with the axis of its
-    section.
+    """(3, ...) positions -> (..., head_dim / 2) angles; frequency i takes the position on the
+    axis of its section.
     """
     axis = np.repeat(np.arange(3), section)
     chosen = jnp.moveaxis(positions.astype(jnp.float32)[axis], 0, -1)
@@ -52,20 +52,20 @@ def vision_angles(positions: jax.Array, head_dim: int) -> jax.Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Turns:
+class CosSin:
     """Cosines and sines of angles, (..., d / 2) float32."""
 
     cos: jax.Array
     sin: jax.Array
 
 
-def turns(angles: jax.Array) -> Turns:
-    """Worked out here, once: a compiler would do it again in every layer, for every head."""
-    return Turns(products.once(jnp.cos(angles)), products.once(jnp.sin(angles)))
+def cos_sin(angles: jax.Array) -> CosSin:
+    """Computed here, once: a compiler would do it again in every layer, for every head."""
+    return CosSin(products.materialized(jnp.cos(angles)), products.materialized(jnp.sin(angles)))
 
 
-def rotate(x: jax.Array, by: Turns) -> jax.Array:
-    """Turns the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for
+def rotate(x: jax.Array, by: CosSin) -> jax.Array:
+    """Rotates the pairs (x_i, x_{i + d/2}) of (..., heads, d) by (..., d / 2) angles, the same for
     all heads.
     """
     cos, sin = by.cos[..., None, :], by.sin[..., None, :]

@@ -18,14 +18,14 @@ from spatialevo_jax.models.qwen2_5_vl.config import Attention, Remat, TextConfig
 from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
-    from_inputs,
     linear,
-    over_layers,
+    recomputed,
     rematerialized,
+    scan_layers,
     stacked,
 )
-from spatialevo_jax.models.qwen2_5_vl.products import scores, unrepeated
-from spatialevo_jax.models.qwen2_5_vl.rope import Turns
+from spatialevo_jax.models.qwen2_5_vl.products import computed_once, scores
+from spatialevo_jax.models.qwen2_5_vl.rope import CosSin
 
 
 class TextBlock(nnx.Module):
@@ -56,11 +56,11 @@ class TextBlock(nnx.Module):
             width, config.intermediate_size, dtype, bias=False, out_scale=out_scale, rngs=rngs
         )
 
-    def project(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Rotated queries (P, G, T, H, D) and keys (P, G, T, K, D), and values, of the rows
-        (N, width) of all tokens; `turns` (P, G, T, D / 2) has the axes that they have not.
+    def project(self, x: jax.Array, cos_sin: CosSin) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rotated queries (P, G, T, H, D) and keys (P, G, T, K, D), and values, of the N = P G T
+        rows (N, width) of all tokens; `cos_sin` is (P, G, T, D / 2).
         """
-        heads = (*turns.cos.shape[:-1], -1, self.config.head_dim)
+        heads = (*cos_sin.cos.shape[:-1], -1, self.config.head_dim)
 
         def normed(x: jax.Array) -> tuple[jax.Array, ...]:
             x = self.norm1(x)
@@ -68,13 +68,13 @@ class TextBlock(nnx.Module):
 
         q, k, v = (
             mesh.constrain(y.reshape(heads), mesh.BATCH, None, None, mesh.TENSOR)
-            for y in from_inputs(normed)(x)
+            for y in recomputed(normed)(x)
         )
-        return rope.rotate(q, turns), rope.rotate(k, turns), v
+        return rope.rotate(q, cos_sin), rope.rotate(k, cos_sin), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """(N, width) and what its tokens attended to, (P, G, T, H, D) -> (N, width)."""
-        x = unrepeated(x + self.o(attended.reshape(len(x), -1)))
+        x = computed_once(x + self.o(attended.reshape(len(x), -1)))
         return x + self.mlp(x, self.norm2)
 
 
@@ -125,7 +125,7 @@ class TextDecoder(nnx.Module):
         # One axis of rows, as products make them: loops between products over more axes would work
         # out at each number where it is, which on CPU takes longer than what they compute.
         x = x.reshape(-1, shape[-1])
-        turns = rope.turns(
+        cos_sin = rope.cos_sin(
             rope.mrope_angles(positions, config.head_dim, config.rope_theta, config.mrope_section)
         )
         if cache is None:
@@ -136,10 +136,10 @@ class TextDecoder(nnx.Module):
         def layer(
             block: TextBlock, x: jax.Array, cached: KVCache | None, shared: KVCache | None
         ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            q, k, v = block.project(x, turns)
+            q, k, v = block.project(x, cos_sin)
             own = KVCache(k, v, own_valid)
             if cached is not None:
-                own = attention.written(cached, own, start)
+                own = attention.update_cache(cached, own, start)
             attended = attention.causal(
                 q, own, shared, start, self.attention, right_padded=right_padded
             )
@@ -167,7 +167,7 @@ class TextDecoder(nnx.Module):
 
         shared = None if prefix is None else (prefix.keys, prefix.values)
         body = rematerialized(body, self.remat)
-        x, (keys, values) = over_layers(body, x, (layers, shared), unroll=self.unroll)
+        x, (keys, values) = scan_layers(body, x, (layers, shared), unroll=self.unroll)
         return self.norm(x).reshape(shape), KVCache(keys, values, own_valid)
 
     def embed(self, tokens: jax.Array) -> jax.Array:

@@ -14,10 +14,10 @@ from spatialevo_jax.models.qwen2_5_vl.images import VisionInputs
 from spatialevo_jax.models.qwen2_5_vl.layers import (
     GatedMlp,
     Norm,
-    from_inputs,
     linear,
-    over_layers,
+    recomputed,
     rematerialized,
+    scan_layers,
     stacked,
 )
 
@@ -39,27 +39,27 @@ class VisionBlock(nnx.Module):
         )
 
     def __call__(
-        self, x: jax.Array, turns: rope.Turns, inputs: VisionInputs, *, full: bool
+        self, x: jax.Array, cos_sin: rope.CosSin, inputs: VisionInputs, *, full: bool
     ) -> jax.Array:
         """(W * K, D) patches, window by window; `full` says whether they see their image or their
         window. In rows for the same reason as in `text`.
         """
         shape = (*inputs.valid.shape, self.config.num_heads, self.config.head_dim)
-        qkv = from_inputs(lambda x: self.qkv(self.norm1(x)))(x)
+        qkv = recomputed(lambda x: self.qkv(self.norm1(x)))(x)
         q, k, v = (one.reshape(shape) for one in jnp.split(qkv, 3, axis=-1))
-        q, k = rope.rotate(q, turns), rope.rotate(k, turns)
+        q, k = rope.rotate(q, cos_sin), rope.rotate(k, cos_sin)
         if full:
 
             def gather(y: jax.Array) -> jax.Array:
                 return y.reshape(-1, *y.shape[2:])[inputs.image_slots]
 
-            seen = attention.whole(
+            seen = attention.bidirectional(
                 gather(q), gather(k), gather(v), inputs.image_valid, self.attention
             )
             attended = seen.reshape(-1, *seen.shape[2:])[inputs.return_slots]
         else:
-            attended = attention.whole(q, k, v, inputs.valid, "plain")
-        x = products.unrepeated(x + self.proj(attended.reshape(x.shape)))
+            attended = attention.bidirectional(q, k, v, inputs.valid, "plain")
+        x = products.computed_once(x + self.proj(attended.reshape(x.shape)))
         return x + self.mlp(x, self.norm2)
 
 
@@ -123,7 +123,7 @@ class VisionTower(nnx.Module):
         """-> (V, out_hidden_size) features, image by image in raster order."""
         patches = inputs.patches.reshape(-1, inputs.patches.shape[-1])
         x = self.patch_embed(patches.astype(self.dtype))
-        turns = rope.turns(rope.vision_angles(inputs.positions, self.config.head_dim))
+        cos_sin = rope.cos_sin(rope.vision_angles(inputs.positions, self.config.head_dim))
         graph, layers = nnx.split(self.blocks)
         # Of all images of a step at once, products are too much to keep.
         remat: Remat = "off" if self.remat == "off" else "full"
@@ -133,11 +133,11 @@ class VisionTower(nnx.Module):
         for number, full in enumerate(kinds):
 
             def layer(x: jax.Array, params: Any, *, full: bool = full) -> tuple[jax.Array, None]:
-                x = nnx.merge(graph, params)(x, turns, inputs, full=full)
+                x = nnx.merge(graph, params)(x, cos_sin, inputs, full=full)
                 return mesh.constrain(x, mesh.BATCH), None
 
             run = form.unflatten([piece[number] for piece in pieces])
-            x, _ = over_layers(rematerialized(layer, remat), x, run, unroll=self.unroll)
+            x, _ = scan_layers(rematerialized(layer, remat), x, run, unroll=self.unroll)
         return self.merger(x, inputs.token_slots)
 
 

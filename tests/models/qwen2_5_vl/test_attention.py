@@ -104,7 +104,7 @@ def xla_whole(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax
 
 
 def splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax.Array:
-    return attention.whole(q, k, v, there, "splash")
+    return attention.bidirectional(q, k, v, there, "splash")
 
 
 @pytest.mark.parametrize("attend", [xla_whole, splash_whole], ids=["xla", "splash"])
@@ -121,7 +121,7 @@ def test_images_attend_as_plainly(attend: Callable[..., jax.Array]) -> None:
         return (out * weights).sum(), out
 
     def plain(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax.Array:
-        return attention.whole(q, k, v, there, "plain")
+        return attention.bidirectional(q, k, v, there, "plain")
 
     run = jax.jit(jax.grad(value, argnums=(1, 2, 3), has_aux=True), static_argnums=0)
     (grads, found), (expected_grads, expected) = run(attend, q, k, v), run(plain, q, k, v)
@@ -151,8 +151,8 @@ def test_the_platform_and_the_length_choose(
     expected: Attention,
 ) -> None:
     monkeypatch.setattr(mesh, "platform", lambda: platform)
-    assert attention.chosen("auto", keys, head_dim, jnp.dtype(dtype)) == expected
-    assert attention.chosen("splash", keys, head_dim, jnp.dtype(dtype)) == "splash"
+    assert attention.choose("auto", keys, head_dim, jnp.dtype(dtype)) == expected
+    assert attention.choose("splash", keys, head_dim, jnp.dtype(dtype)) == "splash"
 
 
 @pytest.mark.parametrize("prefix", [False, True], ids=["alone", "behind a prefix"])

@@ -46,17 +46,17 @@ SEEN_BEFORE = (jnp.arange(7) < jnp.array([[7], [3]]))[:, None, None]
 
 
 def joined(q: jax.Array, k: jax.Array, v: jax.Array, *before: jax.Array) -> jax.Array:
-    return attention._attended(q, [(k, v, SEEN), (*before, SEEN_BEFORE)])
+    return attention._softmax_attention(q, [(k, v, SEEN), (*before, SEEN_BEFORE)])
 
 
 CASES: dict[str, tuple[Callable, Callable, tuple[jax.Array, ...]]] = {
     "norm": (
-        lambda x, scale: layers.normalized(x, scale, 1e-6),
+        lambda x, scale: layers.rms_norm(x, scale, 1e-6),
         plain_norm,
         (normal(5, 3, 6, 8), 1 + normal(6, 8)),
     ),
     "gate": (
-        layers.gated,
+        layers.swiglu,
         lambda gate, up: jax.nn.silu(gate) * up,
         (4 * normal(7, 6, 9), normal(8, 6, 9)),
     ),
@@ -105,16 +105,16 @@ def test_what_is_kept_for_the_gradients_is_no_wider_than_what_comes_in() -> None
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward))
 
     gate = normal(0, 64, 128).astype(jnp.bfloat16)
-    assert kept(layers.gated, gate, gate) == 2 * gate.nbytes
+    assert kept(layers.swiglu, gate, gate) == 2 * gate.nbytes
     x, scale = normal(1, 64, 128).astype(jnp.bfloat16), jnp.ones(128)
     by_row = 4 * 64
-    assert kept(lambda *x: layers.normalized(*x, 1e-6), x, scale) == (
+    assert kept(lambda *x: layers.rms_norm(*x, 1e-6), x, scale) == (
         x.nbytes + scale.nbytes + by_row
     )
 
 
 def test_an_mlp_keeps_its_input_and_its_two_wide_products_and_no_more() -> None:
-    """Neither the normed rows nor the gated ones, which a product takes: they are made again."""
+    """Neither the normed rows nor the swiglu ones, which a product takes: they are made again."""
     rows, width, hidden = 24, 16, 40
     mlp = layers.GatedMlp(
         width, hidden, jnp.dtype("float32"), bias=True, out_scale=1.0, rngs=nnx.Rngs(0)
@@ -138,13 +138,13 @@ def test_cosines_and_sines_are_worked_out_once_for_all_layers() -> None:
     angles = normal(0, 6, 4)
 
     def several(angles: jax.Array, x: jax.Array) -> jax.Array:
-        turns = rope.turns(angles)
+        cos_sin = rope.cos_sin(angles)
         for _ in range(3):
-            x = jnp.tanh(rope.rotate(x, turns))
+            x = jnp.tanh(rope.rotate(x, cos_sin))
         return x
 
     compiled = str(jax.jit(several).lower(angles, normal(1, 6, 2, 8)).compile().as_text())
     assert compiled.count(" cosine(") == compiled.count(" sine(") == 1
-    turns = rope.turns(angles)
-    np.testing.assert_array_equal(turns.cos, jnp.cos(angles))
-    np.testing.assert_array_equal(turns.sin, jnp.sin(angles))
+    cos_sin = rope.cos_sin(angles)
+    np.testing.assert_array_equal(cos_sin.cos, jnp.cos(angles))
+    np.testing.assert_array_equal(cos_sin.sin, jnp.sin(angles))

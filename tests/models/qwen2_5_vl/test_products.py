@@ -112,12 +112,12 @@ def test_a_training_step_for_gpus_has_a_barrier_where_a_loop_stacks_products(
 
     def traced() -> tuple[str, str]:
         def again(x: jax.Array) -> jax.Array:  # a function of its own: traces are remembered
-            return jnp.square(products.unrepeated(x)).sum()
+            return jnp.square(products.computed_once(x)).sum()
 
         return str(jax.make_jaxpr(again)(x)), str(jax.make_jaxpr(jax.grad(again))(x))
 
     assert "optimization_barrier" not in "".join(traced())
-    np.testing.assert_array_equal(jax.grad(lambda x: products.unrepeated(x).sum())(x), 1)
+    np.testing.assert_array_equal(jax.grad(lambda x: products.computed_once(x).sum())(x), 1)
     monkeypatch.setattr(products.mesh, "platform", lambda: "gpu")
     jax.clear_caches()
     forward, gradient = traced()
