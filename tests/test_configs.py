@@ -93,7 +93,7 @@ REALS = [name for name, value in leaves(TrainConfig()) if isinstance(value, floa
 @pytest.mark.parametrize("value", ["1e300", "-1e300", "inf", "nan"])
 @pytest.mark.parametrize("name", REALS)
 def test_more_than_float32_computes_with_is_refused(name: str, value: str) -> None:
-    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*got "):
+    with pytest.raises(UserError, match=f"^--config.{re.escape(name)}: expected .*got "):
         override(TrainConfig(), [f"{name}={value}"])
 
 
@@ -106,7 +106,7 @@ def test_more_than_float32_computes_with_is_refused(name: str, value: str) -> No
 )
 def test_less_than_float32_computes_with_is_refused(name: str) -> None:
     """On a device it would be 0, which is another setting or none."""
-    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*1e-.*, got 1e-300"):
+    with pytest.raises(UserError, match=f"^--config.{re.escape(name)}: .*1e-.*, got 1e-300"):
         override(TrainConfig(), [f"{name}=1e-300"])
 
 
