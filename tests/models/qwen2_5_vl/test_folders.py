@@ -258,7 +258,7 @@ def take_out(folder: Path) -> None:
         (remove("config.json"), r"config\.json"),
         (write("config.json", b"{"), r"config\.json: expected JSON, it does not parse"),
         (edit("config.json", lambda c: c.update(architectures=["Llama"])), "got .*Llama"),
-        (edit("config.json", lambda c: c.update(quantization_config={})), "unsupported field"),
+        (edit("config.json", lambda c: c.update(quantization_config={})), "not quantised, got {}"),
         (remove(folders.INDEX), "expected model.safetensors or .*index.json, found neither"),
         (write(folders.SINGLE, b""), "expected model.safetensors or .*index.json .*, found both"),
         (write(folders.INDEX, b"[]"), "expected a JSON object, got list"),
