@@ -146,13 +146,14 @@ def placed_state(setup: Setup, step: int) -> TrainState:
 
 def position(setup: Setup, step: int) -> dict[str, Any]:
     """Where the rows are before update number `step`, as JSON: all that is drawn is a function of
-    the seed, the step and these rooms.
+    the seed, the step, these rooms and this set.
     """
     return {
         "step": step,
         "seed": setup.config.seed,
         "train": setup.train.fingerprint,
         "held_out": setup.held_out.fingerprint,
+        "set": None if setup.lessons is None else setup.lessons.fingerprint,
     }
 
 
@@ -161,12 +162,18 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
     Raises:
         ValueError: `saved` is another position than that of `step`.
     """
-    own = position(setup, step)
-    for name, value in own.items():
+    config = setup.config
+    scenes, rows = config.data.scenes, config.sft.data or "sft.data"
+    places = {
+        "train": (scenes, "train rooms"),
+        "held_out": (scenes, "held_out rooms"),
+        "set": (rows, "question-answer set"),
+    }
+    for name, value in position(setup, step).items():
         if saved.get(name) != value:
-            what = f"{name} rooms" if name in ("train", "held_out") else name
+            place, what = places.get(name, (scenes, name))
             raise ValueError(
-                f"{setup.config.data.scenes}: expected the {what} that the run began with "
+                f"{place}: expected the {what} that the run began with "
                 f"({saved.get(name)}), found others ({value}); bring them back, or choose another "
                 "--workdir to begin anew."
             )
@@ -174,7 +181,8 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
 
 def _require_prompts(setup: Setup) -> None:
     """The prompts of all held-out questions, and the Questioner's about the first rows of each
-    dataset, must have room. One that comes later and has none ends the run then.
+    dataset, must have room. One that comes later and has none ends the run then. All lessons of a
+    set must be plain texts.
     """
     config, language = setup.config, setup.config.rewards.observation
 
@@ -186,7 +194,13 @@ def _require_prompts(setup: Setup) -> None:
     for item in setup.items:
         text = prompts.solver(item.task, item.question, language)
         require(setup.held_out, item.row, text, "solver_prompt")
-    if config.sft.data is not None or not config.grpo.steps:
+    if setup.lessons is not None:
+        for lesson in setup.lessons.lessons:
+            name = f"{config.sft.data}: {setup.train.records[lesson.row.room].scene_id}"
+            for text in (lesson.example.prompt, lesson.example.reply):
+                setup.encoder.require_plain(text, name)
+        return
+    if not config.grpo.steps:
         return
     for kind, count in enumerate(config.data.rows):
         for index in range(PROMPTS_TRIED if count else 0):

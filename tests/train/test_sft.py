@@ -155,6 +155,18 @@ def test_lessons_are_asked_in_the_language_of_the_runs_prompts(
     assert refused.example.prompt == expected
 
 
+def test_a_set_is_told_by_its_rows_wherever_it_is(
+    data: DataConfig, rooms: RoomSet, rows: list[Row], config: SftConfig, tmp_path: Path
+) -> None:
+    def fingerprint(config: SftConfig) -> str:
+        return lesson_source(config, data, rooms, 0).fingerprint
+
+    assert fingerprint(write_set(tmp_path / "moved", rows)) == fingerprint(config)
+    for number, field in ((0, "question"), (8, "answer")):
+        others = [row | {field: "other"} if i == number else row for i, row in enumerate(rows)]
+        assert fingerprint(write_set(tmp_path / field, others)) != fingerprint(config)
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [

@@ -526,10 +526,19 @@ def load(source: HfFolder | OrbaxFolder, dtype: Any, shardings: Params | None = 
 def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:
     """Puts all but the parameters into the folder of a run, so that its checkpoints can be
     converted; returns where the tokenizer is. What is there already stays.
+
+    Raises:
+        ValueError: what is there is of a model of other sizes.
     """
-    if not (workdir / COMPANIONS).is_dir():
+    place = workdir / COMPANIONS
+    if not place.is_dir():
         _write_companions(source, workdir)
-    return workdir / COMPANIONS
+    elif read_config(place / CONFIG) != source.config:
+        raise ValueError(
+            f"{source.path}: expected the model that the run in {workdir} began from, got another "
+            f"one ({CONFIG} is not that of {place})."
+        )
+    return place
 
 
 @contextlib.contextmanager
