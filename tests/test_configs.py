@@ -87,6 +87,29 @@ def test_more_than_devices_count_is_refused(name: str, value: int, message: str)
         override(TrainConfig(), [f"{name}={value}"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.image_size=28000,28000"], "fewer visual tokens than the 192 of rollout.solver_pr"),
+        (["data.image_size=280000000000,28"], "the 192 of rollout.solver_prompt, got 10000000000 "),
+        (["data.image_size=448,336"], "solver_prompt, got 192 of (448, 336)."),
+        (["data.image_size=420,336", "rollout.questioner_prompt=180"], "the 180 of rollout.quest"),
+    ],
+)
+def test_a_picture_that_no_prompt_has_room_for_is_refused(changes: list[str], message: str) -> None:
+    """Before any is decoded, which may take more memory than there is."""
+    with pytest.raises(UserError) as caught:
+        override(TrainConfig(), changes)
+    assert str(caught.value).startswith("--config.data.image_size: expected fewer visual tokens")
+    assert message in str(caught.value)
+
+
+def test_the_questioners_room_does_not_count_where_nothing_is_asked() -> None:
+    changes = ["data.image_size=420,336", "rollout.questioner_prompt=180"]
+    for nothing in ("grpo.steps=0", "sft.data=sets/a"):
+        assert override(TrainConfig(), [*changes, nothing])
+
+
 REALS = [name for name, value in leaves(TrainConfig()) if isinstance(value, float)]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.tasks import TASKS
 from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
-from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
+from spatialevo_jax.data import SIDE, RoomSet, Row, RowSource, load_rooms, row_source
 from spatialevo_jax.environment import pools
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders, images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, VisionConfig, sized
+from spatialevo_jax.models.qwen2_5_vl.hf_processor import read_processor
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.scene_source import load_scenes
@@ -68,7 +69,8 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
 
     Raises:
         FileNotFoundError: no rooms. ValueError: held-out scene files of the wrong form, pictures
-            that do not decode, or sizes that do not divide over the mesh.
+            that do not decode or are not as the model's image processor has them, or sizes that do
+            not divide over the mesh.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
@@ -84,6 +86,7 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
     policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
     sizes_seen = {size for rooms in (train, val) for room in rooms.sizes for size in room}
+    _require_pixels(config, workdir, sizes_seen, model.vision)
     encoder = packing.ChatEncoder(
         tokenizer,
         ids,
@@ -119,9 +122,9 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
         mesh=mesh,
         share=hosts.share(mesh),
     )
+    _require_prompts(setup)
     for item in setup.items:
         val.row_images(item.row)  # a broken picture is said now, not after the warm start
-    _require_prompts(setup)
     return setup, params
 
 
@@ -209,6 +212,28 @@ def _require_prompts(setup: Setup) -> None:
             for task in setup.train.feasible_tasks(row):
                 text = prompts.questioner(task, seen, language)
                 require(setup.train, row, text, "questioner_prompt")
+
+
+def _require_pixels(
+    config: TrainConfig, workdir: Path, sizes: Collection[tuple[int, int]], vision: VisionConfig
+) -> None:
+    """Pictures of these sizes, width and height, are what the model's own image processor would
+    show of them: who has the trained model from `to-hf` sees with that.
+    """
+    side = vision.patch_size * vision.spatial_merge_size
+    if side != SIDE:
+        raise ValueError(
+            f"{config.model}: expected visual tokens of {SIDE} pixels a side, got {side}."
+        )
+    pixels = read_processor(workdir / folders.COMPANIONS, vision)
+    if pixels is None:
+        return
+    for width, height in sizes:
+        if not pixels.least <= width * height <= pixels.most:
+            raise ValueError(
+                f"data.image_size: expected pictures of {pixels.least} to {pixels.most} pixels, as "
+                f"the image processor of {config.model} leaves them, got {width}x{height}."
+            )
 
 
 def _require_divisible(config: TrainConfig, devices: int, blocks: int, done: int) -> None:
