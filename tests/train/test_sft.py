@@ -192,6 +192,31 @@ def test_a_row_that_lacks_a_field_is_said(data: DataConfig, rooms: RoomSet, tmp_
         one_lesson(row, data, rooms, tmp_path, "answer")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("modality", "video"),
+        ("modality", ["scene"]),
+        ("scene_id", ["scene0"]),
+        ("task", None),
+        ("question", None),
+        ("answer", 3.5),
+        ("images", None),
+        ("images", [1]),
+        ("options", "1 m"),
+        ("labels", [None]),
+        ("roles", ["0"]),
+        ("valid", "true"),
+    ],
+)
+def test_a_field_of_another_kind_is_said(
+    field: str, value: object, data: DataConfig, rooms: RoomSet, tmp_path: Path
+) -> None:
+    row = row_about(rooms, 0, "distance_cam_obj", (0,)) | {field: value}
+    with pytest.raises(ValueError, match=f"row 1 has {field} of another kind: "):
+        one_lesson(row, data, rooms, tmp_path, "answer")
+
+
 def test_a_missing_set_says_how_to_make_one(
     data: DataConfig, rooms: RoomSet, tmp_path: Path
 ) -> None:
