@@ -261,8 +261,12 @@ def _rebuilt(node: Any, tree: Mapping[str, Any], prefix: str) -> Any:
     except ValueError as error:  # a __post_init__ refused
         if isinstance(error, UserError):
             raise
+        said = one_sentence(error)
+        known = [prefix.rstrip("."), *(f"{prefix}{path}" for path in _paths(node))]
+        if said.partition(":")[0] in known:  # it says itself which field is wrong
+            raise UserError(f"--config.{said}") from error
         places = ", ".join(f"--config.{prefix}{name}" for name in changes)
-        raise UserError(f"{places}: {one_sentence(error)}") from error
+        raise UserError(f"{places}: {said}") from error
 
 
 def _field_types(node: Any) -> dict[str, Any]:

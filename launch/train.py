@@ -33,7 +33,7 @@ from launch.flags import define_config
 from spatialevo_jax import hosts
 from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.data import PictureError
-from spatialevo_jax.rollout.batch import PromptTooLongError
+from spatialevo_jax.rollout.batch import PromptError
 from spatialevo_jax.train import loop
 from spatialevo_jax.train.records import alone_in
 from spatialevo_jax.train.stopping import Stopped
@@ -129,7 +129,7 @@ def main(argv: Sequence[str]) -> int:
             said = f"{workdir}: all {config.total_steps} steps are done, nothing is left to do."
             print(f"{errors.program_name()}: {said}", file=sys.stderr)
         try:
-            with user_errors(FloatingPointError, OSError, PictureError, PromptTooLongError):
+            with user_errors(FloatingPointError, OSError, PictureError, PromptError):
                 summary = loop.train(run)
         except Stopped as stop:
             print(f"{errors.program_name()}: {stop}", file=sys.stderr)

@@ -6,6 +6,7 @@ is built.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -298,7 +299,8 @@ class MeshConfig:
     def __post_init__(self) -> None:
         _require(
             min(self.data, self.tensor) >= 1 and self.fsdp >= 0,
-            f"mesh: expected data and tensor of 1 or more and fsdp of 0 or more, got {self}.",
+            "mesh: expected data and tensor of 1 or more and fsdp of 0 or more, got "
+            f"data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}.",
         )
 
 
@@ -380,6 +382,15 @@ class TrainConfig:
             f"grpo.steps: expected at most {MOST} with those of the warm start, "
             f"got {self.total_steps}.",
         )
+        shown = math.prod(self.data.image_size) // 28**2
+        evolving = self.sft.data is None and self.grpo.steps > 0
+        for name in ("solver_prompt", *(["questioner_prompt"] if evolving else [])):
+            room = getattr(self.rollout, name)
+            _require(
+                shown < room,
+                f"data.image_size: expected fewer visual tokens than the {room} of "
+                f"rollout.{name}, got {shown} of {self.data.image_size}.",
+            )
         _require(0 <= self.seed < 2**32, f"seed: expected 0 to 2**32 - 1, got {self.seed}.")
         _require_least(
             self, "", 1, "vocab_size", "max_skipped", "checkpoint_every", "checkpoints_kept"

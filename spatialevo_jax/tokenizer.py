@@ -7,10 +7,12 @@ chat template stands in one of the places where the hub has it.
 
 import dataclasses
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from jinja2 import TemplateError
 from tokenizers import (
     AddedToken,
     Regex,
@@ -72,7 +74,18 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
-
+TRIED = "Which?"  # a text that every chat template must be able to say
+# What a chat template, which is a program of whoever made the folder, may die of.
+TEMPLATE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TemplateError,
+    TypeError,
+    ValueError,
+)
+HALF = re.compile("[\ud800-\udfff]")  # of a character: what JSON can write, and no text holds
 TEMPLATE_FILE = "chat_template.json"  # of the processor, to transformers 4.51
 FILES = (
     "tokenizer.json",
@@ -149,7 +162,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Reads a tokenizer folder through transformers, without any network.
 
     Raises:
-        FileNotFoundError: no tokenizer there. ValueError: a file of it is not what it should be.
+        FileNotFoundError: no tokenizer there. ValueError: a file of it is not what it should be, or
+            its chat template can't say a turn.
     """
     if not (folder / "tokenizer_config.json").is_file():
         raise FileNotFoundError(
@@ -174,7 +188,30 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
     if tokenizer.chat_template is None:
         tokenizer.chat_template = found[TEMPLATE_FILE].get("chat_template")
+    _try_template(tokenizer, folder)
     return tokenizer
+
+
+def _try_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """
+    Raises:
+        ValueError: there is no chat template, it fails, or leaves out what it is given.
+    """
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": TRIED}]}
+    try:
+        said = str(
+            tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+        )
+    except TEMPLATE_ERRORS as error:
+        raise ValueError(
+            f"{folder}: expected a chat template that works; it fails with "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    if said.count("<|image_pad|>") != 1 or TRIED not in said or HALF.search(said):
+        raise ValueError(
+            f"{folder}: expected a chat template that says the one image and the text of a turn, "
+            f"got {said!r:.200} for {TRIED!r}."
+        )
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:

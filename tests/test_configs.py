@@ -90,13 +90,36 @@ def test_more_than_devices_count_is_refused(name: str, value: int, message: str)
         override(TrainConfig(), [f"{name}={value}"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.image_size=28000,28000"], "fewer visual tokens than the 192 of rollout.solver_pr"),
+        (["data.image_size=280000000000,28"], "the 192 of rollout.solver_prompt, got 10000000000 "),
+        (["data.image_size=448,336"], "solver_prompt, got 192 of (448, 336)."),
+        (["data.image_size=420,336", "rollout.questioner_prompt=180"], "the 180 of rollout.quest"),
+    ],
+)
+def test_a_picture_that_no_prompt_has_room_for_is_refused(changes: list[str], message: str) -> None:
+    """Before any is decoded, which may take more memory than there is."""
+    with pytest.raises(UserError) as caught:
+        override(TrainConfig(), changes)
+    assert str(caught.value).startswith("--config.data.image_size: expected fewer visual tokens")
+    assert message in str(caught.value)
+
+
+def test_the_questioners_room_does_not_count_where_nothing_is_asked() -> None:
+    changes = ["data.image_size=420,336", "rollout.questioner_prompt=180"]
+    for nothing in ("grpo.steps=0", "sft.data=sets/a"):
+        assert override(TrainConfig(), [*changes, nothing])
+
+
 REALS = [name for name, value in leaves(TrainConfig()) if isinstance(value, float)]
 
 
 @pytest.mark.parametrize("value", ["1e300", "-1e300", "inf", "nan"])
 @pytest.mark.parametrize("name", REALS)
 def test_more_than_float32_computes_with_is_refused(name: str, value: str) -> None:
-    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*got "):
+    with pytest.raises(UserError, match=f"^--config.{re.escape(name)}: expected .*got "):
         override(TrainConfig(), [f"{name}={value}"])
 
 
@@ -109,7 +132,7 @@ def test_more_than_float32_computes_with_is_refused(name: str, value: str) -> No
 )
 def test_less_than_float32_computes_with_is_refused(name: str) -> None:
     """On a device it would be 0, which is another setting or none."""
-    with pytest.raises(UserError, match=f" {re.escape(name)}: expected .*1e-.*, got 1e-300"):
+    with pytest.raises(UserError, match=f"^--config.{re.escape(name)}: .*1e-.*, got 1e-300"):
         override(TrainConfig(), [f"{name}=1e-300"])
 
 

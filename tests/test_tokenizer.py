@@ -157,6 +157,33 @@ def test_the_chat_template_may_have_its_own_file(folder: Path, tmp_path: Path, n
     assert said == SYSTEM + ASKED
 
 
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{% for %}", "TemplateSyntaxError: Expected an expression"),
+        ("{{ raise_exception('only one turn') }}", "TemplateError: only one turn"),
+        ("{{ messages[0].x.y }}", "UndefinedError: 'dict object' has no attribute 'x'"),
+        ("{{ 'a' + 1 }}", "TypeError: can only concatenate"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% include 'x' %}", "TypeError: no loader"),
+        (3, "TypeError: "),
+        (None, "ValueError: .*chat_template is not set"),
+        ("", "got '' for 'Which"),
+        ({"default": "x"}, "got 'x' for 'Which"),
+        ("{{ messages[0]['content'][1]['text'] }}", "got 'Which"),
+        (f"\ud800{CHAT_TEMPLATE}", r"got '\\ud800<\|im_start\|>system"),
+    ],
+)
+def test_a_chat_template_that_does_not_say_a_turn_is_refused(
+    folder: Path, tmp_path: Path, template: Any, says: str
+) -> None:
+    place = without_template(folder, tmp_path / "other")
+    path = place / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+    with pytest.raises(ValueError, match=f"^{place}: expected a chat template that .*{says}"):
+        load_tokenizer(place)
+
+
 def test_a_saved_folder_reads_with_transformers_and_from_elsewhere(
     tokenizer: PreTrainedTokenizerBase, folder: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ question, the scene is in the paths, and its answer must be the oracle's.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,7 @@ from spatialevo_jax.environment.respond import Reply, Request, answer_requests
 from spatialevo_jax.evaluation import readings
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import shards
-from spatialevo_jax.qa.recipe import FORMATS
+from spatialevo_jax.qa.recipe import FORMATS, MODALITIES
 from spatialevo_jax.qa.rows import FIELDS, Row
 from spatialevo_jax.qa.verify import Loader, request_fields
 
@@ -76,16 +76,44 @@ def _rows_of_set(folder: Path) -> Iterator[Row]:
         yield from shards.read_shard(path)
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_whole(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int for one in value)
+
+
+# What a field of a row that is read here may be.
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "modality": MODALITIES.__contains__,
+    **dict.fromkeys(("id", "task", "scene_id", "question", "answer", "scene_hash"), _is_text),
+    **dict.fromkeys(("images", "options", "labels"), _are_texts),
+    "roles": _are_whole,
+    "valid": lambda value: isinstance(value, bool),
+}
+
+
 def check_rows(rows: Sequence[Row], source: Path) -> None:
-    """That rows have the fields of a set.
+    """That rows have the fields of a set, and those that are read here are of their kinds.
 
     Raises:
-        ValueError: one lacks a field.
+        ValueError: one lacks a field, or has one of another kind.
     """
     for number, row in enumerate(rows, start=1):
         missing = [name for name in FIELDS if name not in row]
         if missing:
             raise ValueError(f"{source}: expected rows of a set, row {number} lacks {missing[0]}.")
+        wrong = [name for name, fits in KINDS.items() if not fits(row[name])]
+        if wrong:
+            raise ValueError(
+                f"{source}: expected rows of a set, row {number} has {wrong[0]} of another kind: "
+                f"{row[wrong[0]]!r:.80}."
+            )
 
 
 def kind_of(row: Row, source: Path) -> str:

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.types import leaf
 from spatialevo_jax.models.qwen2_5_vl.images import Visual, grid_list
 from spatialevo_jax.models.qwen2_5_vl.rope import mrope_positions
-from spatialevo_jax.tokenizer import SpecialIds
+from spatialevo_jax.tokenizer import HALF, SpecialIds
 from spatialevo_jax.trees import dotted
 
 
@@ -77,8 +77,12 @@ def map_rows(function: Callable[[str, Any, int], Any], batch: Any) -> Any:
     return jax.tree_util.tree_map_with_path(at, batch, is_leaf=whole)
 
 
-class PromptTooLongError(ValueError):
-    """A prompt has no room in the length that the run gives to prompts."""
+class PromptError(ValueError):
+    """A prompt can't be given."""
+
+
+class PromptTooLongError(PromptError):
+    """It has no room in the length that the run gives to prompts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,9 +131,9 @@ class ChatEncoder:
         """A turn about images and videos of any sizes, announced as "Image 1: " or "Video 1: ".
 
         Raises:
-            ValueError: the text spells one of the tokenizer's special tokens, such as those that
-                stand for images or end a turn.
+            PromptError: see `require_plain`.
         """
+        self.require_plain(text, sample or "prompt")
         content, counts = [], {"image": 0, "video": 0}
         for one in shown:
             counts[one.kind] += 1
@@ -144,14 +148,9 @@ class ChatEncoder:
         ids = np.asarray(self.encode(str(rendered)), np.int32)
         pads = np.isin(ids, (self.ids.image_pad, self.ids.video_pad))
         if pads.sum() != len(shown):
-            raise ValueError(
+            raise PromptError(
                 f"{sample or 'prompt'}: expected {len(shown)} image tokens, got {pads.sum()} "
                 f"in {text!r}."
-            )
-        if special := self.special_in(text):
-            raise ValueError(
-                f"{sample or 'prompt'}: expected a text without the special token {special}, "
-                f"got {text!r}."
             )
         repeats = np.ones(len(ids), np.int64)
         repeats[pads] = [math.prod(one.grid) // self.merge**2 for one in shown]
@@ -165,6 +164,22 @@ class ChatEncoder:
             tokens_per_second=self.tokens_per_second,
         )
         return Conversation(tokens, positions, np.repeat(pads, repeats), tuple(shown), sample)
+
+    def require_plain(self, text: str, name: str) -> None:
+        """Checks that a text is no more than words.
+
+        Raises:
+            PromptError: it has half of a character, which is no text, or spells one of the
+                tokenizer's special tokens, such as those that stand for images or end a turn.
+        """
+        if half := HALF.search(text):
+            raise PromptError(
+                f"{name}: expected text, got half of a character, {half[0]!r}, in {text!r}."
+            )
+        if special := self.special_in(text):
+            raise PromptError(
+                f"{name}: expected a text without the special token {special}, got {text!r}."
+            )
 
     def special_in(self, text: str) -> str | None:
         """A special token that a text spells. It would be taken for the token: a text that ends its

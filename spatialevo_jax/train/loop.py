@@ -101,7 +101,7 @@ def train(run: Run) -> dict[str, Any]:
         FloatingPointError: updates have not been finite for `max_skipped` steps in a row.
         Stopped: a signal asked for it. OSError: a record or a checkpoint could not be written.
         PictureError: a held-out picture is gone, or so many others that no row can be shown.
-        PromptTooLongError: a prompt, longer than those that were tried before, has no room.
+        PromptError: a prompt, other than those that were tried before, has no room or is no text.
     """
     with (
         stop_requests() as asked,

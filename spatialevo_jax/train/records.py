@@ -31,6 +31,8 @@ from spatialevo_jax.evaluation.runs import read_summary
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import folders
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES
+from spatialevo_jax.models.qwen2_5_vl.hf_config import read_json
 from spatialevo_jax.train.checkpoint import CHECKPOINTS
 
 METRICS, EVALUATIONS, SAMPLES = "metrics.jsonl", "evaluations.jsonl", "samples.jsonl"
@@ -100,7 +102,7 @@ class Records:
         """Opens or begins the folder of a run. Of several processes one is the writer.
 
         Raises:
-            ValueError: the folder holds a run of another configuration.
+            ValueError: the folder holds a run of another configuration, or none that can be read.
             ModuleNotFoundError: TensorBoard's files are asked for, and nothing here writes them.
         """
         self.workdir = workdir
@@ -113,12 +115,12 @@ class Records:
         path = workdir / CONFIG
         wanted = json.loads(json.dumps(config, default=str))
         if path.is_file():
-            try:
-                known = json.loads(path.read_text())
-            except ValueError as error:
-                raise ValueError(f"{path}: expected a configuration as JSON ({error}).") from error
+            known = read_json(path)
             found = sorted(_differences(known, wanted))
-            differs = [name for name in found if not name.startswith(MAY_CHANGE)]
+            may = MAY_CHANGE
+            if not {str(one.get("model")) for one in (known, wanted)} & SIZES.keys():
+                may += ("model",)  # a folder may be moved: `folders.begin_run` looks at its sizes
+            differs = [name for name in found if not name.startswith(may)]
             if differs:
                 raise ValueError(
                     f"{workdir} holds a run of another configuration "
@@ -317,7 +319,8 @@ class Records:
 # much room it has, not what it is.
 MAY_CHANGE = (
     *("mesh", "data.workers", "checkpoint_every", "checkpoints_kept", "alarms"),
-    "data.scenes",  # a folder may be moved: that its rooms are the same, checkpoints tell
+    # Folders may be moved: that their rooms and rows are the same, checkpoints tell.
+    *("data.scenes", "sft.data"),
     "rollout.questioner_prompt",  # padding: no prompt is cut to it
 )
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from transformers import PreTrainedTokenizerBase
 from geometry_jax.tasks import TASKS
 from spatialevo_jax import hosts
 from spatialevo_jax.config import SchedulerConfig, TrainConfig
-from spatialevo_jax.data import RoomSet, Row, RowSource, load_rooms, row_source
+from spatialevo_jax.data import SIDE, RoomSet, Row, RowSource, load_rooms, row_source
 from spatialevo_jax.environment import pools
 from spatialevo_jax.evaluation import held_out as scoring
 from spatialevo_jax.mesh import BATCH
 from spatialevo_jax.models.qwen2_5_vl import folders, images
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
-from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, sized
+from spatialevo_jax.models.qwen2_5_vl.config import SIZES, ModelConfig, VisionConfig, sized
+from spatialevo_jax.models.qwen2_5_vl.hf_processor import read_processor
 from spatialevo_jax.roles import pointing, prompts
 from spatialevo_jax.rollout import batch as packing
 from spatialevo_jax.scene_source import load_scenes
@@ -68,7 +69,8 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
 
     Raises:
         FileNotFoundError: no rooms. ValueError: held-out scene files of the wrong form, pictures
-            that do not decode, or sizes that do not divide over the mesh.
+            that do not decode or are not as the model's image processor has them, or sizes that do
+            not divide over the mesh.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     devices = math.prod(mesh.shape[axis] for axis in BATCH)
@@ -84,6 +86,7 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
     policy, params, tokenizer = _policy(config, workdir, train, rows, mesh)
     ids, model = special_ids(tokenizer), policy.config
     sizes_seen = {size for rooms in (train, val) for room in rooms.sizes for size in room}
+    _require_pixels(config, workdir, sizes_seen, model.vision)
     encoder = packing.ChatEncoder(
         tokenizer,
         ids,
@@ -119,9 +122,9 @@ def prepare(config: TrainConfig, workdir: Path, done: int = 0) -> tuple[Setup, q
         mesh=mesh,
         share=hosts.share(mesh),
     )
+    _require_prompts(setup)
     for item in setup.items:
         val.row_images(item.row)  # a broken picture is said now, not after the warm start
-    _require_prompts(setup)
     return setup, params
 
 
@@ -146,13 +149,14 @@ def placed_state(setup: Setup, step: int) -> TrainState:
 
 def position(setup: Setup, step: int) -> dict[str, Any]:
     """Where the rows are before update number `step`, as JSON: all that is drawn is a function of
-    the seed, the step and these rooms.
+    the seed, the step, these rooms and this set.
     """
     return {
         "step": step,
         "seed": setup.config.seed,
         "train": setup.train.fingerprint,
         "held_out": setup.held_out.fingerprint,
+        "set": None if setup.lessons is None else setup.lessons.fingerprint,
     }
 
 
@@ -161,12 +165,18 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
     Raises:
         ValueError: `saved` is another position than that of `step`.
     """
-    own = position(setup, step)
-    for name, value in own.items():
+    config = setup.config
+    scenes, rows = config.data.scenes, config.sft.data or "sft.data"
+    places = {
+        "train": (scenes, "train rooms"),
+        "held_out": (scenes, "held_out rooms"),
+        "set": (rows, "question-answer set"),
+    }
+    for name, value in position(setup, step).items():
         if saved.get(name) != value:
-            what = f"{name} rooms" if name in ("train", "held_out") else name
+            place, what = places.get(name, (scenes, name))
             raise ValueError(
-                f"{setup.config.data.scenes}: expected the {what} that the run began with "
+                f"{place}: expected the {what} that the run began with "
                 f"({saved.get(name)}), found others ({value}); bring them back, or choose another "
                 "--workdir to begin anew."
             )
@@ -174,7 +184,8 @@ def require_position(setup: Setup, saved: Mapping[str, Any], step: int) -> None:
 
 def _require_prompts(setup: Setup) -> None:
     """The prompts of all held-out questions, and the Questioner's about the first rows of each
-    dataset, must have room. One that comes later and has none ends the run then.
+    dataset, must have room. One that comes later and has none ends the run then. All lessons of a
+    set must be plain texts.
     """
     config, language = setup.config, setup.config.rewards.observation
 
@@ -186,7 +197,13 @@ def _require_prompts(setup: Setup) -> None:
     for item in setup.items:
         text = prompts.solver(item.task, item.question, language)
         require(setup.held_out, item.row, text, "solver_prompt")
-    if config.sft.data is not None or not config.grpo.steps:
+    if setup.lessons is not None:
+        for lesson in setup.lessons.lessons:
+            name = f"{config.sft.data}: {setup.train.records[lesson.row.room].scene_id}"
+            for text in (lesson.example.prompt, lesson.example.reply):
+                setup.encoder.require_plain(text, name)
+        return
+    if not config.grpo.steps:
         return
     for kind, count in enumerate(config.data.rows):
         for index in range(PROMPTS_TRIED if count else 0):
@@ -195,6 +212,28 @@ def _require_prompts(setup: Setup) -> None:
             for task in setup.train.feasible_tasks(row):
                 text = prompts.questioner(task, seen, language)
                 require(setup.train, row, text, "questioner_prompt")
+
+
+def _require_pixels(
+    config: TrainConfig, workdir: Path, sizes: Collection[tuple[int, int]], vision: VisionConfig
+) -> None:
+    """Pictures of these sizes, width and height, are what the model's own image processor would
+    show of them: who has the trained model from `to-hf` sees with that.
+    """
+    side = vision.patch_size * vision.spatial_merge_size
+    if side != SIDE:
+        raise ValueError(
+            f"{config.model}: expected visual tokens of {SIDE} pixels a side, got {side}."
+        )
+    pixels = read_processor(workdir / folders.COMPANIONS, vision)
+    if pixels is None:
+        return
+    for width, height in sizes:
+        if not pixels.least <= width * height <= pixels.most:
+            raise ValueError(
+                f"data.image_size: expected pictures of {pixels.least} to {pixels.most} pixels, as "
+                f"the image processor of {config.model} leaves them, got {width}x{height}."
+            )
 
 
 def _require_divisible(config: TrainConfig, devices: int, blocks: int, done: int) -> None:

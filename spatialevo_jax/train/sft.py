@@ -5,6 +5,9 @@ takes is a function of (seed, step) alone.
 """
 
 import dataclasses
+import functools
+import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +41,13 @@ class Lesson:
 class LessonSource:
     """Endless shuffled lessons of the three modalities, by step."""
 
+    lessons: tuple[Lesson, ...]  # all: by modality, then in the order of the set's files
     datasets: tuple[grain.MapDataset | None, ...]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of what the lessons of a step are drawn from."""
+        return hashlib.sha256(repr(self.lessons).encode()).hexdigest()[:16]
 
     def step_lessons(self, step: int, counts: Sequence[int]) -> list[Lesson]:
         """`counts[i]` lessons of each modality; the same for the same step."""
@@ -82,7 +91,7 @@ def lesson_source(
             )
         source = grain.MapDataset.source(found[modality]) if count else None
         datasets.append(source and source.seed(seed).shuffle().repeat())
-    return LessonSource(tuple(datasets))
+    return LessonSource(tuple(itertools.chain(*found.values())), tuple(datasets))
 
 
 def _training_rows(folder: Path) -> list[qa_rows.Row]:

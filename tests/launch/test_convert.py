@@ -69,14 +69,24 @@ def test_a_run_begins_from_a_folder_and_its_checkpoint_goes_back(
     tokenizer = tmp_path / "tokenizer"
     train_tokenizer(["How far is the lamp from the table?"], 300, tokenizer)
     model = sized("tiny", vocab_size=320)
+    pixels = {"preprocessor_config.json": b'{"min_pixels": 3136, "max_pixels": 3136}'}
     source = write_folder(
-        tmp_path / "hf", model, random_tensors(model), files=2, companions=contents(tokenizer)
+        tmp_path / "hf",
+        model,
+        random_tensors(model),
+        files=2,
+        companions=contents(tokenizer) | pixels,
     )
     command("from-hf", source=source, target=tmp_path / "ours")
     monkeypatch.setattr(preparing.scoring, "build_items", lambda *_: [])  # nothing is asked here
     data = DataConfig(rooms_root, image_size=(56, 56), scene_frames=3, rows=(1, 1, 1))
     rollout = RolloutConfig(questioner_prompt=1024)  # this tokenizer knows few words
     config = TrainConfig(model=str(tmp_path / "ours"), data=data, rollout=rollout)
+    larger = dataclasses.replace(data, image_size=(112, 112))
+    with pytest.raises(
+        ValueError, match=r"data\.image_size: expected pictures of 3136 to 3136 pix"
+    ):
+        loop.open_run(dataclasses.replace(config, data=larger), tmp_path / "run")
     run = loop.open_run(config, tmp_path / "run")
     assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {np.dtype(np.float32)}
     with pytest.raises(UserError, match="checkpoints: expected a checkpoint, found none"):

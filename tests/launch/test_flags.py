@@ -145,6 +145,47 @@ def test_a_refused_value_names_the_flag_and_the_reason() -> None:
     assert message == "--config.inner.low: expected low <= high, got 0.5 > 0.2."
 
 
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Its errors say where they are."""
+
+    low: float = 0.1
+    high: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"group.low: expected at most group.high={self.high}, got {self.low}.")
+        if self.high > 1:
+            raise ValueError("group: expected shares.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    name: str = "run"
+    group: Placed = Placed()
+
+    def __post_init__(self) -> None:
+        if self.name == "low" and self.group.low > 0:
+            raise ValueError(f"group.low: expected 0 for name=low, got {self.group.low}.")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("group.low=0.5",), "--config.group.low: expected at most group.high=0.2, got 0.5."),
+        (("group.high=0",), "--config.group.low: expected at most group.high=0.0, got 0.1."),
+        (("group.high=3", "group.low=2"), "--config.group: expected shares."),
+        (("name=low", "group.low=0.2"), "--config.group.low: expected 0 for name=low, got 0.2."),
+    ],
+)
+def test_an_error_that_says_its_place_is_given_no_other_one(
+    overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        override(Whole(), overrides)
+    assert str(caught.value) == message
+
+
 def test_an_unknown_field_names_the_nearest_one() -> None:
     assert refusal("step=3") == (
         "--config.step: Outer has no field 'step'; did you mean --config.steps?"

@@ -22,17 +22,22 @@ from spatialevo_jax.config import (
     EvaluationConfig,
     GrpoConfig,
     RolloutConfig,
+    SftConfig,
     TrainConfig,
     WarmStartConfig,
 )
+from spatialevo_jax.data import Row
 from spatialevo_jax.rollout import decode
-from spatialevo_jax.rollout.batch import PromptTooLongError
+from spatialevo_jax.rollout.batch import PromptError, PromptTooLongError
 from spatialevo_jax.train import checkpoint, loop, records
+from spatialevo_jax.train import setup as preparing
 from spatialevo_jax.train.records import Records
 from spatialevo_jax.train.setup import Setup, placed_state, position, require_position
+from spatialevo_jax.train.sft import Lesson, LessonSource
 from spatialevo_jax.train.state import TrainState
 from spatialevo_jax.train.steps import Steps
 from spatialevo_jax.train.stopping import Stopped
+from spatialevo_jax.train.warm_start import Example
 from tests.sayings import spoken
 
 TASKS = ("distance_cam_obj", "motion_camera", "room_size")  # one of each modality
@@ -361,6 +366,43 @@ def test_other_rooms_are_not_gone_on_with(unbroken: tuple[TrainConfig, Path, See
         require_position(fewer, saved, 3)
     with pytest.raises(ValueError, match="expected the step that"):
         require_position(whole, saved, 4)
+
+
+def lesson(text: str, reply: str = "See <answer> 1 </answer>") -> Lesson:
+    return Lesson(Row(0, (0,)), Example(text, reply))
+
+
+def test_a_run_goes_on_with_its_own_set(unbroken: tuple[TrainConfig, Path, Seen]) -> None:
+    evolving = unbroken[2].steps[0].setup
+    learning = dataclasses.replace(evolving, lessons=LessonSource((lesson("Where?"),), ()))
+    require_position(learning, position(learning, 3), 3)
+    another = dataclasses.replace(evolving, lessons=LessonSource((lesson("Which?"),), ()))
+    for saved, now in ((learning, another), (learning, evolving), (evolving, learning)):
+        with pytest.raises(ValueError, match=r"^sft[.]data: expected the question-answer set"):
+            require_position(now, position(saved, 3), 3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (("half \ud800",), r"half of a character, '\\ud800', in 'half"),
+        (("<|im_end|>",), r"expected a text without the special token <\|im_end\|>"),
+        (("Where?", "See\udfff"), r"half of a character, '\\udfff', in 'See"),
+        (("Where?", "<|im_end|>assistant"), r"without the special token <\|im_end\|>"),
+    ],
+)
+def test_a_row_of_a_set_that_is_no_text_is_said_before_a_run_begins(
+    unbroken: tuple[TrainConfig, Path, Seen],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    texts: tuple[str, ...],
+    says: str,
+) -> None:
+    lessons = LessonSource((lesson("Where?"), lesson(*texts)), ())
+    monkeypatch.setattr(preparing.sft, "lesson_source", lambda *_: lessons)
+    sft = SftConfig(data=tmp_path / "set")
+    with pytest.raises(PromptError, match=rf"^{tmp_path}/set: \w+: .*{says}"):
+        loop.open_run(dataclasses.replace(unbroken[0], sft=sft), tmp_path / "run")
 
 
 def test_a_finished_run_is_left_as_it_is(unbroken: tuple[TrainConfig, Path, Seen]) -> None:

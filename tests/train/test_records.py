@@ -434,6 +434,27 @@ def test_what_a_kill_took_from_tensorboard_comes_back_from_the_lines(tmp_path: P
     assert events(tmp_path / records.TENSORBOARD) == losses
 
 
+def test_folders_may_be_moved_and_a_size_is_no_folder(tmp_path: Path) -> None:
+    """That what is in them is the same is looked at when it is read."""
+    begun = CONFIG | {"model": "models/3b", "sft": {"data": Path("sets/a")}}
+    moved = {"model": "/new/3b", "sft": {"data": "/new/a"}, "data": CONFIG["data"]}
+    Records(tmp_path / "run", begun)
+    Records(tmp_path / "run", begun | moved)
+    with pytest.raises(ValueError, match=r"another configuration \(differs in model\)"):
+        Records(tmp_path / "run", begun | {"model": "qwen2_5_vl_3b"})
+    Records(tmp_path / "random", begun | {"model": "tiny"})
+    for other in ("qwen2_5_vl_3b", "models/3b"):
+        with pytest.raises(ValueError, match=r"another configuration \(differs in model\)"):
+            Records(tmp_path / "random", begun | {"model": other})
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "3"])
+def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / records.CONFIG).write_text(text)
+    with pytest.raises(ValueError, match=rf"{records.CONFIG}: expected (a )?JSON"):
+        Records(tmp_path, CONFIG)
+
+
 # --- starts that were refused ----------------------------------------------------------------
 
 

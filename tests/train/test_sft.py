@@ -155,6 +155,18 @@ def test_lessons_are_asked_in_the_language_of_the_runs_prompts(
     assert refused.example.prompt == expected
 
 
+def test_a_set_is_told_by_its_rows_wherever_it_is(
+    data: DataConfig, rooms: RoomSet, rows: list[Row], config: SftConfig, tmp_path: Path
+) -> None:
+    def fingerprint(config: SftConfig) -> str:
+        return lesson_source(config, data, rooms, 0).fingerprint
+
+    assert fingerprint(write_set(tmp_path / "moved", rows)) == fingerprint(config)
+    for number, field in ((0, "question"), (8, "answer")):
+        others = [row | {field: "other"} if i == number else row for i, row in enumerate(rows)]
+        assert fingerprint(write_set(tmp_path / field, others)) != fingerprint(config)
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -177,6 +189,31 @@ def test_a_row_that_lacks_a_field_is_said(data: DataConfig, rooms: RoomSet, tmp_
     row = row_about(rooms, 0, "distance_cam_obj", (0,))
     del row["options"]
     with pytest.raises(ValueError, match="row 1 lacks options"):
+        one_lesson(row, data, rooms, tmp_path, "answer")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("modality", "video"),
+        ("modality", ["scene"]),
+        ("scene_id", ["scene0"]),
+        ("task", None),
+        ("question", None),
+        ("answer", 3.5),
+        ("images", None),
+        ("images", [1]),
+        ("options", "1 m"),
+        ("labels", [None]),
+        ("roles", ["0"]),
+        ("valid", "true"),
+    ],
+)
+def test_a_field_of_another_kind_is_said(
+    field: str, value: object, data: DataConfig, rooms: RoomSet, tmp_path: Path
+) -> None:
+    row = row_about(rooms, 0, "distance_cam_obj", (0,)) | {field: value}
+    with pytest.raises(ValueError, match=f"row 1 has {field} of another kind: "):
         one_lesson(row, data, rooms, tmp_path, "answer")
 
 

@@ -37,6 +37,7 @@ from spatialevo_jax.locks import lock
 from spatialevo_jax.models.qwen2_5_vl import safetensors_io, weights
 from spatialevo_jax.models.qwen2_5_vl.config import ModelConfig
 from spatialevo_jax.models.qwen2_5_vl.hf_config import read_config, read_json
+from spatialevo_jax.models.qwen2_5_vl.hf_processor import read_processor
 from spatialevo_jax.models.qwen2_5_vl.model import Params, abstract_params
 from spatialevo_jax.models.qwen2_5_vl.safetensors_io import StoredTensor
 
@@ -139,11 +140,12 @@ def open_hf(path: Path) -> HfFolder:
     """Reads the configuration and all headers, and checks them against each other.
 
     Raises:
-        OSError: a file is missing. ValueError: a file is damaged, the configuration is not
-            supported, or the tensors are not those that it needs.
+        OSError: a file is missing. ValueError: a file is damaged, the configuration or what is done
+            with pixels is not supported, or the tensors are not those that it needs.
     """
     _expect_folder(path)
     config = read_config(path / CONFIG)
+    read_processor(path, config.vision)
     files, metadata, stored = _read_files(path)
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
@@ -384,6 +386,7 @@ def open_orbax(path: Path, stored: Path | None = None, branch: str = "") -> Orba
                 f"found no {part.name}."
             )
     config = read_config(path / COMPANIONS / CONFIG)
+    read_processor(path / COMPANIONS, config.vision)
     layout = _parse_layout(path / LAYOUT, config)
     checkpoint = stored or path / PARAMS
     if (described := checkpoint / "_METADATA").is_file():
@@ -526,10 +529,19 @@ def load(source: HfFolder | OrbaxFolder, dtype: Any, shardings: Params | None = 
 def begin_run(source: HfFolder | OrbaxFolder, workdir: Path) -> Path:
     """Puts all but the parameters into the folder of a run, so that its checkpoints can be
     converted; returns where the tokenizer is. What is there already stays.
+
+    Raises:
+        ValueError: what is there is of a model of other sizes.
     """
-    if not (workdir / COMPANIONS).is_dir():
+    place = workdir / COMPANIONS
+    if not place.is_dir():
         _write_companions(source, workdir)
-    return workdir / COMPANIONS
+    elif read_config(place / CONFIG) != source.config:
+        raise ValueError(
+            f"{source.path}: expected the model that the run in {workdir} began from, got another "
+            f"one ({CONFIG} is not that of {place})."
+        )
+    return place
 
 
 @contextlib.contextmanager

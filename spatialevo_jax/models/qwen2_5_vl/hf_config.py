@@ -53,6 +53,8 @@ VISION_ROPE = {"rope_theta": 10_000.0, "rope_type": "axial"}
 # Of the decoder, read below or derived from what is read.
 TEXT_FORMS = ("rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "layer_types")
 TEXT_FORMS += ("head_dim", "tie_word_embeddings")
+# Fields that say how weights are quantised: of transformers, of MLX, of old compressed-tensors.
+QUANTISED = ("quantization_config", "quantization", "compression_config")
 # Fields that change no number that we compute: how a file was made, what transformers does at run
 # time, tokens (the tokenizer knows them), how long the training texts were.
 SILENT = {
@@ -123,8 +125,9 @@ def parse_config(fields: Mapping[str, Any]) -> ModelConfig:
     """See `read_config`."""
     nested = "text_config" in fields
     text = _group(fields, "text_config") if nested else fields
-    # Of a model that was made and not read, transformers 4.57 says it under text_config only.
-    architectures = fields.get("architectures", text.get("architectures"))
+    architectures = fields.get("architectures")
+    if architectures is None:  # of a model that was made and not read, as transformers 4.57 has it
+        architectures = text.get("architectures")
     if architectures != [ARCHITECTURE]:
         raise ConfigError(f"architectures: expected [{ARCHITECTURE!r}], got {architectures!r}.")
     vision = _group(fields, "vision_config")
@@ -158,6 +161,14 @@ def _group(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _known(place: str, fields: Mapping[str, Any], known: set[str]) -> None:
     unknown = sorted(name for name in fields.keys() - known if fields[name] is not None)
+    for name in QUANTISED:
+        if name in unknown:
+            method = fields[name].get("quant_method") if isinstance(fields[name], dict) else None
+            raise ConfigError(
+                f"{place}{name}: expected weights that are not quantised, "
+                f"got {method or fields[name]!r:.80}; the model is needed in float32, bfloat16 or "
+                "float16."
+            )
     if unknown:
         name = unknown[0]
         raise ConfigError(

@@ -128,6 +128,16 @@ def test_a_run_takes_all_but_the_parameters_along(
         assert (place / "tokenizer.json").read_text() == "mine"
 
 
+def test_a_run_does_not_go_on_with_a_model_of_other_sizes(released: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    folders.begin_run(folders.open_hf(released), tmp_path / "run")
+    moved = copy(released, tmp_path / "moved")
+    folders.begin_run(folders.open_hf(moved), tmp_path / "run")
+    other = write_folder(tmp_path / "other", UNTIED, random_tensors(UNTIED))
+    with pytest.raises(ValueError, match=f"{other}: expected the model that the run in .*/run"):
+        folders.begin_run(folders.open_hf(other), tmp_path / "run")
+
+
 def test_parameters_of_a_run_are_rounded_to_the_types_they_came_with(
     ours: Path, tmp_path: Path
 ) -> None:
@@ -258,7 +268,7 @@ def take_out(folder: Path) -> None:
         (remove("config.json"), r"config\.json"),
         (write("config.json", b"{"), r"config\.json: expected JSON, it does not parse"),
         (edit("config.json", lambda c: c.update(architectures=["Llama"])), "got .*Llama"),
-        (edit("config.json", lambda c: c.update(quantization_config={})), "unsupported field"),
+        (edit("config.json", lambda c: c.update(quantization_config={})), "not quantised, got {}"),
         (remove(folders.INDEX), "expected model.safetensors or .*index.json, found neither"),
         (write(folders.SINGLE, b""), "expected model.safetensors or .*index.json .*, found both"),
         (write(folders.INDEX, b"[]"), "expected a JSON object, got list"),

@@ -127,6 +127,7 @@ def test_the_architecture_may_stand_under_text_config_only() -> None:
     fields = nested(PUBLISHED_3B)
     del fields["architectures"]
     assert parse_config(fields) == SIZES["qwen2_5_vl_3b"]
+    assert parse_config(fields | {"architectures": None}) == SIZES["qwen2_5_vl_3b"]
     fields["text_config"]["architectures"] = ["Qwen2VLForConditionalGeneration"]
     with pytest.raises(ValueError, match=r"architectures: expected .*Qwen2VL"):
         parse_config(fields)
@@ -141,7 +142,7 @@ def test_the_architecture_may_stand_under_text_config_only() -> None:
             r"architectures: expected .*Qwen3VL",
         ),
         ("architectures", None, "architectures: expected"),
-        ("quantization_config", {"bits": 4}, "quantization_config: unsupported field"),
+        ("tie_word_vectors", True, "tie_word_vectors: unsupported field"),
         ("text_config.qk_norm", True, "text_config.qk_norm: unsupported field"),
         ("vision_config.num_registers", 4, "vision_config.num_registers: unsupported field"),
         ("text_config.hidden_act", "gelu", "hidden_act: unsupported value 'gelu'; expected 'silu'"),
@@ -182,6 +183,32 @@ def test_what_is_not_supported_is_named(path: str, value: Any, message: str) -> 
     for group in groups:
         place = place[group]
     place[name] = value
+    with pytest.raises(ValueError, match=message):
+        parse_config(fields)
+
+
+@pytest.mark.parametrize("place", ["", "text_config.", "vision_config."])
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("quantization_config", {"quant_method": "gptq", "bits": 4}, "gptq"),
+        ("quantization_config", {"quant_method": "awq", "version": "gemm"}, "awq"),
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandb"),
+        ("quantization_config", {"quant_method": "fp8", "fmt": "e4m3"}, "fp8"),
+        ("quantization_config", {"load_in_8bit": True}, r"\{'load_in_8bit': True\}"),
+        ("quantization_config", {}, r"\{\}"),
+        ("quantization", {"group_size": 64, "bits": 4}, r"\{'group_size': 64, 'bits': 4\}"),
+        ("compression_config", {"quant_method": "compressed-tensors"}, "compressed-tensors"),
+    ],
+)
+def test_quantised_weights_are_refused_by_name(
+    place: str, name: str, value: dict[str, Any], says: str
+) -> None:
+    """Also beside other fields that are unknown here, which such files have."""
+    fields: Any = copy.deepcopy(nested(PUBLISHED_3B))
+    group = fields[place.rstrip(".")] if place else fields
+    group |= {"a_field": 1, name: value}
+    message = f"^{place}{name}: expected weights that are not quantised, got .*{says}"
     with pytest.raises(ValueError, match=message):
         parse_config(fields)
 
