@@ -205,7 +205,7 @@ def _generate(root: Path, out: Path) -> None:
                     for form in wanted.formats
                 ]
                 _wait(names, "shards")
-                _finish(root, out, blocks, wanted, time.monotonic() - started)
+                _finish(root, out, blocks, wanted, started)
     except KeyboardInterrupt as stop:
         raise UserError("stopped; finished shards are kept, the same command goes on.") from stop
     except BrokenProcessPool as died:
@@ -232,8 +232,8 @@ def _place_of_host(out: Path) -> Path:
     return path
 
 
-def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, seconds: float) -> None:
-    """Pictures, the card, and what was found on the way."""
+def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, started: float) -> None:
+    """Pictures, the card, and what was found on the way since `started` (`time.monotonic`)."""
     summary = summarise(out, blocks, wanted)
     pictures = _draw(root, out, wanted, summary.samples) if _PICTURES.value else []
     card.write_card(out, summary, pictures)
@@ -244,7 +244,7 @@ def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, seco
         best = max(one.majority, one.regression, one.table)
         blind = f", blind {best:.1%} of {one.blind_bound:.0%}" if one.is_guessed else ""
         print(f"{one.split:10s} {one.group:40s} {one.rows:7,d} rows{blind}")
-    rows = sum(summary.rows.values())
+    rows, seconds = sum(summary.rows.values()), time.monotonic() - started
     print(f"{out}: {rows:,} rows, {len(summary.skipped)} scenes skipped, {seconds:.1f} s")
 
 
