@@ -42,7 +42,7 @@ from spatialevo_jax.config import TrainConfig
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import card, formats, pipeline, recipe, shards, verify
-from spatialevo_jax.qa.blocks import Block, make_blocks
+from spatialevo_jax.qa.blocks import Block, make_blocks, splits_of
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.summary import summarise
 
@@ -87,7 +87,9 @@ _WORDINGS = flags.DEFINE_integer(
 _RATIONALES = flags.DEFINE_bool("rationales", False, "Add the measurements that lead to answers.")
 _IMAGES = flags.DEFINE_integer("scene_images", 8, "Most images of a question about a room.", 3)
 _HELD_OUT = flags.DEFINE_float(
-    "validation_share", 0.0, "Share of the rooms in train/ held out, beside those in val/."
+    "validation_share",
+    0.0,
+    "Share of the rooms in train/ held out, beside those in val/: each with this chance.",
 )
 _FORMATS = flags.DEFINE_list("formats", list(recipe.FORMATS), "jsonl, parquet or both.")
 _EMBED = flags.DEFINE_bool("embed_images", False, "Put pictures into parquet: own scenes only.")
@@ -151,7 +153,7 @@ def _generate(root: Path, out: Path) -> None:
     if "parquet" in wanted.formats:
         with user_errors(ModuleNotFoundError):
             shards.parquet()
-    with user_errors(FileNotFoundError):
+    with user_errors(FileNotFoundError, ValueError):
         blocks = make_blocks(root, wanted)
     with user_errors(OSError):
         _check_recipe(out, wanted)
@@ -203,7 +205,7 @@ def _generate(root: Path, out: Path) -> None:
                     for form in wanted.formats
                 ]
                 _wait(names, "shards")
-                _finish(root, out, blocks, wanted, time.monotonic() - started)
+                _finish(root, out, blocks, wanted, started)
     except KeyboardInterrupt as stop:
         raise UserError("stopped; finished shards are kept, the same command goes on.") from stop
     except BrokenProcessPool as died:
@@ -230,8 +232,8 @@ def _place_of_host(out: Path) -> Path:
     return path
 
 
-def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, seconds: float) -> None:
-    """Pictures, the card, and what was found on the way."""
+def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, started: float) -> None:
+    """Pictures, the card, and what was found on the way since `started` (`time.monotonic`)."""
     summary = summarise(out, blocks, wanted)
     pictures = _draw(root, out, wanted, summary.samples) if _PICTURES.value else []
     card.write_card(out, summary, pictures)
@@ -240,11 +242,9 @@ def _finish(root: Path, out: Path, blocks: Sequence[Block], wanted: Recipe, seco
         print(f"skipped {name}: {why}", file=sys.stderr)
     for one in summary.reports:
         best = max(one.majority, one.regression, one.table)
-        print(
-            f"{one.split:10s} {one.group:40s} {one.rows:7,d} rows, blind {best:.1%} "
-            f"of {one.blind_bound:.0%}"
-        )
-    rows = sum(summary.rows.values())
+        blind = f", blind {best:.1%} of {one.blind_bound:.0%}" if one.is_guessed else ""
+        print(f"{one.split:10s} {one.group:40s} {one.rows:7,d} rows{blind}")
+    rows, seconds = sum(summary.rows.values()), time.monotonic() - started
     print(f"{out}: {rows:,} rows, {len(summary.skipped)} scenes skipped, {seconds:.1f} s")
 
 
@@ -311,8 +311,10 @@ def _recipe(root: Path, questions: Sequence[Any], listed: Any) -> Recipe:
 
 def _questions(root: Path, out: Path) -> list[dict[str, Any]]:
     """Requests to ask instead of our own, from a file or from a policy."""
-    if _QUESTIONER.value and _QUESTIONS.value:
-        raise UserError("expected one of --questions and --questioner, got both.")
+    asking = [flag.name for flag in (_QUESTIONS, _QUESTIONER, _LISTS) if flag.value]
+    if len(asking) > 1:
+        got = " and ".join(f"--{name}" for name in asking)
+        raise UserError(f"expected one of --questions, --questioner and --lists, got {got}.")
     path = Path(_QUESTIONS.value) if _QUESTIONS.value else None
     if _QUESTIONER.value:
         path = out.with_name(f"{out.name}.questions.jsonl")
@@ -405,7 +407,7 @@ def _verify(root: Path, folder: Path) -> None:
     if not paths:
         raise UserError(f"{folder / form}: expected shards, found none.")
     with user_errors(FileNotFoundError):
-        splits = {name: one.split for one in make_blocks(root, known) for name in one.scenes}
+        splits = splits_of(root, known)
     # What people edit are the JSON files, and not what is packed beside them.
     load = _loader(root, packed=False)
     rows, wrong = 0, 0

@@ -1,5 +1,6 @@
 """Files are there whole or not at all."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ def test_what_fails_leaves_the_file_before_it(tmp_path: Path) -> None:
         part.write_text("half")
         raise OSError("the disk is full")
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_says_which_file_could_not_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    with pytest.raises(OSError, match=r"page\.html"), whole_file(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write raises it: of no file
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:

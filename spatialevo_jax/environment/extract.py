@@ -148,7 +148,7 @@ def _is_read_elsewhere(task: str, text: str, names: Names) -> bool:
 
 def _fit(task: str, text: str, names: Names) -> Reading | None:
     """By the first pattern whose phrases all mean something here; else by the first that fits at
-    all.
+    all, and rather by one that takes no "it" for a thing: "how far is it from the bed to the sofa".
     """
     failure: Reading | None = None
     for pattern in patterns(task):
@@ -158,7 +158,9 @@ def _fit(task: str, text: str, names: Names) -> Reading | None:
         found = _reading(task, pattern, match, names)
         if found.reason is Reason.OK:
             return found
-        failure = failure or found
+        unnamed = failure is not None and failure.reason is Reason.MISSING_ROLE
+        if failure is None or (unnamed and found.reason is not Reason.MISSING_ROLE):
+            failure = found
     return failure
 
 

@@ -3,7 +3,7 @@ number of processes and hosts.
 """
 
 import dataclasses
-import zlib
+import hashlib
 from pathlib import Path
 
 from geometry_jax import scene_io
@@ -20,26 +20,54 @@ class Block:
     scenes: tuple[str, ...]  # ids, in order
 
 
-def make_blocks(root: Path, recipe: Recipe) -> list[Block]:
-    """All scenes of a folder in blocks. No room is in both splits: one that any scan holds out is
-    held out whole, and so is a share of the others.
+def lot(room: str, seed: int) -> float:
+    """In [0, 1): a room is held out by every share above it, whatever other rooms there are."""
+    digest = hashlib.blake2b(f"{seed}/{room}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest) >> 11) / 2**53
+
+
+def splits_of(root: Path, recipe: Recipe) -> dict[str, str]:
+    """The split of each scene of a folder, "train" or "validation". No room is in both: one that
+    any scan holds out is held out whole, and so are others by their `lot`.
 
     Raises:
         FileNotFoundError: there are no scenes.
     """
-    splits = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    found = {name: split for split in splits for name in scene_io.list_scenes(root, split)}
+    folders = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    found = {name: folder for folder in folders for name in scene_io.list_scenes(root, folder)}
     if not found:
         raise FileNotFoundError(f"{root}: expected scenes in train/ or val/, found none.")
-    held = {scene_io.room_of(name) for name, split in found.items() if split in HELD_OUT}
-    rooms = sorted({scene_io.room_of(name) for name in found} - held)
-    shuffled = sorted(rooms, key=lambda room: zlib.crc32(f"{recipe.seed}/{room}".encode()))
-    held.update(shuffled[: round(recipe.validation_share * len(rooms))])
+    held = {scene_io.room_of(name) for name, folder in found.items() if folder in HELD_OUT}
+    rooms = {scene_io.room_of(name) for name in found}
+    held |= {room for room in rooms if lot(room, recipe.seed) < recipe.validation_share}
+    return {
+        name: "validation" if scene_io.room_of(name) in held else "train" for name in sorted(found)
+    }
+
+
+def make_blocks(root: Path, recipe: Recipe) -> list[Block]:
+    """All scenes of a folder in blocks.
+
+    Raises:
+        FileNotFoundError: there are no scenes. ValueError: the share that shall be held out leaves
+            a split empty, as it may of few rooms.
+    """
+    splits = splits_of(root, recipe)
+    share = recipe.validation_share
+    if share and "validation" not in splits.values():
+        least = min(lot(scene_io.room_of(name), recipe.seed) for name in splits)
+        raise ValueError(
+            f"{root}: a validation_share of {share} holds out none of its few rooms, each of which "
+            f"draws its own lot; expected more than {least:.4f}, or another seed."
+        )
+    if share and "train" not in splits.values():
+        raise ValueError(
+            f"{root}: a validation_share of {share} holds out all of its few rooms, each of which "
+            "draws its own lot; expected less, or another seed."
+        )
     blocks: list[Block] = []
     for split in ("train", "validation"):
-        names = sorted(
-            name for name in found if (scene_io.room_of(name) in held) == (split != "train")
-        )
+        names = [name for name, own in splits.items() if own == split]
         for start in range(0, len(names), SCENES):
             part = tuple(names[start : start + SCENES])
             blocks.append(Block(len(blocks), split, part))

@@ -16,7 +16,7 @@ from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.evaluation import charts
 from spatialevo_jax.files import whole_file
 from spatialevo_jax.qa import shards
-from spatialevo_jax.qa.groups import HARD, INVALID, MEDIUM
+from spatialevo_jax.qa.groups import HARD, MEDIUM
 from spatialevo_jax.qa.summary import Summary
 
 NAME, FOLDER = "README.md", "card"
@@ -195,7 +195,7 @@ def _blind(summary: Summary) -> str:
     """The guessers' scores beside their bounds."""
     rows = []
     for one in summary.reports:
-        if one.group == INVALID or not one.rows:
+        if not one.is_guessed:
             continue
         rows.append(
             [
@@ -241,7 +241,7 @@ def _recipe_text(summary: Summary) -> str:
         "its scene and lists those that differ.",
     ]
     if summary.refused:
-        lines += ["", f"Given questions that are no requests: {summary.refused:,}."]
+        lines += ["", f"Given questions that no row can ask: {summary.refused:,}."]
     if summary.skipped:
         lines += ["", f"Scenes left out, {len(summary.skipped)}:", ""]
         lines += [f"- `{name}`: {why}" for name, why in summary.skipped]

@@ -197,13 +197,16 @@ def _from_camera(source: Source) -> Drawn:
 
 def _regions(source: Source) -> Drawn:
     """A region of which the reference image shows an anchor. Of several names that have the same
-    anchors one is drawn for each image.
+    anchors one is drawn for each image; none that is named after the only thing of its kind in the
+    image: where the lamp is, `position_cam_obj` asks.
     """
-    kept, anchors = _in_pairs(source), source.view.anchors
+    kept, anchors, after = _in_pairs(source), source.view.anchors, source.view.after
     if not len(anchors) or not len(kept):
         return {"labels": np.zeros((0, MAX_LABELS), np.int32), "frames": np.zeros((0, 2), np.int64)}
     order = source.rng.permutation(len(anchors))
-    shown = np.any((source.view.count[kept][:, anchors] > 0) & (anchors >= 0), axis=2)
+    count = source.view.count[kept]
+    shown = np.any((count[:, anchors] > 0) & (anchors >= 0), axis=2)
+    shown &= (count[:, after] != 1) | (after < 0)
     places = np.argwhere(shown[:, order])
     rows = np.column_stack([places[:, :1], anchors[order[places[:, 1]]]])
     _, first = np.unique(rows, axis=0, return_index=True)
@@ -234,9 +237,12 @@ DRAWING: dict[str, Callable[[Source], Drawn]] = {
 
 
 def at_random(task: str, source: Source) -> Drawn:
-    """Questions with no regard to what is unique, seen or there at all, for their reasons."""
+    """Questions with no regard to what is unique, seen or there at all, for their reasons. Of a
+    room only what its images show is named: that there are two of a thing, they must tell.
+    """
     spec = TASKS[TASK_IDS[task]]
-    named = np.flatnonzero(source.view.named)
+    seen = source.view.seen if spec.modality == "scene" else True
+    named = np.flatnonzero(source.view.named & seen)
     absent = source.rng.permutation(source.absent)[: max(len(named) // 4, 2)]
     pool = np.concatenate([named, source.labels + absent])
     size = source.most

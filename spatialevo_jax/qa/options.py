@@ -2,7 +2,8 @@
 
 They tell as little of the truth as they can. Who knows how often each answer comes, and no more,
 picks the most frequent one that is offered: so the frequent ones always are, counts come in fixed
-windows, and lengths are near each other. What a name alone tells has no options: among lengths that
+windows, and lengths are near each other, nearer where a name says more: from the camera, small
+things are seen near, and large ones far. What a name alone tells has no options: among lengths that
 are apart, the size of a bed is the one that is a bed's.
 """
 
@@ -15,7 +16,8 @@ from spatialevo_jax.environment.conventions import Convention
 from spatialevo_jax.environment.respond import Reply
 
 OPTIONS = 4  # at most
-LEAST_RATIO, MOST_RATIO = 1.2, 1.4  # between two lengths offered: none is right by rounding
+# Between two lengths offered, least and most: none is right by rounding.
+RATIOS = {"absolute_distance": (1.2, 1.4), "distance_cam_obj": (1.12, 1.2)}
 SMALLEST = 0.10  # metres; a shorter length has no honest neighbours
 FEWEST = 2  # that a question about a number of things can be right with: one is not counted
 UNFAIR = frozenset({"object_size", "room_size"})  # things of a kind are of a size, as rooms are
@@ -46,7 +48,7 @@ def options(reply: Reply, rules: Convention, rng: np.random.Generator) -> tuple[
     if reply.task in UNFAIR:
         return [], -1
     if spec.answer == "metres":
-        return _lengths(reply.answer, rules, rng)
+        return _lengths(reply.answer, RATIOS[reply.task], rules, rng)
     if spec.answer == "count":
         place = (int(reply.answer) - FEWEST) % OPTIONS
         return [str(int(reply.answer) - place + i) for i in range(OPTIONS)], place
@@ -64,11 +66,13 @@ def _shuffled(found: Sequence[str], truth: str, rng: np.random.Generator) -> tup
     return mixed, mixed.index(truth)
 
 
-def _lengths(truth: str, rules: Convention, rng: np.random.Generator) -> tuple[list[str], int]:
+def _lengths(
+    truth: str, ratios: tuple[float, float], rules: Convention, rng: np.random.Generator
+) -> tuple[list[str], int]:
     value, unit = truth.split()
     if float(value) < SMALLEST:
         return [], -1
-    place, ratio = int(rng.integers(OPTIONS)), rng.uniform(LEAST_RATIO, MOST_RATIO)
+    place, ratio = int(rng.integers(OPTIONS)), rng.uniform(*ratios)
     found = [f"{rules.number(float(value) * ratio ** (i - place))} {unit}" for i in range(OPTIONS)]
     found[place] = truth
     return found, place

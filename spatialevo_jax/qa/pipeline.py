@@ -20,6 +20,7 @@ from PIL import Image
 from geometry_jax import scene_io
 from geometry_jax.reasons import Reason
 from geometry_jax.scene_io import SceneRecord
+from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.conventions import CONVENTIONS
 from spatialevo_jax.environment.fields import BadRequest, frame_index, parse_request
 from spatialevo_jax.environment.identity import scene_hash
@@ -37,11 +38,11 @@ from spatialevo_jax.qa.candidates import (
     most_candidates,
 )
 from spatialevo_jax.qa.given import given_candidates
-from spatialevo_jax.qa.groups import make_groups, make_invalid_group, usable
+from spatialevo_jax.qa.groups import INVALID, make_groups, make_invalid_group, usable
 from spatialevo_jax.qa.recipe import Recipe
 from spatialevo_jax.qa.rows import Placed, make_rows
 from spatialevo_jax.qa.selection import Chosen, choose, choose_all
-from spatialevo_jax.qa.views import Lists
+from spatialevo_jax.qa.views import Lists, view
 
 WORK = ".work"
 PLAN = "plan.npz"
@@ -63,7 +64,7 @@ class Judged:
     hashes: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
     skipped: tuple[tuple[str, str], ...]  # id and what is wrong
-    refused: int  # given questions that are no requests at all
+    refused: int  # given questions that no row can ask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Report:
     regression: float
     table: float
     blind_bound: float
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the scores say something: there are rows, and they have an answer."""
+        return self.rows > 0 and self.group != INVALID
 
 
 Listed = Mapping[str, Sequence[tuple[str, ...]]]  # scene id -> lists of image names
@@ -112,18 +118,20 @@ def block_path(out: Path, block: Block) -> Path:
 
 
 def load_block(root: Path, block: Block) -> tuple[list[Placed], list[tuple[str, str]]]:
-    """The scenes of a block that can be read, and what is wrong with the others."""
+    """The scenes of a block that can be read, and what is wrong with the others: their files are
+    named from the folder of the scenes, since a set is no place for the paths of a machine.
+    """
     placed, skipped = [], []
     for name in block.scenes:
         try:
             record = scene_io.load_scene(root, name)
         except (OSError, ValueError) as error:
-            skipped.append((name, " ".join(str(error).split())))
+            skipped.append((name, " ".join(str(error).split()).replace(f"{root}/", "")))
             continue
         fault = "" if len(record.frame_ids) else f"{name}: expected frames, found none."
         fault = fault or next(filter(None, map(_picture_fault, record.image_paths)), "")
         if fault:
-            skipped.append((name, fault))
+            skipped.append((name, fault.replace(f"{root}/", "")))
             continue
         placed.append(Placed(record, root))
     return placed, skipped
@@ -133,6 +141,8 @@ def _picture_fault(path: Path) -> str:
     """What is wrong with a picture, in words; empty where it is whole. Decoding all would take
     longer than all the rest: its head is read, and the mark at its end looked for.
     """
+    if not path.is_file():
+        return f"{path}: expected an image, found none."
     try:
         with Image.open(path) as image:
             end = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}.get(image.format or "", b"")
@@ -221,13 +231,19 @@ def own_candidates(
 
 def is_plain(request: Request, recipe: Recipe) -> bool:
     """Whether a sentence and its images, and the level that the sentence offers, are all that is
-    asked.
+    asked; and whether the images of a whole room show what the sentence names of it.
     """
     kept = {name: getattr(request, name) for name in ("record", "task", "question", "frames")}
     if request != Request(**kept, difficulty=request.difficulty):
         return False
-    reading = read_request(request, CONVENTIONS[recipe.convention]) if request.difficulty else None
-    return reading is None or reading.slots.difficulty == request.difficulty
+    rules = CONVENTIONS[recipe.convention]
+    slots = read_request(request, rules).slots
+    if TASKS[TASK_IDS[request.task]].modality == "scene":
+        seen = view(request.record, recipe.scene_images, rules.published).seen
+        labels = map(request.record.labels.index, filter(None, slots.labels))
+        if not all(seen[label] for label in labels):
+            return False
+    return request.difficulty in ("", slots.difficulty)
 
 
 def read_block(out: Path, block: Block) -> Judged:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from geometry_jax.tasks import TASK_IDS, TASKS
 from spatialevo_jax.environment.conventions import CONVENTIONS, ConventionName
 
-VERSION = 3  # of the recipe: a change of anything below that changes rows
+VERSION = 4  # of the recipe: a change of anything below that changes rows
 FILE = "recipe.json"
 MODALITIES = ("scene", "single_image", "image_pair")
 FORMATS = ("jsonl", "parquet")
@@ -130,11 +130,14 @@ def read_recipe(folder: Path) -> Recipe:
         raise FileNotFoundError(f"{path}: expected the recipe of a set, found none.")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["weights"] = tuple((name, weight) for name, weight in fields["weights"])
-        fields |= {name: tuple(fields[name]) for name in ("tasks", "formats")}
-        recipe = Recipe(**fields)
+        version = fields["version"]
+        if version == VERSION:  # another one may have other fields
+            fields["weights"] = tuple((name, weight) for name, weight in fields["weights"])
+            fields |= {name: tuple(fields[name]) for name in ("tasks", "formats")}
+            return Recipe(**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected the recipe of a set ({error}).") from error
-    if recipe.version != VERSION:
-        raise ValueError(f"{path}: expected version {VERSION}, got {recipe.version}.")
-    return recipe
+    raise ValueError(
+        f"{path}: expected recipe version {VERSION}, got {version}, which chooses other rows; use "
+        "the release that made the set, or make it anew in another folder."
+    )

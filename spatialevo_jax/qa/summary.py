@@ -28,7 +28,7 @@ class Summary:
     choices: int  # rows with options
     wordings: int  # distinct questions
     skipped: tuple[tuple[str, str], ...]  # scenes that could not be read, and why
-    refused: int  # given questions that are no requests
+    refused: int  # given questions that no row can ask
     samples: dict[str, Row]  # one of each task
 
 

@@ -5,7 +5,7 @@ The same definitions as `environment.pools`, for all frames at once. F frames, L
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import itertools
 
 import numpy as np
 
@@ -33,12 +33,14 @@ class View:
     paired: np.ndarray
     shown: tuple[int, ...]  # frames that a question about the whole room comes with
     named: np.ndarray  # (L,) bool, labels that a sentence can name, and no kind of which is another
-    unique: np.ndarray  # (L,) bool, once in the room, and seen in one of `shown`
-    repeated: np.ndarray  # (L,) bool, several times in the room, all seen in `shown`
+    seen: np.ndarray  # (L,) bool, `shown` shows all objects of the label; named or not
+    unique: np.ndarray  # (L,) bool, once in the room, and seen
+    repeated: np.ndarray  # (L,) bool, several times in the room, and seen
     count: np.ndarray  # (F, L) i32, objects that each frame shows well enough
     which: np.ndarray  # (F, L) i32, the object that each frame shows, where it shows one
     phrases: tuple[str, ...]  # names of regions: labels, "LABEL area", listed regions
     anchors: np.ndarray  # (phrases, 6) i32, the labels that may stand for each, -1 unused
+    after: np.ndarray  # (phrases,) i32, the label that each is named after, -1 where none is
 
     @property
     def unique_in_frame(self) -> np.ndarray:
@@ -91,29 +93,34 @@ def covering_frames(visible: np.ndarray, kept: np.ndarray, most: int) -> tuple[i
 
 def _phrases(
     record: SceneRecord, named: np.ndarray, published: bool
-) -> tuple[tuple[str, ...], np.ndarray]:
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """`phrases`, `anchors` and `after`."""
     names = vocabulary(record.labels, published)
     labels = [spoken(label) for label, good in zip(record.labels, named, strict=True) if good]
-    wanted = [*labels, *(f"{label} area" for label in labels), *regions.REGION_OF]
+    # The listed regions by their other names: nobody asks where "the sleep" is.
+    listed = itertools.chain.from_iterable(regions.ALIASES.values())
+    wanted = [*labels, *(f"{label} area" for label in labels), *listed]
     index = {label: place for place, label in enumerate(record.labels)}
-    phrases, anchors = [], []
+    phrases, anchors, after = [], [], []
     for phrase in dict.fromkeys(wanted):
         found = regions.anchors(phrase, names)
-        if isinstance(found, Reason) or len(found) > MAX_LABELS or _names_absent(phrase, names):
+        around = regions.LABEL_REGION.fullmatch(phrase)
+        thing = around[1] if around else phrase
+        own = look_up(thing, names)
+        if isinstance(found, Reason) or len(found) > MAX_LABELS:
             continue
+        # Without its sofa, a "sofa area" would be where something else is; without what tells it
+        # best, a bathroom would be wherever a mirror hangs.
+        if not isinstance(own, str):
+            telling = regions.ANCHORS[regions.REGION_OF[phrase]][0]
+            if thing in THINGS or not isinstance(look_up(telling, names), str):
+                continue
         row = [index[label] for label in found]
         phrases.append(phrase)
         anchors.append(row + [-1] * (MAX_LABELS - len(row)))
-    return tuple(phrases), np.array(anchors, np.int32).reshape(-1, MAX_LABELS)
-
-
-def _names_absent(phrase: str, names: Mapping[str, str | Reason]) -> bool:
-    """Whether a region is named after a thing that the scene does not have: its "sofa area" would
-    be where something else stands.
-    """
-    around = regions.LABEL_REGION.fullmatch(phrase)
-    thing = around[1] if around else phrase
-    return thing in THINGS and not isinstance(look_up(thing, names), str)
+        after.append(index[own] if isinstance(own, str) else -1)
+    table = np.array(anchors, np.int32).reshape(-1, MAX_LABELS)
+    return tuple(phrases), table, np.array(after, np.int32)
 
 
 Lists = tuple[tuple[int, ...], ...]  # frames of a scene that are shown together
@@ -169,16 +176,18 @@ def _view(key: Same, scene_images: int, published: bool, lists: Lists | None) ->
     in_shown = np.any(visible[list(shown)], axis=0)
     found = (is_label & np.expand_dims(in_shown, 1)).sum(0)  # objects of a label seen
     seen = found == total
-    phrases, anchors = _phrases(record, named, published)
+    phrases, anchors, after = _phrases(record, named, published)
     return View(
         kept=kept,
         paired=paired,
         shown=shown,
         named=named,
+        seen=seen,
         unique=named & (total == 1) & seen,
         repeated=named & (total > 1) & seen,
         count=count,
         which=which,
         phrases=phrases,
         anchors=anchors,
+        after=after,
     )

@@ -420,13 +420,19 @@ def test_scenes_with_damaged_pictures_are_left_out(
 ) -> None:
     broken = shutil.copytree(scenes_root, tmp_path / "scenes")
     names = scene_io.list_scenes(broken, "train")
-    names = [name for name in names if name != BROKEN][:3]
-    for name, damage in zip(names, (b"", b"no picture", None), strict=True):
+    names = [name for name in names if name != BROKEN][:4]
+    for name, damage in zip(names[:3], (b"", b"no picture", None), strict=True):
         path = scene_io.load_scene(broken, name).image_paths[0]
         path.write_bytes(path.read_bytes()[:-40] if damage is None else damage)
+    last = scene_io.load_scene(broken, names[-1])
+    scene_io.save_packed(last, broken / "metadata" / names[-1] / f"{names[-1]}.npz")
+    (gone := last.image_paths[0]).unlink()
     out = tmp_path / "set"
     assert command(*arguments(broken, out), "--workers=1") == 0
     card = (out / "README.md").read_text(encoding="utf-8")
+    shown = gone.relative_to(broken).as_posix()
+    assert f"- `{names[-1]}`: {shown}: expected an image, found none." in card
+    assert str(tmp_path) not in card and BROKEN in card  # no path of this machine in the set
     made = [row for path in shards.list_shards(out, "jsonl") for row in shards.read_shard(path)]
     for name in names:
         assert f"- `{name}`: " in card
@@ -630,7 +636,7 @@ def test_given_questions_go_through_the_same_oracle(
     )
     assert Counter(row["modality"] for row in made)["scene"] > 10
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "Given questions that are no requests: 5." in card
+    assert "Given questions that no row can ask: 5." in card
     assert command(f"--scenes={scenes_root}", f"--verify={out}") == 0
 
 
@@ -705,6 +711,7 @@ def test_own_pictures_can_be_put_inside(
         (("--invalid_share=1",), "invalid_share"),
         (("--host_index=2", "--host_count=2"), "--host_index"),
         (("--questions=nowhere.jsonl",), "nowhere.jsonl"),
+        (("--questions=a", "--lists=b"), "got --questions and --lists"),
         (("--verify=nowhere",), "expected one of --out, --verify"),
         (("--scenes=nowhere",), "--scenes"),
     ],
@@ -720,6 +727,31 @@ def test_a_mistake_is_one_sentence(
     code = command(*arguments(scenes_root, tmp_path / "set"), "--workers=1", *changed)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == EXIT_CODE and says in error and "Traceback" not in error
+
+
+def test_rows_without_an_answer_have_no_score_of_guessing_it(
+    command: Command, scenes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = (*arguments(scenes_root, tmp_path / "set"), "--invalid_share=0.2", "--formats=jsonl")
+    assert command(*wanted, "--workers=1") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if " rows" in line]
+    assert [line for line in said if "no answer" in line and "blind" not in line]
+    assert [line for line in said if "object_size" in line and "blind" in line]
+
+
+def test_a_set_of_another_version_is_said_to_be_one(
+    command: Command, cheap: Path, scenes_root: Path, tmp_path: Path, capsys: Any
+) -> None:
+    older = tmp_path / "set"
+    shutil.copytree(cheap, older)
+    known = json.loads((older / recipe.FILE).read_text())
+    last = {"version": recipe.VERSION - 1, "gone_since": 1}
+    (older / recipe.FILE).write_text(json.dumps(known | last))
+    for asked in ((f"--scenes={scenes_root}", f"--verify={older}"), arguments(scenes_root, older)):
+        assert command(*asked) == EXIT_CODE
+        said = capsys.readouterr().err
+        assert f"expected recipe version {recipe.VERSION}, got {recipe.VERSION - 1}" in said
+        assert "make it anew" in said
 
 
 def test_a_folder_holds_one_set(

@@ -58,11 +58,13 @@ def test_counts_are_offered_in_windows_that_are_the_same_for_each_of_their_numbe
     assert all(truth in window for truth, window in windows.items())
 
 
-def guessed(lengths: np.ndarray, pick: Callable[[np.ndarray], int]) -> float:
+def guessed(
+    lengths: np.ndarray, pick: Callable[[np.ndarray], int], task: str = "absolute_distance"
+) -> float:
     """How often a rule finds the truth among the options of some lengths."""
     right = []
     for seed, length in enumerate(lengths):
-        found, place = drawn("absolute_distance", f"{two_decimals(length)} meters", seed)
+        found, place = drawn(task, f"{two_decimals(length)} meters", seed)
         right.append(pick(np.array([float(one.split()[0]) for one in found])) == place)
     return float(np.mean(right))
 
@@ -74,6 +76,17 @@ def test_lengths_do_not_give_themselves_away() -> None:
     assert guessed(lengths, lambda found: int(np.abs(np.log(found) - usual).argmin())) < 0.34
     for place in range(4):
         assert guessed(lengths, lambda found, place=place: place) < 0.29
+
+
+def test_what_a_name_says_of_its_distance_from_the_camera_hardly_tells_the_option() -> None:
+    """Things of a name are seen from about as far: half of them within two fifths of the usual."""
+    usual = np.log(2.0)
+    lengths = np.exp(np.random.default_rng(0).normal(usual, 0.5, 2000))
+
+    def nearest(found: np.ndarray) -> int:
+        return int(np.abs(np.log(found) - usual).argmin())
+
+    assert guessed(lengths, nearest, "distance_cam_obj") < 0.36
 
 
 def test_no_two_lengths_offered_are_the_same_by_rounding() -> None:

@@ -80,9 +80,29 @@ def test_a_region_is_not_named_after_what_is_not_there() -> None:
     things = [Thing("tv", (0, 3, 1), (1, 0.2, 0.6)), Thing("table", (1, 3, 0.4), (1, 1, 0.8))]
     record = make_record(things, [camera(0, 0, 1.5, heading=90)])
     phrases = view(record, 8, False).phrases
-    assert {"tv", "tv area", "table area", "living room", "media area"} <= set(phrases)
+    assert {"tv", "tv area", "table area", "dining room", "media area"} <= set(phrases)
+    assert not {"living", "media", "work"} & set(phrases)  # no words for a place
     assert not {"sofa area", "desk area", "bed area", "printer area", "kitchen"} & set(phrases)
-    assert "sofa" in ANCHORS["living"]  # it would have stood for the tv
+    assert "tv" in ANCHORS["living"] and "living room" not in phrases  # for want of a sofa
+
+
+def test_the_area_of_a_thing_that_is_alone_in_the_image_is_not_asked_for() -> None:
+    """Where the lamp is, `position_cam_obj` asks; where the urns are, no other task does."""
+    names = ("urn", "urn", "lamp", "tv")
+    things = [Thing(name, (i - 2.0, 3, 0.5), (0.4, 0.4, 0.8)) for i, name in enumerate(names)]
+    poses = [camera(x, 0, 1.5, heading=90) for x in (0.0, 1.0)]
+    record = make_record(things, poses, visibility={(1, 0): 0.0})  # one urn in the second image
+    recipe = Recipe(count=100, source="own", tasks=("position_cam_reg",))
+    drawn = candidates.draw_candidates(record, 0, recipe, 100)
+    phrases = view(record, 8, False).phrases
+    shown = np.asarray(candidates.queries(drawn).frames)[:, 0]
+    named = {(int(frame), phrases[i]) for frame, i in zip(shown, drawn.phrase, strict=True)}
+    urns = {"urn", "urn area"}
+    things_of = urns | {"lamp", "lamp area", "tv", "tv area", "television area"}
+    for frame, there in ((0, urns), (1, set())):
+        own = {name for place, name in named if place == frame}
+        assert bool(own & there) == bool(there) and not own & (things_of - there)
+        assert own - things_of  # a place that the tv stands for, such as the lounge
 
 
 @pytest.mark.parametrize("offered", ["corrected", "reference"])
@@ -116,3 +136,18 @@ def test_what_is_drawn_for_its_reason_is_never_asked_for_its_answer(
         dark = dataclasses.replace(record, scene=unseen)
         judged = pipeline.own_candidates([dark], [None], recipe, 200)
         assert len(judged) and not (judged.reason == Reason.OK).any()
+
+
+def test_reasons_of_a_room_are_to_be_seen_in_its_images(records: list[SceneRecord]) -> None:
+    """That there are two chairs is no answer to who is shown one."""
+    tasks = ("object_size", "object_counting", "absolute_distance")
+    recipe = Recipe(count=4000, source="own", tasks=tasks, invalid_share=0.5)
+    for record in records[:4]:
+        visibility = np.array(record.scene.visibility)
+        visibility[:, 0] = 0.0
+        scene = dataclasses.replace(record.scene, visibility=visibility)
+        one = dataclasses.replace(record, scene=scene)
+        named = candidates.draw_at_random(one, 0, recipe, 400).labels
+        hidden = int(record.scene.label[0])
+        assert len(named) > 20 and not (named == hidden).any()
+        assert set(range(len(record.labels))) & set(named.ravel().tolist())

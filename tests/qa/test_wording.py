@@ -108,6 +108,18 @@ def test_every_sentence_is_read_back(task: TaskSpec, level: str, region: bool) -
         assert read_question(task.name, question, LABELS) == slots, question
 
 
+@pytest.mark.parametrize(("task", "level", "region"), VARIANTS)
+def test_every_sentence_that_names_an_absent_thing_is_read_so(
+    task: TaskSpec, level: str, region: bool
+) -> None:
+    for place in range(len(task.slots)):
+        labels = ["sleeping area"] if region else [*LABELS[: len(task.slots)]]
+        labels[place] = "kitchen area" if region else "piano"
+        for sentence in wording.sentences(task.name, level, region):
+            question, _ = written(task, sentence, tuple(labels), level)
+            assert read_question(task.name, question, LABELS) is Reason.ABSENT_LABEL, question
+
+
 @pytest.mark.parametrize(
     ("task", "level"), [(t, level) for t, level, region in VARIANTS if not region]
 )
