@@ -26,6 +26,7 @@ FOLDS = {"Training": "train", "Validation": "val"}
 RELEASES = ("raw", "3dod")  # the first one that has a file wins
 EXACT = 0.005  # seconds; a pose this near belongs to the picture, as in the official loader
 LONGEST_GAP = 0.150  # seconds between two poses that one may interpolate between
+LARGEST_TURN = np.deg2rad(90.0)  # between the two: no hand turns so fast, a lost tracker does
 PINCAM_TOLERANCE = 1  # milliseconds
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -306,7 +307,7 @@ def _stored_frames(
         if size == NO_SIZE:
             raise ScanError(f"{video.frames}: expected {name} images, but none does decode.")
     times = np.array(common) / 1000
-    poses = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP)
+    poses = poses_at(trajectory, times, exact=EXACT, gap=LONGEST_GAP, turn=LARGEST_TURN)
     stored, skipped = [], []
     for kind, own, other, others in (
         ("colour", colors, "depth", depths),
@@ -321,7 +322,8 @@ def _stored_frames(
         if not np.isfinite(pose).all():
             why = (
                 f"no pose within {EXACT * 1000:.0f} ms, and none on both sides that are "
-                f"{LONGEST_GAP * 1000:.0f} ms apart or less"
+                f"{LONGEST_GAP * 1000:.0f} ms apart or less, turned by "
+                f"{np.rad2deg(LARGEST_TURN):.0f} degrees or less"
             )
             skipped.append(Skipped(what, why))
             continue

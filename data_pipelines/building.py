@@ -237,8 +237,15 @@ class _Things:
         found = tuple(labels.harmonise(one.label) for one in scan.objects)
         members = _members(scan)
         points, boxes, aabbs, kept, skipped = [], [], [], [], []
-        for row, (one, own) in enumerate(zip(scan.objects, members, strict=True)):
-            box = one.box
+        for row, one in enumerate(scan.objects):
+            own, box, what = members[row], one.box, f"object {one.object_id} ({one.label})"
+            is_kept = found[row].group not in settings.dropped
+            if is_kept and len(one.vertices):  # others have the vertices in their box
+                stray = object_boxes.strays(in_world.points[own])
+                if stray.any():
+                    why = f"{object_boxes.APART} m or more from all others"
+                    skipped.append(Skipped(f"{stray.sum()} of {len(own)} vertices of {what}", why))
+                    own = members[row] = own[~stray]
             extreme = in_world.points[own]
             # Where boxes were annotated, a box is the whole truth about its object's size.
             if box is not None and (scan.dataset in BOXES_ANNOTATED or not len(own)):
@@ -246,9 +253,8 @@ class _Things:
             points.append(in_world.points[own] if len(own) else extreme)
             boxes.append(None)
             aabbs.append(None)
-            if found[row].group in settings.dropped:
+            if not is_kept:
                 continue
-            what = f"object {one.object_id} ({one.label})"
             if not len(extreme):
                 skipped.append(Skipped(what, "it has no vertices and no box"))
                 continue

@@ -35,7 +35,7 @@ MEETING = 0.3  # sine of the least angle at which two sides meet in a corner
 SNAP = np.deg2rad(3.0)  # a side this near to x or y follows it: walls are at right angles
 FAR = 0.3  # metres that fitting may move a corner by
 MOST_CELLS = 2**28  # from the world's origin: farther is as far
-BATCH = 2**20  # cells of triangles' windows that are tested at once
+BATCH = 2**20  # columns of triangles that are looked at at once, about
 EDGE = 1e-9  # a cell's middle on an edge is inside
 
 
@@ -79,34 +79,37 @@ def rasterise(triangles: np.ndarray, grid: Grid) -> np.ndarray:
         mask[tuple(_cells(triangles[:, 0], grid).T)] = True
         return mask
     corners = (triangles - grid.origin) / grid.cell - 0.5  # a cell's middle is a whole number
-    low = np.maximum(np.ceil(corners.min(1)).astype(int), 0)
-    high = np.minimum(np.floor(corners.max(1)).astype(int), np.array(grid.shape) - 1)
-    span = high - low + 1
-    # A point is inside where all three edge functions have the sign of the area (Pineda 1988); the
-    # edge from a to b is (slope . point) + shift.
-    along = np.roll(corners, -1, 1) - corners
-    slope = np.stack([-along[..., 1], along[..., 0]], -1)  # (t, 3, 2)
-    shift = -(slope * corners).sum(-1)
-    area = slope[:, 0, 0] * along[:, 2, 0] + slope[:, 0, 1] * along[:, 2, 1]
-    slope, shift = slope * -np.sign(area)[:, None, None], shift * -np.sign(area)[:, None]
-    # Triangles of one size class share a window, so that a class is one array operation.
-    power = np.ceil(np.log2(np.maximum(span.max(1), 1))).astype(int)
-    power[(span <= 0).any(1) | (area == 0)] = -1
-    for exponent in np.unique(power[power >= 0]):
-        window = np.arange(2**exponent)
-        chosen = np.flatnonzero(power == exponent)
-        batch = max(1, BATCH // len(window) ** 2)
-        for start in range(0, len(chosen), batch):
-            rows = chosen[start : start + batch]
-            u, v = low[rows, 0, None] + window, low[rows, 1, None] + window  # (b, w)
-            inside = ((u < grid.shape[0])[:, :, None]) & ((v < grid.shape[1])[:, None, :])
-            for edge in range(3):
-                du = slope[rows, edge, 0, None] * u + shift[rows, edge, None]
-                dv = slope[rows, edge, 1, None] * v
-                inside &= du[:, :, None] + dv[:, None, :] >= -EDGE
-            which, i, j = np.nonzero(inside)
-            mask[u[which, i], v[which, j]] = True
-    return mask
+    along = corners[:, 1:] - corners[:, :1]
+    corners = corners[along[:, 0, 0] * along[:, 1, 1] != along[:, 0, 1] * along[:, 1, 0]]
+    if not len(corners):
+        return mask
+    first = np.maximum(np.ceil(corners[..., 0].min(1) - EDGE).astype(int), 0)
+    last = np.minimum(np.floor(corners[..., 0].max(1) + EDGE).astype(int), grid.shape[0] - 1)
+    columns = np.maximum(last - first + 1, 0)
+    total = np.cumsum(columns)
+    start = total - columns
+    # In a column, the cells of one x, a triangle begins and ends where its edges cross the column's
+    # middle; cells where more have begun than ended are covered.
+    more = np.zeros((grid.shape[0], grid.shape[1] + 1), np.int32)
+    cuts = np.searchsorted(total, np.arange(BATCH, total[-1], BATCH))
+    for rows in np.split(np.arange(len(corners)), cuts):
+        owner = np.repeat(rows, columns[rows])
+        u = first[owner] + start[rows[0]] + np.arange(len(owner)) - start[owner]
+        low, high = np.full(len(u), np.inf), np.full(len(u), -np.inf)
+        for edge in range(3):
+            (u0, v0), (u1, v1) = corners[owner, edge].T, corners[owner, edge - 1].T
+            crosses = (np.minimum(u0, u1) - EDGE <= u) & (u <= np.maximum(u0, u1) + EDGE)
+            crosses &= u0 != u1
+            share = np.clip((u - u0) / np.where(u0 == u1, 1.0, u1 - u0), 0.0, 1.0)
+            v = v0 + share * (v1 - v0)
+            low = np.minimum(low, v, out=low, where=crosses)
+            high = np.maximum(high, v, out=high, where=crosses)
+        begin = np.maximum(np.ceil(low - EDGE), 0).astype(int)
+        end = np.minimum(np.floor(high + EDGE), grid.shape[1] - 1).astype(int) + 1
+        some = begin < end
+        np.add.at(more, (u[some], begin[some]), 1)
+        np.add.at(more, (u[some], end[some]), -1)
+    return np.cumsum(more, axis=1)[:, :-1] > 0
 
 
 def _closed(mask: np.ndarray, side: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from plyfile import PlyData, PlyElement, PlyElementParseError, PlyParseError
 from data_pipelines.scan import Mesh, ScanError
 
 COLORS = ("red", "green", "blue")
+LEAST_HELD = 0.5  # share of the vertices of a mesh with faces that are corners of one
 # A triangle's list is read a thousand times faster where its length is known.
 TRIANGLES = {"face": {"vertex_indices": 3, "vertex_index": 3}}
 
@@ -17,7 +18,7 @@ def read_mesh(path: Path) -> Mesh:
 
     Raises:
         ScanError: no such file, cut short, without points or colours, with numbers that are no
-            points or no colours, or with faces of another form.
+            points or no colours, with faces of another form, or points with a few faces among them.
     """
     if not path.is_file():
         raise ScanError(f"{path}: expected a mesh, found none.")
@@ -43,6 +44,14 @@ def read_mesh(path: Path) -> Mesh:
         raise ScanError(
             f"{path}: expected faces of vertices 0 to {len(points) - 1}, got {faces.min()} to "
             f"{faces.max()}."
+        )
+    held = np.zeros(len(points), bool)
+    held[faces] = True
+    # Floor, walls and visibility would be those of the few faces.
+    if len(faces) and held.mean() < LEAST_HELD:
+        raise ScanError(
+            f"{path}: expected faces between most of {len(points)} vertices, or none, got "
+            f"{len(faces)} between {held.sum()}; save it without faces to use its points alone."
         )
     colors = np.stack([vertex[channel] for channel in COLORS], axis=1)
     return Mesh(points, _bytes(colors, path), faces)

@@ -3,13 +3,20 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import ConvexHull
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, KDTree
 
 from data_pipelines.scan import OrientedBox
 
 FLAT = 1e-5  # metres; a plan view thinner than this is a line
 TIE = 1e-6  # relative; rectangles whose areas differ by less are equal, the smallest yaw wins
 UPRIGHT = np.deg2rad(5.0)  # a data set's box that leans by no more counts as upright
+APART = 0.5  # metres between a stray vertex and the others, about
+GRAIN = 0.1  # metres; vertices in one such cube are looked at as one
+MOST_GRAINS = 2**19  # from an object's middle along an axis: farther is as far
+FEW = 0.01  # share of an object's vertices in a part that is stray, at most; a single one is few
+MOST = 0.9  # share of them that must be in one part for others to be stray
 
 
 class UprightBox(NamedTuple):
@@ -23,6 +30,24 @@ class UprightBox(NamedTuple):
 def aabb(points: np.ndarray) -> np.ndarray:
     """(k, 3) -> (6,) minima and maxima."""
     return np.concatenate([points.min(0), points.max(0)])
+
+
+def strays(points: np.ndarray) -> np.ndarray:
+    """Which of an object's (k, 3) points are slips of its annotation, as a (k,) mask: those of
+    small parts apart from the one that holds most. A box around them is as large as the way there.
+    """
+    if len(points) < 2:
+        return np.zeros(len(points), bool)
+    at = np.floor((points - np.median(points, axis=0)) / GRAIN)
+    at = (np.clip(at, -MOST_GRAINS, MOST_GRAINS - 1) + MOST_GRAINS).astype(np.int64)
+    codes = (at[:, 0] * 2 * MOST_GRAINS + at[:, 1]) * 2 * MOST_GRAINS + at[:, 2]
+    _, first, cell = np.unique(codes, return_index=True, return_inverse=True)
+    near = KDTree(points[first]).query_pairs(APART, output_type="ndarray")
+    graph = coo_array((np.ones(len(near), bool), near.T), (len(first), len(first)))
+    part = connected_components(graph, directed=False)[1][cell]
+    size = np.bincount(part)
+    few = size <= max(1.0, FEW * len(points))
+    return few[part] & bool(size.max() >= MOST * len(points))
 
 
 def _folded(center: np.ndarray, extent: np.ndarray, yaw: float) -> UprightBox:

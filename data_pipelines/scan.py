@@ -179,18 +179,3 @@ def label_fault(label: object) -> str:
     if any(0xD800 <= ord(letter) < 0xE000 for letter in label):  # JSON can spell half a character
         return f"expected a label of whole characters, got {label!a:.40}"
     return ""
-
-
-def pose_fault(pose: np.ndarray) -> str:
-    """What is wrong with a (4, 4) matrix as a rigid pose, in words; empty when nothing is.
-
-    Rotations may be off orthonormal by 1e-2: trackers write them so.
-    """
-    if not np.isfinite(pose).all():
-        return f"expected finite numbers, got {pose[~np.isfinite(pose)][0]} (tracking was lost)"
-    rotation = pose[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-        return "expected a rotation in the upper left 3x3 block"
-    if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
-        return f"expected a last row of 0 0 0 1, got {pose[3]}"
-    return ""

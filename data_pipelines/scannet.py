@@ -30,7 +30,6 @@ from data_pipelines.scan import (
     first_reason,
     listed,
     object_fault,
-    pose_fault,
     require_some,
 )
 from data_pipelines.segments import by_segment, read_segments, vertices_of, whole_numbers
@@ -227,7 +226,7 @@ def read_alignment(path: Path) -> np.ndarray | None:
         matrix = scene_io.find_alignment(path)
     except (ValueError, OSError) as error:
         raise ScanError(str(error)) from error
-    fault = "" if matrix is None else pose_fault(matrix)
+    fault = "" if matrix is None else scene_io.pose_fault(matrix)
     if fault:
         raise ScanError(f"{path}: axisAlignment: {fault}.")
     return matrix

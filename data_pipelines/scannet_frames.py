@@ -12,7 +12,8 @@ import numpy as np
 
 from data_pipelines import raw_json, sens
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
-from data_pipelines.scan import HALF_PIXEL, Images, ScanError, ScanFrame, Skipped, pose_fault
+from data_pipelines.scan import HALF_PIXEL, Images, ScanError, ScanFrame, Skipped
+from geometry_jax.scene_io import pose_fault
 
 OFF_CENTRE = 0.25  # of half the image, by which a principal point may be off its middle
 
@@ -78,7 +79,7 @@ def from_sens(path: Path, keep_whole_frames: bool) -> tuple[list[ScanFrame], Ima
     depth_k = _with_corner_origin(header.depth_intrinsics, header.depth_size, f"{path}: depth")
     frames = []
     for row, pose in enumerate(index.poses.astype(np.float64)):
-        fault = pose_fault(pose) if pose.any() else "expected a pose, got zeros (tracking lost)"
+        fault = pose_fault(pose)
         if fault or not index.sizes[row, 0]:
             skipped.append(Skipped(f"frame {row}", fault or "no colour image (0 bytes)"))
             continue

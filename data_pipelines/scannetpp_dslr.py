@@ -21,15 +21,8 @@ from data_pipelines import colmap, raw_json
 from data_pipelines.fisheye import Fisheye, Undistortion
 from data_pipelines.pictures import NO_SIZE, read_picture, usual_size
 from data_pipelines.raster import depth_map
-from data_pipelines.scan import (
-    Images,
-    Mesh,
-    ScanError,
-    ScanFrame,
-    Skipped,
-    first_reason,
-    pose_fault,
-)
+from data_pipelines.scan import Images, Mesh, ScanError, ScanFrame, Skipped, first_reason
+from geometry_jax.scene_io import pose_fault
 
 Part = Literal["train", "test", "all"]
 PINHOLE_FILE, FISHEYE_FILE = "transforms_undistorted.json", "transforms.json"

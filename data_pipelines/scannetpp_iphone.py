@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import depth_bin, raw_json
-from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, first_reason, pose_fault
+from data_pipelines.scan import Images, ScanError, ScanFrame, Skipped, first_reason
 from data_pipelines.video import Video, read_index
+from geometry_jax.scene_io import pose_fault
 
 VIDEOS = ("rgb.mkv", "rgb.mp4")
 POSES, DEPTH = "pose_intrinsic_imu.json", "depth.bin"

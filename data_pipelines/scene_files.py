@@ -15,7 +15,7 @@ from data_pipelines import meshes
 from data_pipelines.findings import Finding
 from data_pipelines.pictures import DAMAGED
 from data_pipelines.reprojection import Evidence, Frame, Sighting
-from data_pipelines.scan import ScanError, pose_fault
+from data_pipelines.scan import ScanError
 from geometry_jax import scene_io
 
 SUFFIXES = {
@@ -191,22 +191,14 @@ def read_poses(files: SceneFiles) -> dict[int, np.ndarray]:
     poses, lost, bad = {}, [], []
     for number, path in files.ids["pose"].items():
         try:
-            matrix = np.loadtxt(path, dtype=np.float64)
-        except (OSError, ValueError) as error:
-            bad.append((number, f"expected 4x4 numbers ({error})"))
-            continue
-        if matrix.shape != (4, 4):
-            bad.append((number, f"expected a 4x4 matrix, got {matrix.shape}"))
-        elif not np.isfinite(matrix).all():
+            poses[number] = scene_io.read_pose(path)
+        except scene_io.LostPoseError:
             lost += [number] if number in files.selected else []
-        elif fault := pose_fault(matrix):
-            bad.append((number, fault))
-        else:
-            poses[number] = matrix
+        except (OSError, ValueError) as error:
+            bad.append((number, str(error)))
     if bad:
-        number, fault = min(bad)
         where = f"pose/ of frame {shown(n for n, _ in bad)}"
-        files.add("bad_pose", where, f"frame {number}: {fault}.")
+        files.add("bad_pose", where, min(bad)[1])
     if lost:
         where = f"pose/ of frame {shown(lost)}"
         files.add("lost_pose", where, "expected finite numbers, got inf or nan.")

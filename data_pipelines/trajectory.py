@@ -11,14 +11,18 @@ class Trajectory(NamedTuple):
     mesh_from_camera: np.ndarray  # (P, 4, 4) rigid
 
 
-def poses_at(trajectory: Trajectory, times: np.ndarray, *, exact: float, gap: float) -> np.ndarray:
+def poses_at(
+    trajectory: Trajectory, times: np.ndarray, *, exact: float, gap: float, turn: float
+) -> np.ndarray:
     """The pose at each time: the nearest one as it stands where it is near enough, else one
     between its two neighbours: rotations by SLERP, camera centres on a straight line.
 
     Args:
         times: (F,) seconds, in any order.
         exact: a pose this near is taken as it stands, seconds.
-        gap: neighbours at most this far apart are interpolated between, seconds.
+        gap: neighbours at most this far apart are interpolated between, seconds,
+        turn: and turned against each other by at most this, radians: nearer to a half turn, noise
+            would decide which way round.
 
     Returns:
         (F, 4, 4) mesh_from_camera, NaN where neither holds.
@@ -34,6 +38,9 @@ def poses_at(trajectory: Trajectory, times: np.ndarray, *, exact: float, gap: fl
     result[near] = poses[nearest[near]]
 
     between = ~near & (left < right) & (after > 0) & (known[right] - known[left] <= gap)
+    # The trace of a rotation by an angle is 1 + 2 cos(angle).
+    trace = np.einsum("fij,fij->f", poses[left, :3, :3], poses[right, :3, :3])
+    between &= trace >= 1 + 2 * np.cos(turn)
     if between.any():
         before, behind = left[between], right[between]
         share = (times[between] - known[before]) / (known[behind] - known[before])

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_pipelines import labels
-from data_pipelines.scan import Mesh, Scan, ScanError, ScanFrame, pose_fault
+from data_pipelines.scan import Mesh, Scan, ScanError, ScanFrame
+from geometry_jax.scene_io import pose_fault
 
 STEEP, LEVEL = 0.2, 0.9  # |z| of a unit normal: below, a face belongs to a wall; above, to a floor
 HEIGHT_STEP = 0.02  # metres, bins of the height histogram

@@ -33,7 +33,8 @@ PACK_VERSION = 2
 ALIGNMENT_LINE = re.compile(r"\s*axisAlignment\s*[=:](.*)", re.IGNORECASE)
 SCANNET_ID = re.compile(r"(scene\d{4})_\d{2}")  # room and scan
 FRAME_FOLDER = "frame_processed"
-ROUNDING = 1e-2  # of a rotation in a text file, as trackers write them
+ROUNDING = 1e-2  # of the rotation of a pose, as trackers write them
+EXACT = 1e-6  # of the last row of a pose, which is written as it is
 LARGEST = 1e9  # square metres, pixels or radians; beyond it a number is an accident
 FARTHEST = 5_000.0  # metres from the origin up to which float32 tells millimetres
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -180,6 +181,22 @@ def _label(value: Any, where: str) -> str:
     return value
 
 
+def pose_fault(pose: np.ndarray) -> str:
+    """What is wrong with a (4, 4) matrix as a rigid pose, in words; empty when nothing is."""
+    if not np.isfinite(pose).all():
+        return f"expected finite numbers, got {pose[~np.isfinite(pose)][0]} (tracking was lost)"
+    rotation = pose[:3, :3]
+    # Products of huge numbers overflow, also to NaN, which is near nothing.
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = np.abs(rotation @ rotation.T - np.eye(3)).max() <= ROUNDING
+    if not near or np.linalg.det(rotation) < 0:
+        got = rotation.round(4).tolist()
+        return f"expected a rotation in the upper left 3x3 block, got {got}"
+    if np.abs(pose[3] - [0, 0, 0, 1]).max() > EXACT:
+        return f"expected a last row of 0 0 0 1, got {pose[3]}"
+    return ""
+
+
 class LostPoseError(ValueError):
     """A pose file whose numbers are not finite: what trackers write where they were lost."""
 
@@ -200,15 +217,10 @@ def read_pose(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: expected a 4x4 matrix of numbers ({error}).") from error
     if matrix.shape != (4, 4):
         raise ValueError(f"{path}: expected a 4x4 matrix, got {matrix.shape}.")
-    if not np.isfinite(matrix).all():
-        raise LostPoseError(
-            f"{path}: expected finite numbers, got {matrix[~np.isfinite(matrix)][0]}."
-        )
-    rotation = matrix[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
-        raise ValueError(f"{path}: expected a rotation in the upper left 3x3 block.")
-    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise ValueError(f"{path}: expected a last row of 0 0 0 1, got {matrix[3]}.")
+    fault = pose_fault(matrix)
+    if fault:
+        kind = ValueError if np.isfinite(matrix).all() else LostPoseError
+        raise kind(f"{path}: {fault}.")
     return matrix
 
 
@@ -251,10 +263,9 @@ def read_alignment(path: Path) -> np.ndarray:
     found = find_alignment(path)
     if found is None:
         return np.eye(4)
-    turn = found[:3, :3]
-    rigid = np.abs(turn @ turn.T - np.eye(3)).max() <= ROUNDING and np.linalg.det(turn) > 0
-    if not rigid or np.abs(found[3] - [0, 0, 0, 1]).max() > ROUNDING:
-        raise ValueError(f"{path}: axisAlignment: expected a rotation and a shift, got {turn}.")
+    fault = pose_fault(found)
+    if fault:
+        raise ValueError(f"{path}: axisAlignment: {fault}.")
     return found
 
 

@@ -282,6 +282,27 @@ def test_a_hole_in_the_trajectory_is_not_bridged(raw: Path) -> None:
     assert "not finite" in read.skipped[0].why
 
 
+@pytest.mark.parametrize(("degrees", "is_known"), [(60.0, True), (179.9, False), (180.0, False)])
+def test_between_poses_that_are_turned_round_there_is_none(
+    scan: Scan, tmp_path: Path, degrees: float, is_known: bool
+) -> None:
+    """Between a pose and the opposite one, either way round is as likely."""
+    walk = smooth_walk(scan, 13)
+    turned = walk.frames[12].mesh_from_camera.copy()
+    about = Rotation.from_rotvec(np.deg2rad(degrees) * np.array([0.6, 0.8, 0.0]))
+    turned[:3, :3] = walk.frames[6].mesh_from_camera[:3, :3] @ about.as_matrix()
+    last = dataclasses.replace(walk.frames[12], mesh_from_camera=turned)
+    walk = dataclasses.replace(walk, frames=(*walk.frames[:12], last))
+    writer.write_scan(walk, tmp_path, sky="Right", frame_rate=60, pose_rate=10)
+    read = arkitscenes.read_scan(tmp_path, VIDEO)
+    expected = [*range(7), *(range(7, 12) if is_known else ()), 12]
+    assert [frame.frame_id for frame in read.frames] == expected
+    assert [one.what.split(" (")[0] for one in read.skipped] == [
+        f"frame {number}" for number in range(13) if number not in expected
+    ]
+    assert all("turned by 90 degrees or less" in one.why for one in read.skipped)
+
+
 def test_the_owners_own_trajectory_lines_tell_their_orientation(tmp_path: Path) -> None:
     # First lines of the videos 41048143 and 41048169; their orientation is what the owners state.
     lines = {

@@ -175,6 +175,24 @@ def test_an_object_of_nothing_is_left_out_with_the_reason(scan: Scan) -> None:
     assert [one.why for one in found.skipped] == ["it is smaller than a centimetre"]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_stray_vertex_of_an_object_moves_no_box_and_is_listed(scan: Scan, count: int) -> None:
+    own = scan.objects[0].vertices
+    away = np.linalg.norm(scan.mesh.points - scan.mesh.points[own].mean(0), axis=1)
+    far = np.setdiff1d(np.argsort(away)[-count:], own)
+    assert away[far].min() > 2 and count <= 0.01 * len(own)
+    found = build(with_object(scan, vertices=np.append(own, far), box=None))
+    truth = build(with_object(scan, box=None)).source.objects[0]
+    one = found.source.objects[0]
+    np.testing.assert_array_equal(one.aabb, truth.aabb)
+    np.testing.assert_array_equal(one.obb_extent, truth.obb_extent)
+    np.testing.assert_array_equal(one.points, truth.points)
+    (skipped,) = found.skipped
+    label = scan.objects[0].label
+    assert skipped.what == f"{count} of {len(own) + count} vertices of object 1 ({label})"
+    assert skipped.why == "0.5 m or more from all others"
+
+
 def test_an_object_with_a_box_only_gets_the_vertices_in_it(scan: Scan) -> None:
     found = build(with_object(scan, vertices=np.zeros(0, np.int64)))
     expected = build(few(scan))

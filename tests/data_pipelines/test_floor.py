@@ -258,6 +258,32 @@ def test_triangles_cover_the_cells_whose_middle_they_hold() -> None:
         np.testing.assert_array_equal(floor.rasterise(triangle[:, corners], grid), expected)
 
 
+@pytest.mark.parametrize("batch", [floor.BATCH, 64])
+def test_long_thin_and_tiny_triangles_cover_what_testing_every_cell_finds(
+    monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(floor, "BATCH", batch)
+    rng = np.random.default_rng(4)
+    grid = floor.Grid(np.array([-0.3, 0.2]), 0.05, (60, 40))
+    triangles = rng.uniform(-1, 4, (90, 1, 2)) + rng.uniform(-1, 1, (90, 3, 2)) * 0.1
+    triangles[::3, 0] = rng.uniform(-1, 4, (30, 2))  # whiskers to stray vertices
+    triangles[1::9, 1, 0] = triangles[1::9, 0, 0]  # an edge along a column
+    triangles[2::9, 2] = triangles[2::9, 0]  # no area
+    x, y = (grid.origin[axis] + (np.arange(grid.shape[axis]) + 0.5) * 0.05 for axis in (0, 1))
+    expected = np.zeros(grid.shape, bool)
+    for a, b, c in triangles:
+        sides = np.array(
+            [
+                (q - p)[0] * (y[None] - p[1]) - (q - p)[1] * (x[:, None] - p[0])
+                for p, q in ((a, b), (b, c), (c, a))
+            ]
+        )
+        if (a != c).any():
+            expected |= (sides >= 0).all(0) | (sides <= 0).all(0)
+    assert 0.05 < expected.mean() < 0.9
+    np.testing.assert_array_equal(floor.rasterise(triangles, grid), expected)
+
+
 def test_many_triangles_leave_no_gap_between_them() -> None:
     rng = np.random.default_rng(3)
     points, faces = patch(np.zeros(3), np.array([2.0, 0, 0]), np.array([0, 1.0, 0]), 0.07)

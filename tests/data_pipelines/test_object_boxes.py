@@ -27,6 +27,32 @@ def same_box(a: UprightBox, b: UprightBox, atol: float = 1e-6) -> bool:
     return bool((gaps.min(1) < atol).all() and (gaps.min(0) < atol).all())
 
 
+@pytest.mark.parametrize(
+    ("sizes", "gap", "expected"),
+    [
+        ((200, 2), 0.8, [False, True]),
+        ((200, 2), 0.2, [False, False]),  # not apart
+        ((200, 3), 0.8, [False, False]),  # not few
+        ((20, 1), 0.8, [False, True]),  # a single one is few
+        ((120, 80, 1), 0.8, [False, False, False]),  # no part holds most
+        ((1, 1), 3.0, [False, False]),
+        ((1,), 0.0, [False]),
+        ((0,), 0.0, []),
+    ],
+)
+def test_stray_points_are_few_and_apart_from_a_part_that_holds_most(
+    sizes: tuple[int, ...], gap: float, expected: list[bool]
+) -> None:
+    rng = np.random.default_rng(2)
+    parts = [
+        rng.uniform(0, 0.3, (size, 3)) + [index * (0.3 + gap), 0, 0]
+        for index, size in enumerate(sizes)
+    ]
+    found = object_boxes.strays(np.concatenate(parts))
+    at = np.repeat(np.arange(len(sizes)), sizes)
+    np.testing.assert_array_equal(found, np.array(expected, bool)[at])
+
+
 def test_a_table_at_thirty_degrees() -> None:
     top, _ = box_surface(np.array([-0.6, -0.4, 0.0]), np.array([0.6, 0.4, 0.75]), 0.05)
     box = minimal_box(turned(top, np.pi / 6) + [2.0, 1.0, 0.0])

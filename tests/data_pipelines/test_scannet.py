@@ -774,6 +774,13 @@ def test_a_mesh_may_have_no_faces(tmp_path: Path) -> None:
             "property vertex_indices or vertex_index of faces, found corners",
         ),
         (
+            HEAD.replace("vertex 5", "vertex 10")
+            + "element face 2\nproperty list uchar int vertex_indices\nend_header\n"
+            + 2 * FIVE
+            + "3 0 1 2\n3 0 2 3\n",
+            "faces between most of 10 vertices, or none, got 2 between 4; save it without faces",
+        ),
+        (
             HEAD
             + "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
             + FIVE

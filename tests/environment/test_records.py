@@ -349,6 +349,18 @@ def test_slots_may_be_stated_as_fields(task: str, fields: dict[str, Any], answer
     assert (reply["is_valid"], reply["answer"]) == (True, answer), reply["error"]
 
 
+def test_a_sentence_about_nothing_here_is_answered_by_complete_fields_alone() -> None:
+    question, fields = "What is the weather like?", {"object1_label": "lamp"}
+    reply = reply_to(record("absolute_distance", question, **fields))
+    assert reply["reason"] == "WRONG_TASK"
+    complete = fields | {"object2_label": "tv"}
+    stated = reply_to(record("absolute_distance", question, **complete))
+    asked = reply_to(record("absolute_distance", "How far is the lamp from the tv in meters?"))
+    assert (stated["answer"], stated["parsed_params"]) == (asked["answer"], asked["parsed_params"])
+    reply = reply_to(record("absolute_distance", "Is the bed made?", **complete))
+    assert reply["reason"] == "CONTRADICTION"
+
+
 def test_fields_fill_what_the_sentence_leaves_open() -> None:
     question = "How far is the lamp from the tv in meters?"
     reply = reply_to(record("absolute_distance", question, object1_label="null"))

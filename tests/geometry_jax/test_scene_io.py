@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,36 @@ def test_a_frame_without_a_usable_pose_is_marked(tmp_path: Path, lost: str) -> N
     assert np.isfinite(np.asarray(scene.heading)).all()
 
 
+HUGE = "1e200 1e200 0 0\n1e200 -1e200 0 0\n0 0 1 0\n0 0 0 1\n"  # its products are inf - inf
+MIRRORED = "1 0 0 0\n0 1 0 0\n0 0 -1 0\n0 0 0 1\n"
+OFF_BY_A_LITTLE = "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0.001 1\n"  # in the row that nobody measures
+A_TRACKER_S = "1.004 0 0 0\n0 0.997 0.001 0\n0 0 1 0\n0 0 0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (HUGE, "expected a rotation in the upper left 3x3 block, got [[1e+200, "),
+        (MIRRORED, "expected a rotation in the upper left 3x3 block, got [[1.0, "),
+        (OFF_BY_A_LITTLE, "expected a last row of 0 0 0 1, got [0.    0.    0.001 1.   ]."),
+        (A_TRACKER_S, ""),
+    ],
+)
+def test_poses_and_alignments_are_rigid_by_one_measure(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    pose, alignment = tmp_path / "0.txt", tmp_path / "scene.txt"
+    pose.write_text(text)
+    alignment.write_text(f"axisAlignment = {' '.join(text.split())}\n")
+    if not fault:
+        np.testing.assert_array_equal(scene_io.read_pose(pose), scene_io.read_alignment(alignment))
+        return
+    with pytest.raises(ValueError, match=re.escape(f"{pose}: {fault}")):
+        scene_io.read_pose(pose)
+    with pytest.raises(ValueError, match=re.escape(f"{alignment}: axisAlignment: {fault}")):
+        scene_io.read_alignment(alignment)
+
+
 def test_turns_in_the_x_z_plane_are_summed_over_the_poses_that_are_there() -> None:
     def looking(x: float, z: float) -> np.ndarray:
         pose = np.eye(4)
@@ -166,7 +197,7 @@ def test_turns_in_the_x_z_plane_are_summed_over_the_poses_that_are_there() -> No
             lambda folder, record: (folder / f"{folder.name}.txt").write_text(
                 "axisAlignment = 2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1\n"
             ),
-            "expected a rotation and a shift",
+            "expected a rotation in the upper left",
         ),
     ],
 )
