@@ -100,7 +100,7 @@ def test_one_suffix_after_the_other_is_the_softmax_by_hand() -> None:
 
 
 def xla_whole(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax.Array:
-    return attention._fused_whole(q, k, v, there, implementation="xla")
+    return attention._fused_bidirectional(q, k, v, there, implementation="xla")
 
 
 def splash_whole(q: jax.Array, k: jax.Array, v: jax.Array, there: jax.Array) -> jax.Array:
