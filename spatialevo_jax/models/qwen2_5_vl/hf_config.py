@@ -33,6 +33,8 @@ VISION = (
     "spatial_merge_size",
     "window_size",
 )
+# Far above any model: tensors are listed by name, layer by layer, before one is found missing.
+MOST_LAYERS, MOST = 2**12, 2**24
 # Fields that the port knows one value of.
 FIXED_TEXT = {"hidden_act": "silu", "use_sliding_window": False, "attention_dropout": 0.0}
 FIXED_VISION = {"hidden_act": "silu", "in_channels": 3, "in_chans": 3}
@@ -193,6 +195,9 @@ def _integer(place: str, fields: Mapping[str, Any], name: str) -> int:
     value = fields.get(name)
     if type(value) is not int or value < 1:
         raise ConfigError(f"{place}{name}: expected a whole number above 0, got {value!r:.40}.")
+    most = MOST_LAYERS if name in ("num_hidden_layers", "depth") else MOST
+    if value > most:
+        raise ConfigError(f"{place}{name}: expected at most {most}, got {value!r:.40}.")
     return value
 
 
