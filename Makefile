@@ -98,8 +98,10 @@ smoke: setup
 
 # --- checks --------------------------------------------------------------------------------
 
+# Files in their own order: sorted by number of tests, as xdist would, the longest ones come last,
+# one worker at work.
 test: setup-dev
-	$(RUN) pytest -n $(WORKERS) --dist=loadfile tests
+	$(RUN) pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder tests
 
 lint: setup-dev
 	$(BIN)/ruff check .

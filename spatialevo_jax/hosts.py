@@ -84,7 +84,9 @@ def put(batch: Any, mesh: Mesh, blocks: int) -> Any:
 
 
 def rows_of(array: jax.Array) -> np.ndarray:
-    """This process's block of rows of a global array, each once."""
+    """This process's block of rows of a global array that is split by rows over the devices of a
+    batch, each once.
+    """
     if array.is_fully_addressable:
         return np.asarray(array)
     shards = {}

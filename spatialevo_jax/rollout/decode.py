@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from spatialevo_jax import sharding
+from spatialevo_jax import mesh, sharding
 from spatialevo_jax.models.qwen2_5_vl import model as qwen
 from spatialevo_jax.rollout import sampling
 from spatialevo_jax.rollout.batch import Prompts, Starts
@@ -126,4 +126,6 @@ def generate(
         logprobs=jnp.zeros(shape, jnp.float32),
     )
     state = jax.lax.while_loop(cond, body, state)
-    return Responses(state.tokens, state.mask, state.logprobs, state.done)
+    responses = Responses(state.tokens, state.mask, state.logprobs, state.done)
+    # Each process reads the rows of its own prompts from this layout: see `hosts.rows_of`.
+    return jax.tree.map(lambda x: mesh.constrain(x, mesh.BATCH), responses)
